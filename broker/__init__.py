@@ -1,0 +1,1 @@
+"""The approval broker: an MCP gateway with a human in it."""

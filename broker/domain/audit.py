@@ -1,0 +1,141 @@
+"""Audit events and the hash chain over them.
+
+What belongs here: what can be recorded, and how a row is bound to the one before it. What does not: storing rows.
+Arguments and results are not part of a row: it carries digests, so that contents may be emptied and the chain still
+verifies.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from broker.domain.canonical import canonical_json
+from broker.errors import ChainBroken
+
+GENESIS = "0" * 64
+
+
+class Kind(StrEnum):
+    """Everything that is recorded, noun.verb."""
+
+    CALL_ALLOWED = "call.allowed"
+    CALL_DENIED = "call.denied"
+    CALL_LIMITED = "call.limited"
+    CALL_ANSWERED = "call.answered"
+    APPROVAL_SUBMITTED = "approval.submitted"
+    APPROVAL_REVIEWED = "approval.reviewed"
+    APPROVAL_APPROVED = "approval.approved"
+    APPROVAL_REJECTED = "approval.rejected"
+    APPROVAL_EXPIRED = "approval.expired"
+    APPROVAL_WITHDRAWN = "approval.withdrawn"
+    APPROVAL_ABANDONED = "approval.abandoned"
+    APPROVAL_CLAIMED = "approval.claimed"
+    APPROVAL_RELEASED = "approval.released"
+    APPROVAL_SUCCEEDED = "approval.succeeded"
+    APPROVAL_FAILED = "approval.failed"
+    APPROVAL_INTERRUPTED = "approval.interrupted"
+    APPROVAL_LATE = "approval.late"
+    GRANT_CREATED = "grant.created"
+    GRANT_ROTATED = "grant.rotated"
+    GRANT_REVOKED = "grant.revoked"
+    PERSON_SAVED = "person.saved"
+    PERSON_REMOVED = "person.removed"
+    TOKEN_CREATED = "token.created"  # noqa: S105 - a name of an event
+    TOKEN_REVOKED = "token.revoked"  # noqa: S105
+    LINK_CREATED = "link.created"
+    SESSION_OPENED = "session.opened"
+    SESSION_CLOSED = "session.closed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """What happened, before it has a place in the chain.
+
+    Args:
+        actor: who did it: `agent:<grant id>`, a person's e-mail, `cli:<user>` or `broker`.
+        detail: small JSON for people; never arguments, results or secrets.
+    """
+
+    kind: Kind
+    actor: str
+    call_id: str | None = None
+    approval_id: str | None = None
+    upstream: str | None = None
+    tool: str | None = None
+    grant: str | None = None
+    verdict: str | None = None
+    rule: str | None = None
+    arguments_digest: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row(Event):
+    """An event with its place: `digest` is SHA-256 over the canonical JSON of all else, `prev` is the row before's."""
+
+    seq: int
+    at: datetime
+    prev: str
+    digest: str = ""
+
+
+def chained(event: Event, seq: int, at: datetime, prev: str) -> Row:
+    """The row that `event` becomes as number `seq` (from 1), after the row whose digest is `prev`."""
+    row = Row(**{f.name: getattr(event, f.name) for f in fields(Event)}, seq=seq, at=at, prev=prev)
+    return replace(row, digest=row_digest(row))
+
+
+def row_digest(row: Row) -> str:
+    """SHA-256, hex, over the canonical JSON of every field of `row` but the digest itself."""
+    return hashlib.sha256(canonical_json({k: v for k, v in as_json(row).items() if k != "digest"})).hexdigest()
+
+
+def as_json(row: Row) -> dict[str, Any]:
+    """A row as programs read it: every field, the instant in RFC 3339 with microseconds."""
+    values = {f.name: getattr(row, f.name) for f in fields(Row)}
+    return values | {"kind": row.kind.value, "at": timestamp(row.at), "detail": dict(row.detail)}
+
+
+def timestamp(instant: datetime) -> str:
+    """RFC 3339, UTC, microseconds always there: one instant has one spelling."""
+    return f"{instant:%Y-%m-%dT%H:%M:%S}.{instant.microsecond:06d}Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of a chain: how many rows it has, and the digest of the last."""
+
+    seq: int = 0
+    digest: str = GENESIS
+
+
+def verify(rows: Iterable[Row], expected: Head | None = None) -> Head:
+    """Walk the chain from its first row.
+
+    Args:
+        rows: in ascending order of `seq`.
+        expected: the head that the store believes in, so that a cut-off end is seen.
+
+    Returns:
+        The head that was reached.
+
+    Raises:
+        ChainBroken: names the first row that is missing, altered or not bound to the one before.
+    """
+    head = Head()
+    for row in rows:
+        if row.seq != head.seq + 1:
+            raise ChainBroken(head.seq + 1, "it is missing")
+        if row.prev != head.digest:
+            raise ChainBroken(row.seq, "it does not follow from the row before it")
+        if row_digest(row) != row.digest:
+            raise ChainBroken(row.seq, "its content was altered")
+        head = Head(row.seq, row.digest)
+    if expected is not None and head != expected:
+        raise ChainBroken(head.seq + 1, f"the record says that it ends at row {expected.seq}")
+    return head

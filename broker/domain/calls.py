@@ -1,0 +1,166 @@
+"""One call of a tool, the verdict on it, and what it is recognised by.
+
+What belongs here: the values that pass between judging, recording, holding and forwarding. What does not: how a call
+arrives (`broker.gateway`) or how it is judged (`broker.policy`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import StrEnum
+from typing import Any, cast
+
+from broker.domain.canonical import Keyring, canonical_json
+from broker.domain.people import GrantRef
+
+TRANSPORT_META_PREFIX = "io.modelcontextprotocol/"
+TRANSPORT_META = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
+
+
+class Action(StrEnum):
+    """What policy says of one call."""
+
+    ALLOW = "allow"
+    DENY = "deny"
+    HOLD = "hold"
+
+
+class Risk(StrEnum):
+    """How much a wrong call of a tool can cost."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Scope(StrEnum):
+    """What a limit counts for: each legacy session (else each grant), each grant, or all together."""
+
+    SESSION = "session"
+    GRANT = "grant"
+    UPSTREAM = "upstream"
+
+
+@dataclass(frozen=True, slots=True)
+class Requirement:
+    """Who must agree before a held call runs.
+
+    Args:
+        approvers: groups and e-mail addresses; empty means everyone with the approver role.
+        quorum: how many distinct eligible people must approve.
+        timeout: how long the call waits for them; None means the configured default.
+        channels: where it may be decided; empty means everywhere.
+        allow_self: whether the grant's owner may be one of them.
+    """
+
+    approvers: tuple[str, ...] = ()
+    quorum: int = 1
+    timeout: timedelta | None = None
+    channels: tuple[str, ...] = ()
+    allow_self: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One slot that a call takes of one counter before it may run.
+
+    In no interval as long as `window` are more than `max` charges of (`upstream`, `counter`, `scope_value`).
+    """
+
+    upstream: str
+    counter: str
+    scope: Scope
+    scope_value: str
+    window: timedelta
+    max: int
+    rule: str
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What policy says of one call: an action, the rule that led to it, and what goes with it."""
+
+    action: Action
+    rule: str
+    reason: str | None = None
+    risk: Risk | None = None
+    requirement: Requirement = field(default_factory=Requirement)
+    charges: tuple[Charge, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A `tools/call` as a grant asked for it.
+
+    Args:
+        id: the broker's own identifier of this call.
+        params: the request's `params` without what only concerns the transport (see `lasting_params`).
+        session: a stable key of the legacy session, or None in the modern era.
+    """
+
+    id: str
+    upstream: str
+    tool: str
+    params: Mapping[str, Any]
+    grant: GrantRef
+    session: str | None = None
+
+    @property
+    def arguments(self) -> Mapping[str, Any]:
+        """The tool's arguments; empty when the call gives none."""
+        given = self.params.get("arguments")
+        return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
+
+
+def lasting_params(params: Mapping[str, Any]) -> dict[str, Any]:
+    """`params` without what differs when the same call is made again.
+
+    The progress token, W3C trace context and the protocol's own `_meta` keys belong to one request; every other `_meta`
+    key may change what a server does, so it stays part of what is judged, shown and run.
+    """
+    return _with_meta(params, lambda key: not _of_transport(key))
+
+
+def transport_params(params: Mapping[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
+    """`params` as stored, carried by the present request: `live`'s transport keys of `_meta` are put back."""
+    meta = {**_meta(params), **{key: value for key, value in _meta(live).items() if _of_transport(key)}}
+    return {**params, "_meta": meta} if meta else dict(params)
+
+
+def _with_meta(params: Mapping[str, Any], keep: Callable[[str], bool]) -> dict[str, Any]:
+    meta = {key: value for key, value in _meta(params).items() if keep(key)}
+    rest = {key: value for key, value in params.items() if key != "_meta"}
+    return {**rest, "_meta": meta} if meta else rest
+
+
+def _meta(params: Mapping[str, Any]) -> Mapping[str, Any]:
+    meta = params.get("_meta")
+    return cast("Mapping[str, Any]", meta) if isinstance(meta, Mapping) else {}
+
+
+def _of_transport(key: str) -> bool:
+    return key in TRANSPORT_META or key.startswith(TRANSPORT_META_PREFIX)
+
+
+def fingerprint(keyring: Keyring, call: Call, definition: Mapping[str, Any] | None) -> str:
+    """What a retry of `call` is recognised by: HMAC-SHA-256, hex, over canonical JSON.
+
+    Args:
+        definition: the tool as its server describes it, so that a changed tool makes another call of the same words.
+
+    Raises:
+        ValueError: the call cannot be put in canonical form.
+    """
+    return keyring.sign(
+        "fingerprint",
+        canonical_json([call.grant.id, call.upstream, call.tool, call.params, definition]),
+    )
+
+
+def arguments_digest(keyring: Keyring, call: Call) -> str:
+    """The keyed digest of a call's params that its audit row carries (hex); the params themselves may be emptied."""
+    return keyring.sign("arguments", canonical_json(call.params))

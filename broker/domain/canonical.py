@@ -1,0 +1,87 @@
+"""Canonical JSON and the keyed digests over it.
+
+What belongs here: the one byte form of a JSON value that digests are taken of, and the keys. What does not: JSON as it
+travels on a wire (`broker.gateway.wire`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import secrets
+from collections.abc import Sequence
+from typing import Any, cast
+
+MAX_DEPTH = 100
+
+
+def depth_exceeds(value: Any, limit: int = MAX_DEPTH) -> bool:
+    """Whether `value`, parsed JSON, nests more than `limit` arrays and objects. Never recurses."""
+    level: list[Any] = [value]
+    for _ in range(limit + 1):
+        following: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                following.extend(cast("dict[str, Any]", item).values())
+            elif isinstance(item, list):
+                following.extend(cast("list[Any]", item))
+        level = [item for item in following if isinstance(item, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def canonical_json(value: Any) -> bytes:
+    """The canonical bytes of a JSON value: sorted keys, no white space, integers exact at any size, UTF-8.
+
+    Raises:
+        ValueError: `value` nests over 100 levels, or holds NaN, an infinity or a lone surrogate.
+    """
+    if depth_exceeds(value):
+        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def token_hash(token: str) -> str:
+    """What is stored of a random token (256 bits, so an unkeyed SHA-256 cannot be searched), in hex."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def new_id(prefix: str) -> str:
+    """An unguessable identifier of 128 random bits, such as ``apr_5ad1…``."""
+    return f"{prefix}_{secrets.token_hex(16)}"
+
+
+def new_token(prefix: str) -> str:
+    """A bearer secret of 256 random bits with a prefix that secret scanners can look for."""
+    return f"{prefix}_{secrets.token_urlsafe(32)}"
+
+
+class Keyring:
+    """Keys derived from the server's secrets, one for each purpose.
+
+    Args:
+        secrets: newest first. The first one signs; all of them verify, so a list rotates.
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        if not secrets or any(len(secret) < 16 for secret in secrets):
+            raise ValueError("a server secret has at least 16 bytes")
+        self._secrets = tuple(secrets)
+
+    def keys(self, purpose: str) -> list[bytes]:
+        """The 32-byte keys for `purpose`, newest first."""
+        return [hmac.digest(secret, b"approval-broker/" + purpose.encode(), "sha256") for secret in self._secrets]
+
+    def sign(self, purpose: str, message: bytes) -> str:
+        """HMAC-SHA-256 (RFC 2104) of `message` in hex, keyed for `purpose`."""
+        return hmac.new(self.keys(purpose)[0], message, hashlib.sha256).hexdigest()
+
+    def verify(self, purpose: str, message: bytes, signature: str) -> bool:
+        """Whether any present key made `signature`, in constant time."""
+        given = signature.encode()
+        return any(
+            hmac.compare_digest(hmac.new(key, message, hashlib.sha256).hexdigest().encode(), given)
+            for key in self.keys(purpose)
+        )

@@ -1,0 +1,91 @@
+"""People, their roles and what a role permits; grants, which identify agents.
+
+What belongs here: who somebody is and what they may do at all. What does not: who may decide one particular approval
+(`broker.domain.approvals`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+
+class Role(StrEnum):
+    """What a person is trusted with. Somebody with no role sees only their own grants."""
+
+    ADMIN = "admin"
+    APPROVER = "approver"
+    POLICY_MANAGER = "policy_manager"
+    AUDITOR = "auditor"
+
+
+class Permission(StrEnum):
+    """One thing that a page or an API call asks for."""
+
+    ANYONE = "anyone"
+    """Open to the world: sign-in, health, static files."""
+    SIGNED_IN = "signed_in"
+    SEE_QUEUE = "see_queue"
+    DECIDE = "decide"
+    SEE_AUDIT = "see_audit"
+    ADMINISTER = "administer"
+
+
+_GRANTED: dict[Role, frozenset[Permission]] = {
+    Role.ADMIN: frozenset(Permission),
+    Role.APPROVER: frozenset({Permission.SIGNED_IN, Permission.SEE_QUEUE, Permission.DECIDE}),
+    Role.POLICY_MANAGER: frozenset({Permission.SIGNED_IN}),
+    Role.AUDITOR: frozenset({Permission.SIGNED_IN, Permission.SEE_QUEUE, Permission.SEE_AUDIT}),
+}
+
+
+def normal_email(address: str) -> str:
+    """An e-mail address as it is compared: trimmed and case-folded."""
+    return address.strip().casefold()
+
+
+@dataclass(frozen=True, slots=True)
+class Person:
+    """Somebody who signs in. `email` is normal (see `normal_email`)."""
+
+    email: str
+    roles: frozenset[Role] = frozenset()
+    groups: frozenset[str] = frozenset()
+
+    def may(self, permission: Permission) -> bool:
+        """Whether any of the person's roles grants `permission`."""
+        if permission in (Permission.ANYONE, Permission.SIGNED_IN):
+            return True
+        return any(permission in _GRANTED[role] for role in self.roles)
+
+
+@dataclass(frozen=True, slots=True)
+class GrantRef:
+    """What everybody is told of a grant: which agent, and whose."""
+
+    id: str
+    label: str
+    owner: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A bearer token that identifies one agent on named upstreams. The token itself is not kept."""
+
+    id: str
+    label: str
+    owner: str
+    upstreams: frozenset[str]
+    created_at: datetime
+    expires_at: datetime | None = None
+    revoked_at: datetime | None = None
+
+    @property
+    def ref(self) -> GrantRef:
+        """The part that goes into records and messages."""
+        return GrantRef(self.id, self.label, self.owner)
+
+    def live(self, now: datetime) -> bool:
+        """Whether the grant is neither revoked nor expired at `now`."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

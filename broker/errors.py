@@ -1,0 +1,182 @@
+"""Every error of the broker, as one tree.
+
+An error carries the evidence a caller needs and a message that a person can act on. What belongs here: exception
+classes with a stable ``code``. What does not: how an error looks on a wire; the edges map codes in tables of their own.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class BrokerError(Exception):
+    """The broker could not do what was asked."""
+
+    code: ClassVar[str] = "broker_error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").splitlines()[0])
+
+
+# -- what an administrator got wrong ----------------------------------------------------------------------------------
+
+
+class SettingsError(BrokerError):
+    """A setting is wrong."""
+
+    code = "settings_invalid"
+
+
+class PolicyError(BrokerError):
+    """A policy document is wrong."""
+
+    code = "policy_invalid"
+
+
+# -- the store --------------------------------------------------------------------------------------------------------
+
+
+class StoreError(BrokerError):
+    """The store cannot be used."""
+
+    code = "store_unavailable"
+
+
+class StoreLocked(StoreError):
+    """Another `broker serve` uses this SQLite file."""
+
+    code = "store_locked"
+
+
+class ChainBroken(BrokerError):
+    """The audit chain is broken."""
+
+    code = "chain_broken"
+
+    def __init__(self, seq: int, why: str) -> None:
+        self.seq = seq
+        self.why = why
+        super().__init__(f"The audit chain is broken at row {seq}: {why}.")
+
+
+# -- who asks ---------------------------------------------------------------------------------------------------------
+
+
+class NotSignedIn(BrokerError):
+    """Sign in first."""
+
+    code = "not_signed_in"
+
+
+class Forbidden(BrokerError):
+    """Your role does not allow this."""
+
+    code = "forbidden"
+
+
+class ForgedForm(BrokerError):
+    """The form did not come from this page: reload it and try again."""
+
+    code = "forged_form"
+
+
+class NotFound(BrokerError):
+    """There is no such thing here."""
+
+    code = "not_found"
+
+
+class Invalid(BrokerError):
+    """A value in the request is wrong."""
+
+    code = "invalid"
+
+
+# -- reviews and the life of an approval ------------------------------------------------------------------------------
+
+
+class ReviewRefused(BrokerError):
+    """The review was not taken."""
+
+    code = "review_refused"
+
+
+class AlreadyResolved(ReviewRefused):
+    """This approval is already decided."""
+
+    code = "already_resolved"
+
+
+class AlreadyVoted(ReviewRefused):
+    """You have already voted otherwise."""
+
+    code = "already_voted"
+
+
+class Changed(ReviewRefused):
+    """What would run has changed since you looked: reload and decide again."""
+
+    code = "changed"
+
+
+class NotEligible(ReviewRefused):
+    """You are not among those who may decide this."""
+
+    code = "not_eligible"
+
+
+class SelfApproval(ReviewRefused):
+    """This agent is yours: somebody else has to decide."""
+
+    code = "self_approval"
+
+
+class WrongChannel(ReviewRefused):
+    """This may not be decided here."""
+
+    code = "wrong_channel"
+
+
+class DeadlinePassed(ReviewRefused):
+    """The time to decide this is over."""
+
+    code = "deadline_passed"
+
+
+class TransitionRefused(BrokerError):
+    """The approval is in a state that does not allow this."""
+
+    code = "transition_refused"
+
+
+class NobodyEligible(BrokerError):
+    """Nobody may approve this call."""
+
+    code = "nobody_eligible"
+
+
+# -- the way of a call ------------------------------------------------------------------------------------------------
+
+
+class UpstreamError(BrokerError):
+    """The MCP server behind the broker failed."""
+
+    code = "upstream_failed"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """The MCP server could not be reached: the call provably never ran."""
+
+    code = "upstream_unreachable"
+
+
+class UpstreamInterrupted(UpstreamError):
+    """The MCP server went away while the call was under way: it may or may not have run."""
+
+    code = "upstream_interrupted"
+
+
+class SessionUnknown(UpstreamUnreachable):
+    """The MCP session is unknown or over: open a new one."""
+
+    code = "session_unknown"

@@ -1,0 +1,78 @@
+"""The Upstream port: one MCP server behind the broker, spoken to in the words of Streamable HTTP.
+
+An HTTP upstream passes requests on; a stdio upstream plays the HTTP server for its process. The gateway sees no
+difference. What belongs here: the port and its two values. What does not: judging, recording, holding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+Headers = Sequence[tuple[bytes, bytes]]
+"""HTTP fields as ASGI has them: lower-case names."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamRequest:
+    """One HTTP request to an upstream's MCP endpoint.
+
+    Args:
+        method: POST with a `message`; GET and DELETE without.
+        message: the parsed JSON-RPC object that was judged; it is serialised again for the upstream.
+        headers: what goes up: end-to-end fields only, without the client's credentials, Host, Origin and session id.
+        session: the upstream's own session id (legacy), already found to belong to the grant.
+        grant_id: whose request it is; a stdio process serves one grant only.
+        modern: whether the request is of the stateless era (2026-07-28).
+    """
+
+    method: Literal["POST", "GET", "DELETE"]
+    grant_id: str
+    modern: bool
+    message: Mapping[str, Any] | None = None
+    headers: Headers = ()
+    session: str | None = None
+
+
+async def _nothing() -> None:
+    return None
+
+
+@dataclass(slots=True)
+class UpstreamReply:
+    """The answer, streamed as it comes.
+
+    Args:
+        headers: end-to-end fields only; `content-length` is gone, `mcp-session-id` is taken out into `session`.
+        chunks: the body; raises `UpstreamInterrupted` when the upstream goes away in the middle.
+        close: gives the connection back, at any time; closing early cancels a modern request (2026-07-28, Transports).
+    """
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    chunks: AsyncIterator[bytes]
+    session: str | None = None
+    close: Callable[[], Awaitable[None]] = field(default=_nothing)
+
+
+class Upstream(Protocol):
+    """An MCP server behind the broker."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the configuration and in `/mcp/{name}`."""
+        ...
+
+    async def send(self, request: UpstreamRequest) -> UpstreamReply:
+        """Send one request; return when the answer's status is known.
+
+        Raises:
+            UpstreamUnreachable: it provably never reached the server (refused, no process, unknown session).
+            UpstreamInterrupted: it was sent and no answer came: it may or may not have run.
+        """
+        ...
+
+    async def close(self) -> None:
+        """End every connection, session and process of this upstream."""
+        ...

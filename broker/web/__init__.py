@@ -1,0 +1,1 @@
+"""The browser and the HTTP API. Templates and static files lie beside the code."""
