@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -20,7 +20,7 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 @contextlib.asynccontextmanager
-async def feature_http(effects: Path) -> AsyncIterator[str]:
+async def feature_http(effects: Path) -> AsyncGenerator[str]:
     """The feature server on a free loopback port, as its own process; gives its MCP URL."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
@@ -41,7 +41,7 @@ async def feature_http(effects: Path) -> AsyncIterator[str]:
 
 
 @contextlib.asynccontextmanager
-async def raw_http(handler: Handler) -> AsyncIterator[str]:
+async def raw_http(handler: Handler) -> AsyncGenerator[str]:
     """A server whose every connection is handled byte by byte by `handler`; gives its URL."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

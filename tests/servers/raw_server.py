@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 _seen: list[dict[str, Any]] = []
@@ -29,66 +31,94 @@ def answer(request: dict[str, Any], result: Any) -> None:
     say({"jsonrpc": "2.0", "id": request["id"], "result": result, "unknown": [1]})
 
 
+def refuse(request: dict[str, Any], code: int) -> None:
+    """Answer a request with an error."""
+    say({"jsonrpc": "2.0", "id": request["id"], "error": {"code": code, "message": "no"}})
+
+
 def progress(request: dict[str, Any], value: int) -> None:
     """Report progress of a request."""
     params = {"progressToken": request["params"]["_meta"]["progressToken"], "progress": value, "unknown": "kept"}
     say({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
 
-def _spawn() -> int:
-    """A child that would outlive us."""
-    return subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"]).pid
+def progress_then_die(request: dict[str, Any]) -> None:
+    """Die in the middle of a stream."""
+    progress(request, 1)
+    os._exit(3)
+
+
+def hold(request: dict[str, Any]) -> None:
+    """Answer only when told to, by name."""
+    _waiting[request["params"]["name"]] = request
+
+
+def progress_of(request: dict[str, Any]) -> None:
+    """Report progress of a held request."""
+    progress(_waiting[request["params"]["name"]], request["params"]["progress"])
+    answer(request, {})
+
+
+def let_go(request: dict[str, Any]) -> None:
+    """Answer a held request."""
+    answer(_waiting.pop(request["params"]["name"]), {"held": request["params"]["name"]})
+    answer(request, {})
+
+
+def nonsense(request: dict[str, Any]) -> None:
+    """Write what is no message, on both streams, and then answer."""
+    sys.stderr.write("to the log \x1b[31m\n")
+    sys.stderr.flush()
+    say("Starting up...")
+    say("")
+    say("12")
+    answer(request, {})
+
+
+def ask(request: dict[str, Any]) -> None:
+    """Send a notification and a request to the client; answer with the client's answer."""
+    say({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "hello"}})
+    say({"jsonrpc": "2.0", "id": "mine", "method": "sampling/createMessage", "params": {}})
+    answer(request, json.loads(sys.stdin.readline()))
+
+
+def spawn(request: dict[str, Any]) -> None:
+    """Start a child that would outlive us."""
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    answer(request, {"pid": os.getpid(), "child": child.pid})
+
+
+def echo(request: dict[str, Any]) -> None:
+    """Answer with the request as it arrived."""
+    answer(request, {"pid": os.getpid(), "request": request})
+
+
+BEHAVIOUR: dict[str, Callable[[dict[str, Any]], None]] = {
+    "test/die": lambda _: os._exit(3),
+    "test/progress-then-die": progress_then_die,
+    "test/close": lambda _: os.close(1),
+    "test/hold": hold,
+    "test/progress": progress_of,
+    "test/let-go": let_go,
+    "test/nonsense": nonsense,
+    "test/ask": ask,
+    "test/fail": lambda request: refuse(request, request["params"]["code"]),
+    "test/large": lambda request: answer(request, {"text": "x" * request["params"]["size"]}),
+    "test/seen": lambda request: answer(request, {"seen": _seen}),
+    "test/environment": lambda request: answer(request, {"environment": dict(os.environ), "cwd": str(Path.cwd())}),
+    "test/spawn": spawn,
+}
 
 
 def handle(message: dict[str, Any], mode: str) -> None:
     """Do what the message's method names."""
     _seen.append(message)
-    match message.get("method"):
-        case "initialize" if mode == "refuse":
-            say({"jsonrpc": "2.0", "id": message["id"], "error": {"code": -32602, "message": "no"}})
-        case "test/die":
-            os._exit(3)
-        case "test/progress-then-die":
-            progress(message, 1)
-            os._exit(3)
-        case "test/close":
-            os.close(1)
-        case "test/hang":
-            pass
-        case "test/hold":
-            _waiting[message["params"]["name"]] = message
-        case "test/progress":
-            progress(_waiting[message["params"]["name"]], message["params"]["progress"])
-            answer(message, {})
-        case "test/let-go":
-            answer(_waiting.pop(message["params"]["name"]), {"held": message["params"]["name"]})
-            answer(message, {})
-        case "test/nonsense":
-            sys.stderr.write("to the log \x1b[31m\n")
-            sys.stderr.flush()
-            say("Starting up...")
-            say("")
-            say("12")
-            answer(message, {})
-        case "test/ask":
-            say({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "hello"}})
-            say({"jsonrpc": "2.0", "id": "mine", "method": "sampling/createMessage", "params": {}})
-            reply = json.loads(sys.stdin.readline())
-            answer(message, reply)
-        case "test/fail":
-            say({"jsonrpc": "2.0", "id": message["id"], "error": {"code": message["params"]["code"], "message": "no"}})
-        case "test/large":
-            answer(message, {"text": "x" * message["params"]["size"]})
-        case "test/seen":
-            answer(message, {"seen": _seen})
-        case "test/environment":
-            answer(message, {"environment": dict(os.environ), "cwd": os.getcwd()})  # noqa: PTH109 - a plain string
-        case "test/spawn":
-            answer(message, {"pid": os.getpid(), "child": _spawn()})
-        case _ if "id" in message:
-            answer(message, {"pid": os.getpid(), "request": message})
-        case _:
-            pass
+    if "id" not in message:
+        return
+    if mode == "refuse" and message["method"] == "initialize":
+        refuse(message, -32602)
+    else:
+        BEHAVIOUR.get(message["method"], echo)(message)
 
 
 def main(mode: str) -> None:

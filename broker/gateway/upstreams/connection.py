@@ -170,15 +170,15 @@ class Connection:
         if not line.strip():
             return
         try:
-            value = loads(line)
+            value: Any = loads(line)
         except ValueError:
             value = None
-        if not isinstance(value, dict | list):
-            self._log.warning("sent a line that is not JSON-RPC: it is ignored (%d bytes)", len(line))
-            return
         messages = cast("list[Any]", value) if isinstance(value, list) else [value]  # 2025-03-26 lets a server batch
         for message in messages:
-            self._sort(_object(message))
+            if isinstance(message, dict):
+                self._sort(cast("dict[str, Any]", message))
+            else:
+                self._log.warning("wrote a line that is not JSON-RPC (%d bytes): it is ignored", len(line))
 
     def _sort(self, message: dict[str, Any]) -> None:
         if is_response(message):
