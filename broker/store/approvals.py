@@ -6,12 +6,12 @@ What belongs here: reading and saving whole approvals. What does not: which chan
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, or_
+from sqlalchemy import and_, func, or_, update
 from sqlmodel import Session, col, select
 
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Resolution, Review, State
@@ -33,12 +33,6 @@ def save(session: Session, approval: Approval) -> None:
     for given in approval.reviews:
         session.merge(_review_to_row(approval.id, given))
     session.flush()
-
-
-def with_states(session: Session, ids: Iterable[str]) -> dict[str, State]:
-    """The present state of each of `ids` that exists."""
-    rows = session.exec(select(ApprovalRow.id, ApprovalRow.state).where(col(ApprovalRow.id).in_(list(ids))))
-    return {found: State(state) for found, state in rows}
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +91,35 @@ def overdue(session: Session, now: datetime) -> list[Approval]:
         and_(col(ApprovalRow.state) == State.EXECUTING, col(ApprovalRow.lease_until) <= now),
     )
     return _from_rows(session.exec(select(ApprovalRow).where(late)).all(), session)
+
+
+def in_states(session: Session, states: Sequence[State]) -> list[Approval]:
+    """Every approval in one of `states`."""
+    wanted = ApprovalFilter(states=tuple(states))
+    return _from_rows(session.exec(select(ApprovalRow).where(*wanted.conditions())).all(), session)
+
+
+def unattended(session: Session, fingerprint: str, now: datetime) -> Approval | None:
+    """The newest open approval of this fingerprint whose caller went away, and whose time is not over."""
+    statement = (
+        select(ApprovalRow)
+        .where(ApprovalRow.fingerprint == fingerprint, ApprovalRow.caller == Caller.GONE)
+        .where(
+            or_(
+                and_(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.deadline) > now),
+                and_(col(ApprovalRow.state) == State.APPROVED, col(ApprovalRow.execute_by) > now),
+            )
+        )
+        .order_by(col(ApprovalRow.created_at).desc())
+    )
+    found = session.exec(statement).first()
+    return _from_rows([found], session)[0] if found is not None else None
+
+
+def renew_leases(session: Session, holder: str, until: datetime) -> None:
+    """Say that `holder` still executes what it claimed."""
+    mine = (col(ApprovalRow.holder) == holder, col(ApprovalRow.state) == State.EXECUTING)
+    session.exec(update(ApprovalRow).where(*mine).values(lease_until=until))
 
 
 def last_held(session: Session) -> datetime | None:

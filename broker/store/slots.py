@@ -64,6 +64,11 @@ def stamp(connection: Connection, call_id: str, now: datetime) -> None:
     connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=now))
 
 
+def hold_again(connection: Connection, call_id: str) -> None:
+    """The dispatched call provably never reached its upstream, and may still run: its slots count as held."""
+    connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=None))
+
+
 def give_back(connection: Connection, call_id: str) -> None:
     """The call provably never reached its upstream: it used no slot."""
     connection.execute(delete(_slots).where(_slots.c.call_id == call_id))
