@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, TypeGuard
 
 from pydantic import (
     AfterValidator,
@@ -93,7 +93,7 @@ def _duration(value: Any) -> timedelta:
     raise _expected("a duration from 1s to 365d, such as 30s, 15m, 2h or 1d")
 
 
-def _is_count(value: Any, most: float) -> bool:
+def _is_count(value: Any, most: float) -> TypeGuard[int]:
     return type(value) is int and 0 < value <= most  # a JSON true is an int to Python
 
 
@@ -114,7 +114,7 @@ def _window(value: Any) -> timedelta:
         return _WINDOWS[value]
     if _is_count(value, _LONGEST.total_seconds()):
         return timedelta(seconds=value)
-    raise _expected(f"second, minute, hour, day or a whole number of seconds up to {_LONGEST.total_seconds():.0f}")
+    raise _expected(f"second, minute, hour, day or a number of seconds up to {_LONGEST.total_seconds():.0f}")
 
 
 Text = Annotated[str, StringConstraints(min_length=1)]
