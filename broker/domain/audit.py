@@ -34,6 +34,7 @@ class Kind(StrEnum):
     APPROVAL_EXPIRED = "approval.expired"
     APPROVAL_WITHDRAWN = "approval.withdrawn"
     APPROVAL_ABANDONED = "approval.abandoned"
+    APPROVAL_RESUMED = "approval.resumed"
     APPROVAL_CLAIMED = "approval.claimed"
     APPROVAL_RELEASED = "approval.released"
     APPROVAL_SUCCEEDED = "approval.succeeded"

@@ -1,0 +1,375 @@
+"""The life of approvals: each change of state is one method here and one transaction.
+
+What belongs here: loading an approval, letting `broker.domain.approvals` move it, saving it with its audit row and its
+slots, and telling the feed. What does not: rules about moves, and running calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from sqlmodel import Session
+
+from broker.approvals.feed import Feed
+from broker.domain import answers, approvals
+from broker.domain.answers import Answer
+from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
+from broker.domain.audit import Event, Kind, Row
+from broker.domain.calls import Action, Call, Verdict, arguments_digest, fingerprint
+from broker.domain.canonical import Keyring, canonical_json, new_id
+from broker.domain.clock import Clock
+from broker.domain.people import GrantRef, Person
+from broker.errors import DeadlinePassed, NotFound
+from broker.store import approvals as stored
+from broker.store import audit, grants, people, slots
+from broker.store.writer import Store, Transaction
+
+T = TypeVar("T")
+
+LEASE = timedelta(seconds=30)
+"""How long a process that executes a call is believed to be alive after it last said so."""
+
+RESULT_CAP = 256 * 1024
+"""The most bytes of an upstream's answer that are kept with its approval."""
+
+BROKER = "broker"
+"""The actor of what happens by itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The configured part of an approval's life."""
+
+    timeout: timedelta = timedelta(minutes=15)
+    execute_within: timedelta = timedelta(minutes=15)
+    keep_results: bool = True
+
+
+class Approvals:
+    """All that can be done to approvals.
+
+    Args:
+        holder: names this process, as the one that executes what it claimed.
+    """
+
+    def __init__(self, store: Store, clock: Clock, keyring: Keyring, feed: Feed, rules: Rules) -> None:
+        self._store = store
+        self._clock = clock
+        self._keyring = keyring
+        self._feed = feed
+        self._rules = rules
+        self.holder = new_id("proc")
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    async def get(self, approval_id: str) -> Approval:
+        """One approval.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        return await self._store.read(lambda session: _get(session, approval_id))
+
+    async def history(self, approval_id: str) -> list[Row]:
+        """Its audit rows, oldest first."""
+        return await self._store.read(lambda session: audit.history(session, approval_id))
+
+    # -- the agent's side ---------------------------------------------------------------------------------------------
+
+    async def submit(self, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None) -> Approval | Answer:
+        """Hold `call`.
+
+        The identical call of a caller that went away picks its open approval up again instead of making a second one.
+
+        Args:
+            definition: the tool as its server describes it now.
+
+        Returns:
+            The open approval, or what the agent is told when it cannot be held.
+        """
+        mark = fingerprint(self._keyring, call, definition)
+
+        def work(tx: Transaction) -> Approval | Answer:
+            waiting = stored.unattended(tx.session, mark, tx.now)
+            if waiting is not None:
+                return self._resume(tx, waiting)
+            asked = approvals.eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
+            if len(asked) < verdict.requirement.quorum:
+                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
+            reached = slots.take(tx.session.connection(), call.id, verdict.charges, tx.now, held=True)
+            if reached is not None:
+                told = answers.limited(reached.charge, reached.free_at, tx.now)
+                return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, told)
+            return self._open(tx, call, verdict, definition, mark)
+
+        return await self._change(work)
+
+    async def abandon(self, approval_id: str, why: str) -> None:
+        """The caller went away: `cancelled`, or its connection is `lost`. Nothing is run for it."""
+
+        def work(tx: Transaction) -> None:
+            approval = _get(tx.session, approval_id)
+            if approval.state.final or approval.caller is Caller.GONE:
+                return
+            gone = replace(approval, caller=Caller.GONE)
+            stored.save(tx.session, gone)
+            tx.record(self._event(Kind.APPROVAL_ABANDONED, gone, _agent(gone.call.grant), {"why": why}))
+
+        await self._change(work)
+
+    async def claim(self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None) -> Approval:
+        """Take the sole right to run an approved call, if all that it was approved for still holds.
+
+        Args:
+            verdict: what the present policy says of the call.
+            definition: the tool as its server describes it now.
+
+        Returns:
+            The approval: `executing` when it is claimed, else ended, with the cause.
+
+        Raises:
+            TransitionRefused: it is not approved, or somebody else claimed it.
+        """
+
+        def work(tx: Transaction) -> Approval:
+            approval = _get(tx.session, approval_id)
+            actor = _agent(approval.call.grant)
+            if (cause := self._obstacle(tx, approval, verdict, definition)) is not None:
+                return self._end(tx, approvals.withdraw(approval, cause, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER)
+            try:
+                claimed = approvals.claim(approval, self.holder, tx.now, LEASE)
+            except DeadlinePassed:
+                return self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
+            slots.stamp(tx.session.connection(), approval.call.id, tx.now)
+            return self._save(tx, claimed, Kind.APPROVAL_CLAIMED, actor)
+
+        return await self._change(work, durable=True)
+
+    async def finish(self, approval_id: str, *, failed: bool, result: Any = None) -> Approval:
+        """Record the outcome of a claimed call, and keep the upstream's result when it is not too large.
+
+        An outcome that comes after the call was given up as interrupted is recorded, and the state stays.
+        """
+
+        def work(tx: Transaction) -> Approval:
+            approval = _get(tx.session, approval_id)
+            kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
+            self._keep_result(tx, approval.call, result)
+            if approval.state is State.INTERRUPTED:
+                tx.record(self._event(Kind.APPROVAL_LATE, approval, BROKER, {"outcome": kind.value}))
+                return approval
+            return self._save(tx, approvals.finish(approval, failed=failed), kind, BROKER)
+
+        return await self._change(work, durable=True)
+
+    async def release(self, approval_id: str, why: str) -> Approval:
+        """Give a claim back: the call provably never reached the tool, so the approval can still be used."""
+
+        def work(tx: Transaction) -> Approval:
+            approval = approvals.release(_get(tx.session, approval_id))
+            slots.hold_again(tx.session.connection(), approval.call.id)
+            return self._save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
+
+        return await self._change(work, durable=True)
+
+    async def interrupt(self, approval_id: str, why: str) -> Approval:
+        """The server went away in the middle: nobody knows whether it ran, and it is never run again."""
+
+        def work(tx: Transaction) -> Approval:
+            approval = _get(tx.session, approval_id)
+            return self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why})
+
+        return await self._change(work, durable=True)
+
+    # -- the people's side --------------------------------------------------------------------------------------------
+
+    async def review(
+        self,
+        approval_id: str,
+        person: Person,
+        decision: Decision,
+        *,
+        channel: str,
+        revision: str | None = None,
+        reason: str | None = None,
+    ) -> Approval:
+        """Take one person's word.
+
+        Args:
+            revision: what they saw; may be left out only while nothing was edited.
+
+        Raises:
+            NotFound: there is no such approval.
+            ReviewRefused: why the word was not taken (see its subclasses).
+        """
+
+        def work(tx: Transaction) -> Approval:
+            approval = _get(tx.session, approval_id)
+            word = Review(
+                by=person.email,
+                decision=decision,
+                channel=channel,
+                revision=revision or approval.fingerprint,
+                at=tx.now,
+                reason=reason or None,
+            )
+            reviewed = approvals.review(approval, person, word, execute_within=self._rules.execute_within)
+            if reviewed is approval:
+                return approval
+            detail = {"decision": decision.value, "channel": channel, "reason": word.reason, "revision": word.revision}
+            kind = _REVIEWED[reviewed.state]
+            if reviewed.state is State.REJECTED:
+                return self._end(tx, reviewed, kind, person.email, detail)
+            return self._save(tx, reviewed, kind, person.email, detail)
+
+        return await self._change(work, durable=True)
+
+    # -- the clock's side ---------------------------------------------------------------------------------------------
+
+    async def sweep(self) -> None:
+        """End whatever is overdue, renew this process's leases, forget old slots. Idempotent."""
+        await self._change(self._sweep)
+
+    def _sweep(self, tx: Transaction) -> None:
+        stored.renew_leases(tx.session, self.holder, tx.now + LEASE)
+        slots.forget_old(tx.session.connection(), tx.now)
+        for approval in stored.overdue(tx.session, tx.now):
+            if approval.state is State.EXECUTING:
+                detail = {"why": "the process that ran it went away"}
+                self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, detail)
+            else:
+                self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
+
+    async def recover(self) -> None:
+        """At the start of the only server on a store: no caller survived, and what was executing is interrupted."""
+
+        def work(tx: Transaction) -> None:
+            for approval in stored.in_states(tx.session, (State.PENDING, State.APPROVED)):
+                if approval.caller is Caller.WAITING:
+                    gone = replace(approval, caller=Caller.GONE)
+                    self._save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
+            for approval in stored.in_states(tx.session, (State.EXECUTING,)):
+                detail = {"why": "the broker stopped while it ran"}
+                self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, detail)
+
+        await self._change(work, durable=True)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    async def _change(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+        done = await self._store.write(work, durable=durable)
+        self._feed.nudge()
+        return done
+
+    def _open(
+        self, tx: Transaction, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None, mark: str
+    ) -> Approval:
+        approval = Approval(
+            id=new_id("apr"),
+            state=State.PENDING,
+            call=call,
+            fingerprint=mark,
+            revision=mark,
+            rule=verdict.rule,
+            requirement=verdict.requirement,
+            created_at=tx.now,
+            deadline=tx.now + (verdict.requirement.timeout or self._rules.timeout),
+            reason=verdict.reason,
+            risk=verdict.risk,
+            definition=definition,
+        )
+        tx.keep(call.id, "arguments", dict(call.params))
+        return self._save(tx, approval, Kind.APPROVAL_SUBMITTED, _agent(call.grant), {"reason": verdict.reason})
+
+    def _resume(self, tx: Transaction, approval: Approval) -> Approval:
+        back = replace(approval, caller=Caller.WAITING)
+        return self._save(tx, back, Kind.APPROVAL_RESUMED, _agent(approval.call.grant))
+
+    def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
+        tx.keep(call.id, "arguments", dict(call.params))
+        tx.record(
+            Event(
+                kind=kind,
+                actor=_agent(call.grant),
+                call_id=call.id,
+                upstream=call.upstream,
+                tool=call.tool,
+                grant=call.grant.id,
+                verdict=verdict.action.value,
+                rule=told.rule,
+                arguments_digest=arguments_digest(self._keyring, call),
+                detail={"reason": told.reason},
+            )
+        )
+        return told
+
+    def _obstacle(
+        self, tx: Transaction, approval: Approval, verdict: Verdict, definition: Mapping[str, Any] | None
+    ) -> Cause | None:
+        if approval.state is not State.APPROVED:
+            return None
+        grant = grants.get(tx.session, approval.call.grant.id)
+        if grant is None or not grant.live(tx.now):
+            return Cause.GRANT
+        if verdict.action is Action.DENY:
+            return Cause.POLICY
+        if fingerprint(self._keyring, approval.call, definition) != approval.fingerprint:
+            return Cause.TOOL
+        return None
+
+    def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
+        if self._rules.keep_results and result is not None and len(canonical_json(result)) <= RESULT_CAP:
+            tx.keep(call.id, "result", result)
+
+    def _end(
+        self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
+    ) -> Approval:
+        """Save an end without a run: the call never reached its upstream, so its slots are free again."""
+        slots.give_back(tx.session.connection(), approval.call.id)
+        return self._save(tx, approval, kind, actor, detail)
+
+    def _save(
+        self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
+    ) -> Approval:
+        stored.save(tx.session, approval)
+        tx.record(self._event(kind, approval, actor, detail))
+        return approval
+
+    def _event(self, kind: Kind, approval: Approval, actor: str, detail: Mapping[str, Any] | None = None) -> Event:
+        call, end = approval.call, approval.resolution
+        cause = {"cause": end.cause.value} if end is not None and end.cause is not None else {}
+        facts = {**(detail or {}), **cause, "state": approval.state.value}
+        return Event(
+            kind=kind,
+            actor=actor,
+            call_id=call.id,
+            approval_id=approval.id,
+            upstream=call.upstream,
+            tool=call.tool,
+            grant=call.grant.id,
+            verdict=Action.HOLD.value,
+            rule=approval.rule,
+            arguments_digest=arguments_digest(self._keyring, call),
+            detail={key: value for key, value in facts.items() if value is not None},
+        )
+
+
+_REVIEWED = {
+    State.PENDING: Kind.APPROVAL_REVIEWED,
+    State.APPROVED: Kind.APPROVAL_APPROVED,
+    State.REJECTED: Kind.APPROVAL_REJECTED,
+}
+
+
+def _get(session: Session, approval_id: str) -> Approval:
+    found = stored.get(session, approval_id)
+    if found is None:
+        raise NotFound(f"There is no approval {approval_id}.")
+    return found
+
+
+def _agent(grant: GrantRef) -> str:
+    return f"agent:{grant.id}"

@@ -1,0 +1,191 @@
+"""What an agent is told of a call that did not simply run: a sentence that a model can act on, and facts for programs.
+
+What belongs here: statuses, sentences, the `approval-broker/decision` block (design section 3). What does not: how it
+is put on a wire.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from broker.domain.approvals import Approval, Cause, Decision, State
+from broker.domain.audit import timestamp
+from broker.domain.calls import Charge, Verdict
+
+META_KEY = "approval-broker/decision"
+
+
+class Status(StrEnum):
+    """How it stands with a call, in the agent's words."""
+
+    APPROVED = "approved"
+    DENIED = "denied"
+    LIMITED = "limited"
+    REJECTED = "rejected"
+    EXPIRED = "expired"
+    WITHDRAWN = "withdrawn"
+    INTERRUPTED = "interrupted"
+    UNAVAILABLE = "unavailable"
+
+
+_RETRY = {
+    Status.DENIED: "never",
+    Status.LIMITED: "later",
+    Status.REJECTED: "never",
+    Status.EXPIRED: "ask",
+    Status.WITHDRAWN: "ask",
+    Status.INTERRUPTED: "check",
+    Status.UNAVAILABLE: "later",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """A status with its sentence and whatever facts there are."""
+
+    status: Status
+    sentence: str
+    approval_id: str | None = None
+    reason: str | None = None
+    rule: str | None = None
+    cause: str | None = None
+    review_url: str | None = None
+    deadline: datetime | None = None
+    reviewers: tuple[str, ...] = ()
+    retry_after: int | None = None
+
+    def meta(self) -> dict[str, Any]:
+        """The `_meta["approval-broker/decision"]` block; keys without a value are left out."""
+        facts: dict[str, Any] = {
+            "status": self.status.value,
+            "retry": _RETRY.get(self.status),
+            "retry_after": self.retry_after,
+            "approval_id": self.approval_id,
+            "reason": self.reason,
+            "rule": self.rule,
+            "cause": self.cause,
+            "review_url": self.review_url,
+            "deadline": timestamp(self.deadline) if self.deadline else None,
+            "reviewers": list(self.reviewers) or None,
+        }
+        return {key: value for key, value in facts.items() if value is not None}
+
+
+def denied(verdict: Verdict) -> Answer:
+    """The policy says no."""
+    sentence = f"Denied by policy: {verdict.reason or 'this call is not allowed'} Do not try it again."
+    return Answer(status=Status.DENIED, sentence=sentence, reason=verdict.reason, rule=verdict.rule)
+
+
+def nobody_eligible(verdict: Verdict) -> Answer:
+    """The call needs a person, and there is none who may decide."""
+    wanted = ", ".join(verdict.requirement.approvers) or "people with the approver role"
+    reason = f"this call needs the approval of {wanted}, and too few such people may decide for this agent."
+    sentence = f"Denied: {reason} Nothing ran. Do not try it again; tell your operator."
+    return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=verdict.rule)
+
+
+def limited(charge: Charge, free_at: datetime | None, now: datetime) -> Answer:
+    """A limit is used up."""
+    # Rounded up, and past the end of the window: at the very second that is told, the slot is free.
+    wait = int((free_at - now) / timedelta(seconds=1)) + 1 if free_at is not None else None
+    reason = charge.message or f"at most {charge.max} such calls in {_length(charge.window)}"
+    when = f"Try again in {wait} s." if wait is not None else "Try again later."
+    return Answer(
+        status=Status.LIMITED,
+        sentence=f"Rate limit reached: {reason}. Nothing ran. {when}",
+        reason=reason,
+        rule=charge.rule,
+        retry_after=wait,
+    )
+
+
+def unavailable(reason: str, approval_id: str | None = None) -> Answer:
+    """The broker cannot decide or cannot reach the server; nothing ran."""
+    sentence = f"Not possible right now: {reason} Nothing ran. Try again later."
+    return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
+
+
+def interrupted(approval_id: str | None = None) -> Answer:
+    """It was started and nobody knows the outcome."""
+    sentence = (
+        "The call was started, and the server went away before it answered: it may or may not have run. "
+        "Look at the effect before you do anything else; do not simply repeat it."
+    )
+    return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval_id)
+
+
+def of(approval: Approval, review_url: str | None = None) -> Answer:
+    """What the ended `approval` means for the agent that asked.
+
+    Raises:
+        ValueError: it has not ended without running.
+    """
+    end = approval.resolution
+    if approval.state is State.INTERRUPTED:
+        return interrupted(approval.id)
+    if end is None or approval.state not in (State.REJECTED, State.EXPIRED, State.WITHDRAWN):
+        raise ValueError(f"an approval that is {approval.state} has no such answer")
+    status = Status(approval.state.value)
+    sentence = {
+        Status.REJECTED: _rejected(end.by, end.reason),
+        Status.EXPIRED: _expired(end.cause),
+        Status.WITHDRAWN: f"The request for approval was withdrawn ({_CAUSES.get(end.cause, 'by an administrator')}). "
+        "Nothing ran. A new call asks again.",
+    }[status]
+    return Answer(
+        status=status,
+        sentence=sentence,
+        approval_id=approval.id,
+        reason=end.reason,
+        rule=approval.rule,
+        cause=end.cause.value if end.cause else None,
+        review_url=review_url,
+        deadline=approval.deadline,
+        reviewers=tuple(given.by for given in approval.reviews),
+    )
+
+
+def approved(approval: Approval) -> Answer:
+    """What goes into the `_meta` of the upstream's own result."""
+    return Answer(
+        status=Status.APPROVED,
+        sentence="",
+        approval_id=approval.id,
+        rule=approval.rule,
+        reviewers=tuple(given.by for given in approval.reviews if given.decision is Decision.APPROVE),
+    )
+
+
+def who_is_asked(approval: Approval) -> str:
+    """Whom the agent waits for, in a few words."""
+    return ", ".join(approval.requirement.approvers) or "an approver"
+
+
+_CAUSES: dict[Cause | None, str] = {
+    Cause.GRANT: "the agent's grant ended",
+    Cause.TOOL: "the tool's definition changed",
+    Cause.POLICY: "the policy denies it now",
+    Cause.SESSION: "the session ended",
+    Cause.ADMINISTRATOR: "by an administrator",
+}
+
+
+def _rejected(by: str | None, reason: str | None) -> str:
+    why = f": {reason}" if reason else ", without a reason"
+    return f"Rejected by {by}{why}. Nothing ran. Do not try this call again."
+
+
+def _expired(cause: Cause | None) -> str:
+    if cause is Cause.UNUSED:
+        return "It was approved, and not used in time. Nothing ran. A new call asks again."
+    return "Nobody answered in time. Nothing ran. A new call asks again."
+
+
+def _length(window: timedelta) -> str:
+    seconds = int(window.total_seconds())
+    names = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
+    return names.get(seconds, f"{seconds} seconds")

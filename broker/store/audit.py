@@ -1,0 +1,147 @@
+"""Reading the audit log, and rows to and from their columns. Appending is the writer's (`broker.store.writer`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Text, or_, type_coerce
+from sqlmodel import Session, col, select
+
+from broker.domain.audit import Head, Kind, Row
+from broker.store.tables import AuditRow, ChainHead, ContentRow
+
+STREAM = 1000
+"""Rows fetched at a time when the whole log is read."""
+
+
+def to_columns(row: Row) -> dict[str, Any]:
+    """A row's columns for an insert."""
+    return {
+        "seq": row.seq,
+        "at": row.at,
+        "kind": row.kind.value,
+        "actor": row.actor,
+        "call_id": row.call_id,
+        "approval_id": row.approval_id,
+        "upstream": row.upstream,
+        "tool": row.tool,
+        "grant_id": row.grant,
+        "verdict": row.verdict,
+        "rule": row.rule,
+        "arguments_digest": row.arguments_digest,
+        "detail": dict(row.detail),
+        "prev": row.prev,
+        "digest": row.digest,
+    }
+
+
+def _from_columns(found: AuditRow) -> Row:
+    return Row(
+        seq=found.seq,
+        at=found.at,
+        kind=Kind(found.kind),
+        actor=found.actor,
+        call_id=found.call_id,
+        approval_id=found.approval_id,
+        upstream=found.upstream,
+        tool=found.tool,
+        grant=found.grant_id,
+        verdict=found.verdict,
+        rule=found.rule,
+        arguments_digest=found.arguments_digest,
+        detail=found.detail,
+        prev=found.prev,
+        digest=found.digest,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class AuditFilter:
+    """What to look for; every field that is given must match. `text` is looked for in names, actor and detail."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    text: str | None = None
+    actor: str | None = None
+    upstream: str | None = None
+    tool: str | None = None
+    grant: str | None = None
+    kind: str | None = None
+    approval: str | None = None
+
+    def conditions(self) -> list[Any]:
+        """The same as SQL conditions."""
+        equal = {
+            col(AuditRow.actor): self.actor,
+            col(AuditRow.upstream): self.upstream,
+            col(AuditRow.tool): self.tool,
+            col(AuditRow.grant_id): self.grant,
+            col(AuditRow.kind): self.kind,
+            col(AuditRow.approval_id): self.approval,
+        }
+        found: list[Any] = [column == value for column, value in equal.items() if value is not None]
+        if self.since is not None:
+            found.append(col(AuditRow.at) >= self.since)
+        if self.until is not None:
+            found.append(col(AuditRow.at) < self.until)
+        if self.text:
+            columns = (AuditRow.actor, AuditRow.upstream, AuditRow.tool, AuditRow.kind, AuditRow.rule)
+            found.append(
+                or_(
+                    *(col(column).icontains(self.text, autoescape=True) for column in columns),
+                    # the detail is JSON text: look for the letters as JSON spells them
+                    type_coerce(col(AuditRow.detail), Text).icontains(json.dumps(self.text)[1:-1], autoescape=True),
+                    col(AuditRow.call_id) == self.text,
+                    col(AuditRow.approval_id) == self.text,
+                )
+            )
+        return found
+
+
+def head(session: Session) -> Head:
+    """The end of the chain as the store believes it."""
+    found = session.exec(select(ChainHead)).one()
+    return Head(found.seq, found.digest)
+
+
+def page(session: Session, wanted: AuditFilter, *, before: int | None = None, limit: int = 50) -> list[Row]:
+    """The newest rows that match, newest first; with `before`, only those whose seq is smaller."""
+    statement = select(AuditRow).where(*wanted.conditions())
+    if before is not None:
+        statement = statement.where(col(AuditRow.seq) < before)
+    return [_from_columns(row) for row in session.exec(statement.order_by(col(AuditRow.seq).desc()).limit(limit))]
+
+
+def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]:
+    """All rows that match, oldest first, in constant memory."""
+    conditions = wanted.conditions() if wanted else []
+    last = 0
+    while True:
+        statement = select(AuditRow).where(*conditions, col(AuditRow.seq) > last)
+        rows = session.exec(statement.order_by(col(AuditRow.seq)).limit(STREAM)).all()
+        yield from (_from_columns(row) for row in rows)
+        if len(rows) < STREAM:
+            return
+        last = rows[-1].seq
+        session.expunge_all()
+
+
+def history(session: Session, approval_id: str) -> list[Row]:
+    """What happened to one approval, oldest first."""
+    return list(stream(session, AuditFilter(approval=approval_id)))
+
+
+def approvals_since(session: Session, seq: int) -> list[Row]:
+    """Rows about approvals after `seq`, oldest first. Commits come in the order of `seq`, so none appears late."""
+    statement = select(AuditRow).where(col(AuditRow.approval_id).is_not(None), col(AuditRow.seq) > seq)
+    return [_from_columns(row) for row in session.exec(statement.order_by(col(AuditRow.seq)))]
+
+
+def contents(session: Session, call_id: str) -> dict[str, Any]:
+    """What is still kept of a call: `arguments`, `result`."""
+    rows = session.exec(select(ContentRow).where(ContentRow.call_id == call_id))
+    return {row.what: row.body for row in rows}

@@ -1,0 +1,98 @@
+"""Opening a database: engines for SQLite and PostgreSQL, file modes, the lock of a running server.
+
+What belongs here: what differs between the two databases. What does not: tables and queries.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
+
+from broker.errors import SettingsError, StoreError, StoreLocked
+
+WRITER = "broker_writer"
+"""Execution option of the connection that writes: its transactions take SQLite's write lock when they begin."""
+
+
+def make_engine(url: str) -> Engine:
+    """An engine for `sqlite:///path` or `postgresql://…`.
+
+    Raises:
+        SettingsError: the URL is of no kind that the broker can use.
+        StoreError: the folder of a SQLite file cannot be written.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise SettingsError(f"store.url: {url!r} is not a database URL such as sqlite:///broker.db") from error
+    match parsed.get_backend_name():
+        case "sqlite" if parsed.database and parsed.database != ":memory:":
+            return _sqlite(Path(parsed.database))
+        case "postgresql":
+            return create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True, pool_size=8)
+        case _:
+            raise SettingsError(f"store.url: {url!r} is neither sqlite:///PATH nor postgresql://…")
+
+
+def sqlite_path(engine: Engine) -> Path | None:
+    """The database file, or None when the store is not SQLite."""
+    return Path(engine.url.database) if is_sqlite(engine) and engine.url.database else None
+
+
+def is_sqlite(engine: Engine) -> bool:
+    """Whether the engine's database is SQLite."""
+    return engine.dialect.name == "sqlite"
+
+
+def _sqlite(path: Path) -> Engine:
+    try:
+        # 0600 from the first byte: whoever can read the store is its administrator.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    except OSError as error:
+        raise StoreError(f"The store {path} cannot be opened: {error.strerror}.") from error
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0, "check_same_thread": False})
+    event.listen(engine, "connect", _configure)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _configure(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # transactions begin in `_begin`, not where the driver guesses
+    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin(connection: Connection) -> None:
+    immediate = connection.get_execution_options().get(WRITER, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+@contextmanager
+def serve_lock(engine: Engine) -> Generator[None]:
+    """Hold the sole right to serve from a SQLite file; other processes may still read and write it.
+
+    Raises:
+        StoreLocked: another server holds it.
+    """
+    path = sqlite_path(engine)
+    if path is None:
+        yield
+        return
+    descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StoreLocked(
+                f"Another `broker serve` already uses {path}. Stop it, or give this one another store.url."
+            ) from error
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,220 @@
+"""People and what they prove themselves with: one-time links, browser sessions, API tokens (hashes only)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from broker.domain.audit import Event, Kind
+from broker.domain.canonical import new_id, new_token, token_hash
+from broker.domain.people import Person, Role, normal_email
+from broker.errors import NotFound
+from broker.store.tables import CredentialRow, PersonRow
+from broker.store.writer import Transaction
+
+
+class CredentialKind(StrEnum):
+    """What a secret is good for."""
+
+    LINK = "link"
+    SESSION = "session"
+    TOKEN = "token"  # noqa: S105 - a name, not a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Credential:
+    """A stored proof of who somebody is, without its secret."""
+
+    id: str
+    kind: CredentialKind
+    person: str
+    label: str | None
+    created_at: datetime
+    expires_at: datetime | None
+    ended_at: datetime | None
+
+    def live(self, now: datetime) -> bool:
+        """Whether it still proves anything at `now`."""
+        return self.ended_at is None and (self.expires_at is None or now < self.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class NewCredential:
+    """A credential together with its secret, which is shown once and not kept."""
+
+    credential: Credential
+    secret: str
+
+
+_PREFIXES = {CredentialKind.LINK: "bl", CredentialKind.SESSION: "bs", CredentialKind.TOKEN: "bt"}
+_MADE = {
+    CredentialKind.LINK: Kind.LINK_CREATED,
+    CredentialKind.SESSION: Kind.SESSION_OPENED,
+    CredentialKind.TOKEN: Kind.TOKEN_CREATED,
+}
+_ENDED = {CredentialKind.SESSION: Kind.SESSION_CLOSED, CredentialKind.TOKEN: Kind.TOKEN_REVOKED}
+
+
+def save(tx: Transaction, actor: str, email: str, roles: frozenset[Role], groups: frozenset[str]) -> Person:
+    """Add a person, or give them exactly these roles and groups."""
+    person = Person(normal_email(email), roles, groups)
+    found = tx.session.get(PersonRow, person.email)
+    row = found or PersonRow(email=person.email, roles=[], groups=[], created_at=tx.now)
+    row.roles, row.groups, row.removed_at = sorted(roles), sorted(groups), None
+    tx.session.add(row)
+    tx.record(Event(kind=Kind.PERSON_SAVED, actor=actor, detail=_detail(person)))
+    return person
+
+
+def remove(tx: Transaction, actor: str, email: str) -> None:
+    """Take a person out, with everything they are signed in with.
+
+    Raises:
+        NotFound: there is no such person.
+    """
+    row = _row(tx.session, email)
+    row.removed_at = tx.now
+    tx.session.add(row)
+    for credential in tx.session.exec(select(CredentialRow).where(CredentialRow.person == row.email)):
+        credential.ended_at = credential.ended_at or tx.now
+        tx.session.add(credential)
+    tx.record(Event(kind=Kind.PERSON_REMOVED, actor=actor, detail={"person": row.email}))
+
+
+def get(session: Session, email: str) -> Person | None:
+    """A present person, or None."""
+    row = session.get(PersonRow, normal_email(email))
+    return _from_row(row) if row is not None and row.removed_at is None else None
+
+
+def everyone(session: Session) -> list[Person]:
+    """All present people, by address."""
+    statement = select(PersonRow).where(col(PersonRow.removed_at).is_(None)).order_by(col(PersonRow.email))
+    return [_from_row(row) for row in session.exec(statement)]
+
+
+# -- credentials ------------------------------------------------------------------------------------------------------
+
+
+def issue(
+    tx: Transaction,
+    actor: str,
+    kind: CredentialKind,
+    email: str,
+    *,
+    label: str | None = None,
+    lifetime: timedelta | None = None,
+) -> NewCredential:
+    """Make a link, a session or a token for a person, and record it.
+
+    Raises:
+        NotFound: there is no such person.
+    """
+    person = _row(tx.session, email)
+    secret = new_token(_PREFIXES[kind])
+    row = CredentialRow(
+        id=new_id(kind.value),
+        secret_hash=token_hash(secret),
+        kind=kind.value,
+        person=person.email,
+        label=label,
+        created_at=tx.now,
+        expires_at=tx.now + lifetime if lifetime is not None else None,
+    )
+    tx.session.add(row)
+    tx.record(Event(kind=_MADE[kind], actor=actor, detail={"person": person.email, "id": row.id, "label": label}))
+    return NewCredential(_credential(row), secret)
+
+
+def use_link(tx: Transaction, secret: str, lifetime: timedelta) -> NewCredential:
+    """Turn an unused sign-in link into a browser session. A link works once.
+
+    Raises:
+        NotFound: the link is unknown, used or too old.
+    """
+    row = _credential_row(tx.session, CredentialKind.LINK, secret)
+    if row is None or not _credential(row).live(tx.now):
+        raise NotFound("This sign-in link was used already or is too old. Ask for a new one: `broker sign-in EMAIL`.")
+    row.ended_at = tx.now
+    tx.session.add(row)
+    return issue(tx, row.person, CredentialKind.SESSION, row.person, lifetime=lifetime)
+
+
+def end(tx: Transaction, actor: str, credential_id: str) -> None:
+    """Sign a session out or revoke a token.
+
+    Raises:
+        NotFound: there is no such live session or token.
+    """
+    row = tx.session.get(CredentialRow, credential_id)
+    kind = _ENDED.get(CredentialKind(row.kind)) if row is not None else None
+    if row is None or row.ended_at is not None or kind is None:
+        raise NotFound(f"There is no live session or token {credential_id}.")
+    row.ended_at = tx.now
+    tx.session.add(row)
+    tx.record(Event(kind=kind, actor=actor, detail={"person": row.person, "id": row.id}))
+
+
+def link_is_good(session: Session, secret: str, now: datetime) -> bool:
+    """Whether a sign-in link could be used now. Looking does not use it up."""
+    row = _credential_row(session, CredentialKind.LINK, secret)
+    return row is not None and _credential(row).live(now)
+
+
+def authenticate(
+    session: Session, kind: CredentialKind, secret: str, now: datetime
+) -> tuple[Person, Credential] | None:
+    """Who proves themselves with `secret`, and by what; None when it proves nothing."""
+    row = _credential_row(session, kind, secret)
+    if row is None or not (credential := _credential(row)).live(now):
+        return None
+    person = get(session, row.person)
+    return (person, credential) if person is not None else None
+
+
+def tokens(session: Session, email: str | None = None) -> list[Credential]:
+    """API tokens that are not revoked, newest first; with `email`, only theirs."""
+    statement = (
+        select(CredentialRow)
+        .where(CredentialRow.kind == CredentialKind.TOKEN, col(CredentialRow.ended_at).is_(None))
+        .order_by(col(CredentialRow.created_at).desc())
+    )
+    if email is not None:
+        statement = statement.where(CredentialRow.person == normal_email(email))
+    return [_credential(row) for row in session.exec(statement)]
+
+
+def _row(session: Session, email: str) -> PersonRow:
+    row = session.get(PersonRow, normal_email(email))
+    if row is None or row.removed_at is not None:
+        raise NotFound(f"There is no person {normal_email(email)}: add them with `broker user add`.")
+    return row
+
+
+def _credential_row(session: Session, kind: CredentialKind, secret: str) -> CredentialRow | None:
+    statement = select(CredentialRow).where(CredentialRow.secret_hash == token_hash(secret), CredentialRow.kind == kind)
+    return session.exec(statement).first()
+
+
+def _from_row(row: PersonRow) -> Person:
+    return Person(row.email, frozenset(Role(role) for role in row.roles), frozenset(row.groups))
+
+
+def _credential(row: CredentialRow) -> Credential:
+    return Credential(
+        id=row.id,
+        kind=CredentialKind(row.kind),
+        person=row.person,
+        label=row.label,
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+        ended_at=row.ended_at,
+    )
+
+
+def _detail(person: Person) -> dict[str, Any]:
+    return {"person": person.email, "roles": sorted(person.roles), "groups": sorted(person.groups)}

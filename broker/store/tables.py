@@ -1,0 +1,210 @@
+"""The tables. Each class is one; comments say what a column means where its name does not.
+
+Instants are microseconds since 1970 in UTC: exact, and the same on both databases. JSON is ASCII text, so that any
+string an agent sends can be stored (PostgreSQL's own JSON and text types refuse NUL characters).
+"""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+
+from sqlalchemy import BigInteger, Dialect, Index, Table, Text, text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, MetaData, SQLModel
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND = timedelta(microseconds=1)
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware instant, stored as whole microseconds since the epoch."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """To the database: microseconds."""
+        return None if value is None else (value - EPOCH) // MICROSECOND
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
+        """From the database: an aware datetime in UTC."""
+        return None if value is None else EPOCH + timedelta(microseconds=int(value))
+
+
+class Json(TypeDecorator[Any]):
+    """A JSON value as ASCII text; integers stay exact at any size."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
+        """To the database."""
+        return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
+        """From the database."""
+        return None if value is None else json.loads(value)
+
+
+def table_of(row: type[SQLModel]) -> Table:
+    """The Core table of a row class, for statements on many rows at once."""
+    table: Table = row.__table__  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
+    return table  # pyright: ignore[reportUnknownVariableType]
+
+
+class Base(SQLModel):
+    """Common parent, so that these tables have a metadata of their own."""
+
+    metadata: ClassVar[MetaData] = MetaData(  # pyright: ignore[reportIncompatibleVariableOverride]
+        naming_convention={
+            "ix": "ix_%(column_0_label)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+
+
+class ChainHead(Base, table=True):
+    """One row: the end of the audit chain. Who writes locks it first, so commits come in the order of `seq`."""
+
+    __tablename__: ClassVar[Any] = "chain_head"
+    id: int = Field(primary_key=True)
+    seq: int = Field(sa_type=BigInteger)
+    digest: str
+
+
+class AuditRow(Base, table=True):
+    """The record, append-only. See `broker.domain.audit`."""
+
+    __tablename__: ClassVar[Any] = "audit"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        # what the feed reads: approvals' rows by seq
+        Index(
+            "ix_audit_approvals_seq",
+            "seq",
+            sqlite_where=text("approval_id IS NOT NULL"),
+            postgresql_where=text("approval_id IS NOT NULL"),
+        ),
+    )
+    seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    at: datetime = Field(sa_type=Instant, index=True)
+    kind: str
+    actor: str
+    call_id: str | None = Field(default=None, index=True)
+    approval_id: str | None = Field(default=None, index=True)
+    upstream: str | None = None
+    tool: str | None = None
+    grant_id: str | None = None
+    verdict: str | None = None
+    rule: str | None = None
+    arguments_digest: str | None = None
+    detail: Any = Field(sa_type=Json)
+    prev: str
+    digest: str
+
+
+class ContentRow(Base, table=True):
+    """What a call carried, beside the chain, so that it can be emptied: `what` is `arguments` or `result`."""
+
+    __tablename__: ClassVar[Any] = "contents"
+    call_id: str = Field(primary_key=True)
+    what: str = Field(primary_key=True)
+    body: Any = Field(sa_type=Json)
+
+
+class ApprovalRow(Base, table=True):
+    """An approval. Its moves are those of `broker.domain.approvals.TRANSITIONS`."""
+
+    __tablename__: ClassVar[Any] = "approvals"
+    id: str = Field(primary_key=True)
+    # pending → approved | rejected | expired | withdrawn; approved → executing | expired | withdrawn;
+    # executing → succeeded | failed | interrupted | approved
+    state: str = Field(index=True)
+    call_id: str
+    upstream: str
+    tool: str
+    params: Any = Field(sa_type=Json)
+    grant_id: str = Field(index=True)
+    grant_label: str
+    grant_owner: str
+    session: str | None = None
+    fingerprint: str = Field(index=True)
+    revision: str
+    rule: str
+    reason: str | None = None
+    risk: str | None = None
+    requirement: Any = Field(sa_type=Json)
+    definition: Any = Field(default=None, sa_type=Json, nullable=True)
+    created_at: datetime = Field(sa_type=Instant, index=True)
+    deadline: datetime = Field(sa_type=Instant)
+    execute_by: datetime | None = Field(default=None, sa_type=Instant)
+    caller: str
+    resolution: Any = Field(default=None, sa_type=Json, nullable=True)
+    holder: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=Instant)
+
+
+class ReviewRow(Base, table=True):
+    """One person's word on one approval."""
+
+    __tablename__: ClassVar[Any] = "reviews"
+    approval_id: str = Field(primary_key=True, foreign_key="approvals.id")
+    person: str = Field(primary_key=True)
+    decision: str
+    reason: str | None = None
+    channel: str
+    revision: str
+    at: datetime = Field(sa_type=Instant)
+
+
+class SlotRow(Base, table=True):
+    """One slot that a call takes of a counter. `at` is when it was dispatched; none while the call is held."""
+
+    __tablename__: ClassVar[Any] = "slots"
+    __table_args__: ClassVar[tuple[Any, ...]] = (Index("ix_slots_counter_at", "counter", "at"),)
+    call_id: str = Field(primary_key=True)
+    counter: str = Field(primary_key=True)
+    at: datetime | None = Field(default=None, sa_type=Instant)
+    keep_until: datetime = Field(sa_type=Instant, index=True)
+
+
+class GrantRow(Base, table=True):
+    """A grant; its token only as a hash."""
+
+    __tablename__: ClassVar[Any] = "grants"
+    id: str = Field(primary_key=True)
+    token_hash: str = Field(unique=True)
+    label: str
+    owner: str
+    upstreams: Any = Field(sa_type=Json)
+    created_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime | None = Field(default=None, sa_type=Instant)
+    revoked_at: datetime | None = Field(default=None, sa_type=Instant)
+
+
+class PersonRow(Base, table=True):
+    """Somebody who signs in; removed people keep their row for the record but can do nothing."""
+
+    __tablename__: ClassVar[Any] = "people"
+    email: str = Field(primary_key=True)
+    roles: Any = Field(sa_type=Json)
+    groups: Any = Field(sa_type=Json)
+    created_at: datetime = Field(sa_type=Instant)
+    removed_at: datetime | None = Field(default=None, sa_type=Instant)
+
+
+class CredentialRow(Base, table=True):
+    """What a person proves themselves with: a one-time `link`, a browser `session`, or an API `token`. Hashes only."""
+
+    __tablename__: ClassVar[Any] = "credentials"
+    id: str = Field(primary_key=True)
+    secret_hash: str = Field(unique=True)
+    kind: str
+    person: str = Field(foreign_key="people.email", index=True)
+    label: str | None = None
+    created_at: datetime = Field(sa_type=Instant)
+    expires_at: datetime | None = Field(default=None, sa_type=Instant)
+    ended_at: datetime | None = Field(default=None, sa_type=Instant)  # used up, signed out or revoked

@@ -1,0 +1,262 @@
+"""The store: one group-committing writer per process, and reads beside it.
+
+What belongs here: transactions and the audit chain they carry. What does not: what a transaction does; that is given as
+a function of a `Transaction`.
+
+Everything that waits when the writer is free goes into one transaction. It locks the chain head first, so transactions
+of all processes run one after the other: a function may read, decide and write without any race, on either database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from broker.domain.audit import Event, Head, Row, chained
+from broker.domain.clock import Clock
+from broker.errors import StoreError
+from broker.store.audit import to_columns
+from broker.store.engine import WRITER, is_sqlite, make_engine
+from broker.store.schema import migrate
+from broker.store.tables import AuditRow, ChainHead, ContentRow, table_of
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_head = table_of(ChainHead)
+
+BATCH = 512
+"""The most works in one commit, so that the first of them does not wait for an endless queue."""
+
+
+class Transaction:
+    """What a work is given: the present instant, the database, and the record.
+
+    A work that raises leaves nothing behind; the others of its commit are not touched.
+    """
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.now = now
+        self.connection = connection  # without a savepoint: for works that never raise once they wrote
+        self._events: list[Event] = []
+        self._contents: list[dict[str, Any]] = []
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """A session in this work's own savepoint. A work that only records does without one."""
+        if self._session is None:
+            self._session = Session(self.connection, join_transaction_mode="create_savepoint")
+        return self._session
+
+    def record(self, event: Event) -> None:
+        """Append `event` to the audit chain when this work succeeds."""
+        self._events.append(event)
+
+    def keep(self, call_id: str, what: str, body: Any) -> None:
+        """Keep `body`, JSON, beside the chain as the `arguments` or `result` of a call."""
+        self._contents.append({"call_id": call_id, "what": what, "body": body})
+
+    def accept(self, batch: _Batch) -> None:
+        """The work returned: its savepoint and its events join the commit."""
+        if self._session is not None:
+            self._session.commit()
+            self._session.close()
+        batch.events.extend(self._events)
+        batch.contents.extend(self._contents)
+
+    def refuse(self) -> None:
+        """The work raised: nothing of it stays."""
+        if self._session is not None:
+            self._session.rollback()
+            self._session.close()
+
+
+class _Batch:
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.contents: list[dict[str, Any]] = []
+
+
+@dataclass(slots=True)
+class _Item(Generic[T]):
+    work: Callable[[Transaction], T]
+    durable: bool
+    future: asyncio.Future[T]
+    loop: asyncio.AbstractEventLoop
+    result: T | None = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        if self.future.done():
+            return  # the caller went away; what was committed stays
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)  # pyright: ignore[reportArgumentType]
+
+
+class Store:
+    """The database of a broker, SQLite or PostgreSQL, migrated to the present schema.
+
+    Raises:
+        SettingsError: the URL is wrong.
+        StoreError: the database cannot be reached, or belongs to a newer broker.
+    """
+
+    def __init__(self, url: str, clock: Clock) -> None:
+        self._clock = clock
+        self.engine = make_engine(url)
+        migrate(self.engine)
+        self._writer = self.engine.execution_options(**{WRITER: True})
+        self._items: queue.SimpleQueue[_Item[Any] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._thread.start()
+        self._closed = False
+
+    async def write(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+        """Run `work` in the next commit, in the writer's thread, and return what it returned.
+
+        Args:
+            durable: synced to disk before this returns; otherwise it survives a crash of the process, and a power cut
+                may lose the last moments.
+
+        Raises:
+            StoreError: it could not be written; nothing of it was.
+            Exception: whatever `work` raised; nothing of it was written.
+        """
+        if self._closed:
+            raise StoreError("The store is closed: nothing was written.")
+        loop = asyncio.get_running_loop()
+        item = _Item(work, durable, loop.create_future(), loop)
+        self._items.put(item)
+        return await item.future
+
+    async def read(self, query: Callable[[Session], T]) -> T:
+        """Run `query` on a connection of its own, in a thread.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return await asyncio.to_thread(self.read_now, query)
+
+    def read_now(self, query: Callable[[Session], T]) -> T:
+        """The same in the calling thread, for commands."""
+        try:
+            with Session(self.engine) as session:
+                return query(session)
+        except SQLAlchemyError as error:
+            raise StoreError(f"The store could not be read: {_cause(error)}.") from error
+
+    def close(self) -> None:
+        """Write what is queued, end the thread and close every connection."""
+        if not self._closed:
+            self._closed = True
+            self._items.put(None)
+            self._thread.join()
+            self.engine.dispose()
+
+    # -- in the writer's thread ---------------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        ending = False
+        while not ending:
+            items, ending = self._next_items()
+            if items:
+                try:
+                    self._commit(items)
+                except Exception as error:
+                    # Whatever it was, nothing was committed, and this thread has to live on.
+                    log.exception("a commit failed")
+                    for item in items:
+                        item.error = _unwritten(error)
+                _settle(items)
+
+    def _next_items(self) -> tuple[list[_Item[Any]], bool]:
+        first = self._items.get()
+        if first is None:
+            return [], True
+        items = [first]
+        while len(items) < BATCH:
+            try:
+                item = self._items.get_nowait()
+            except queue.Empty:
+                break
+            if item is None:
+                return items, True
+            items.append(item)
+        return items, False
+
+    def _commit(self, items: Sequence[_Item[Any]]) -> None:
+        durable = any(item.durable for item in items)
+        with self._writer.connect() as connection:
+            if is_sqlite(self.engine):  # a pragma works outside of a transaction only
+                _driver(connection).execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            with connection.begin():
+                if not durable and not is_sqlite(self.engine):
+                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+                head = _lock_head(connection)
+                now = self._clock.now()
+                batch = _Batch()
+                for item in items:
+                    _run_work(item, Transaction(connection, now), batch)
+                _append(connection, batch, head, now)
+
+
+def _driver(connection: Connection) -> Any:
+    return connection.connection.driver_connection
+
+
+def _run_work(item: _Item[Any], transaction: Transaction, batch: _Batch) -> None:
+    try:
+        item.result = item.work(transaction)
+        transaction.accept(batch)
+    except Exception as error:  # noqa: BLE001 - it goes to whoever gave the work
+        item.error = _unwritten(error) if isinstance(error, SQLAlchemyError) else error
+        transaction.refuse()
+
+
+def _lock_head(connection: Connection) -> Head:
+    found = connection.execute(select(_head.c.seq, _head.c.digest).where(_head.c.id == 1).with_for_update()).one()
+    return Head(found.seq, found.digest)
+
+
+def _append(connection: Connection, batch: _Batch, head: Head, now: datetime) -> None:
+    rows: list[Row] = []
+    for event in batch.events:
+        row = chained(event, head.seq + 1, now, head.digest)
+        head = Head(row.seq, row.digest)
+        rows.append(row)
+    if rows:
+        connection.execute(insert(table_of(AuditRow)), [to_columns(row) for row in rows])
+        connection.execute(update(_head).where(_head.c.id == 1).values(seq=head.seq, digest=head.digest))
+    if batch.contents:
+        connection.execute(insert(table_of(ContentRow)), batch.contents)
+
+
+def _settle(items: Sequence[_Item[Any]]) -> None:
+    for loop in {item.loop for item in items}:
+        mine = [item for item in items if item.loop is loop]
+        try:
+            loop.call_soon_threadsafe(lambda mine=mine: [item.settle() for item in mine])
+        except RuntimeError:
+            continue  # that loop is closed; nobody waits there
+
+
+def _unwritten(error: Exception) -> StoreError:
+    return StoreError(f"The store could not be written: {_cause(error)}.")
+
+
+def _cause(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
