@@ -9,7 +9,6 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
-from typing import Literal, cast
 
 from mcp_types.jsonrpc import INVALID_REQUEST
 from starlette.types import Receive, Scope, Send
@@ -93,14 +92,14 @@ class Endpoint:
         if gate is None:
             raise HttpRefusal(404, "There is no such upstream here: the address is /mcp/ and its name.")
         grant = await self._grant(headers, gate.upstream.name)
-        method = scope["method"]
+        method: str = scope["method"]
         if method not in ("POST", "GET", "DELETE"):
             raise HttpRefusal(405, "Only POST, GET and DELETE.", (b"allow", b"POST, GET, DELETE"))
         message = parse_message(await _body(headers, receive)) if method == "POST" else None
         if message is not None:
             check_envelope(message, headers)
         inbound = Inbound(
-            method=cast("Literal['POST', 'GET', 'DELETE']", method),
+            method=method,
             grant=grant,
             headers=headers,
             modern=is_modern(headers, message),
@@ -187,7 +186,9 @@ def _refusal(error: BrokerError) -> UpstreamReply:
             return json_reply(error_message(None, INVALID_REQUEST, str(error)), 404)
         case StoreError():
             log.error("%s", error)
-            return json_reply(error_message(None, INVALID_REQUEST, "The broker cannot read its store: nothing ran."), 503)
+            return json_reply(
+                error_message(None, INVALID_REQUEST, "The broker cannot read its store: nothing ran."), 503
+            )
         case _:
             raise error
 
@@ -196,5 +197,3 @@ def _field(headers: Headers, name: bytes) -> str | None:
     """The only value of a field; a repeated one counts as none, since readers would disagree about it."""
     values = [value for key, value in headers if key == name]
     return values[0].decode("latin-1") if len(values) == 1 else None
-
-

@@ -1,15 +1,16 @@
 """The gate of one upstream: judges each tool call, records it, and lets it pass, refuses it or holds it.
 
-What belongs here: the order of these steps for one request. What does not: HTTP (`endpoint`), waiting (`holds`), running
-what was approved (`execution`), what a policy says (`broker.policy`), rows (`record`).
+What belongs here: the order of these steps for one request. What does not: HTTP (`endpoint`), waiting (`holds`),
+running what was approved (`execution`), what a policy says (`broker.policy`), rows (`record`).
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
@@ -49,6 +50,7 @@ class Gate:
         self._record = record
         self._holds = holds
         self._catalog = Catalog(upstream)
+        self._leaving: set[asyncio.Future[None]] = set()
         self._execution = Execution(upstream, self._catalog, approvals, self._judge)
 
     async def handle(self, inbound: Inbound) -> UpstreamReply:
@@ -119,6 +121,9 @@ class Gate:
         except UpstreamError as error:
             done("interrupted", str(error))
             return refused(inbound, answers.interrupted())
+        except asyncio.CancelledError:
+            done("cancelled")
+            raise
         return _mended(watched(reply, asked_id(inbound), done), inbound, answers.interrupted())
 
     async def _hold(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
@@ -127,10 +132,27 @@ class Gate:
             reason = "This server has no such tool."
             unknown = replace(verdict, action=Action.DENY, reason=reason, charges=())
             return refused(inbound, await self._record.deny(call, unknown))
+        # A caller that goes away just now must not leave an approval behind that believes in it.
+        opening = asyncio.ensure_future(self._open(inbound, call, verdict, definition))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            opening.add_done_callback(self._hang_up)
+            raise
+
+    async def _open(
+        self, inbound: Inbound, call: Call, verdict: Verdict, definition: Mapping[str, Any]
+    ) -> UpstreamReply:
         held = await self._approvals.submit(call, verdict, definition)
-        if isinstance(held, Answer):
-            return refused(inbound, held)
-        return self._holds.open(inbound, held, self._execution.run)
+        return (
+            refused(inbound, held) if isinstance(held, Answer) else self._holds.open(inbound, held, self._execution.run)
+        )
+
+    def _hang_up(self, opening: asyncio.Future[UpstreamReply]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            closing = asyncio.ensure_future(opening.result().close())
+            self._leaving.add(closing)
+            closing.add_done_callback(self._leaving.discard)
 
     # -- everything else ----------------------------------------------------------------------------------------------
 
@@ -198,7 +220,7 @@ def _mended(reply: UpstreamReply, inbound: Inbound, told: Answer | None) -> Upst
         return reply
     request_id = inbound.message.id
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes]:
         try:
             async for chunk in reply.chunks:
                 yield chunk

@@ -78,6 +78,7 @@ class Holds:
         self._clock = clock
         self._review_url = review_url
         self._open: dict[asyncio.Task[None], Hold] = {}
+        self._closing = False
 
     def open(self, inbound: Inbound, approval: Approval, execute: Execute) -> UpstreamReply:
         """Hold the call of `inbound`: returns the answer, whose body comes as time goes by."""
@@ -85,8 +86,12 @@ class Holds:
         hold = Hold(inbound, approval, Line(changed.set), changed)
         task = asyncio.get_running_loop().create_task(self._attend(hold, execute))
         self._open[task] = hold
-        task.add_done_callback(self._closed)
-        return UpstreamReply(200, list(SSE_HEADERS), hold.line.chunks())
+        task.add_done_callback(lambda ended: self._open.pop(ended, None))
+
+        async def close() -> None:
+            hold.line.hang_up("lost")
+
+        return UpstreamReply(200, list(SSE_HEADERS), hold.line.chunks(), close=close)
 
     def cancel(self, inbound: Inbound, request_id: RequestId | None) -> bool:
         """The caller cancels a request of its session (`notifications/cancelled`); whether it was a held one."""
@@ -99,15 +104,10 @@ class Holds:
 
     async def close(self) -> None:
         """The broker stops: callers are told to come back, and calls that run are seen to their end."""
+        self._closing = True
         for hold in self._open.values():
             hold.changed.set()
-        self._closing = True
         await asyncio.gather(*self._open)
-
-    _closing = False
-
-    def _closed(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task, None)
 
     async def _attend(self, hold: Hold, execute: Execute) -> None:
         try:

@@ -6,7 +6,7 @@ What belongs here: passing bytes on, and knowing that the caller hung up. What d
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 
 AHEAD = 16
 """Chunks that a slow caller may be behind before the upstream is made to wait."""
@@ -46,10 +46,7 @@ class Line:
         self._chunks.put_nowait(None)
         self._on_hang_up()
 
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """What was sent, until the end. Closing this early hangs up."""
-        try:
-            while (chunk := await self._chunks.get()) is not None:
-                yield chunk
-        finally:
-            self.hang_up("lost")
+    async def chunks(self) -> AsyncGenerator[bytes]:
+        """What was sent, until the end."""
+        while (chunk := await self._chunks.get()) is not None:
+            yield chunk

@@ -5,7 +5,7 @@ Only a small answer is looked into, after it was passed on; of a large one the r
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import replace
 from typing import Any, cast
 
@@ -22,7 +22,7 @@ def watched(reply: UpstreamReply, request_id: RequestId, done: Callable[[str], N
     `interrupted` when the upstream went away, `cancelled` when the caller did.
     """
 
-    async def chunks() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncGenerator[bytes]:
         kept: list[bytes] = []
         size, outcome = 0, "cancelled"
         try:
