@@ -48,4 +48,4 @@ def load_settings(path: Path | None = None) -> Settings:
     try:
         return _WithEnvironment(source, **source.values())
     except ValidationError as error:
-        raise source.mistake(error) from error
+        raise source.mistake(error) from None  # pydantic's own message repeats values, and some are secret
