@@ -193,7 +193,8 @@ def check_reviewer(approval: Approval, person: Person, channel: str) -> None:
         raise NotEligible
     if _is_self(approval.requirement, approval.call.grant, person):
         raise SelfApproval
-    if approval.requirement.channels and channel not in approval.requirement.channels:
+    # `slack` in a requirement means any place in Slack, `slack:#c` that one only.
+    if approval.requirement.channels and {channel, channel.partition(":")[0]}.isdisjoint(approval.requirement.channels):
         raise WrongChannel
 
 

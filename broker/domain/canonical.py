@@ -19,7 +19,7 @@ MAX_DEPTH = 100
 def depth_exceeds(value: Any, limit: int = MAX_DEPTH) -> bool:
     """Whether `value`, parsed JSON, nests more than `limit` arrays and objects. Never recurses."""
     level: list[Any] = [value]
-    for _ in range(limit + 1):
+    for _ in range(limit):
         following: list[Any] = []
         for item in level:
             if isinstance(item, dict):

@@ -1,0 +1,43 @@
+# Everything runs in .venv, which the first command that needs it makes; it takes Python 3.11 or newer, git and make.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check clean
+
+BIN := .venv/bin
+ARGS ?=
+PYTEST_ARGS ?=
+
+help:
+	@echo 'make demo    the whole story on this machine; ARGS="--auto approve" passes arguments on'
+	@echo 'make test    everything that CI checks; PYTEST_ARGS="-k clock" passes arguments on'
+	@echo 'make check   the same without the tests: format, lint, types'
+	@echo 'make clean   removes what these commands made'
+
+# Ctrl-C is how a demo ends (130), not an error for make to report.
+demo: .venv/demo
+	@trap : INT; $(BIN)/broker demo $(ARGS) || test $$? -eq 130
+
+test: check
+	$(BIN)/python -m tests.browser.chromium
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: .venv/dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/pyright --pythonpath $(BIN)/python
+
+clean:
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+
+.venv/demo .venv/dev: .venv/%: pyproject.toml | $(BIN)/pip
+	@echo 'Installing what "make $*" needs into .venv: a minute or two, once …'
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+# A python3.x on the PATH may be a shim for a version that is not installed, or lack venv: only one that works counts.
+$(BIN)/pip:
+	@for python in python3.11 python3.12 python3.13 python3; do \
+		if $$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+		then echo "Making .venv with $$($$python --version)"; exec $$python -m venv .venv; fi; \
+	done; \
+	echo 'There is no Python 3.11 or newer with venv on the PATH: install one (Debian, Ubuntu: python3 and python3-venv).' >&2; \
+	exit 1

@@ -1,0 +1,74 @@
+"""One request of a client as the gate takes it, and the session ids that clients hold.
+
+A legacy session belongs to the grant that opened it. What the client is given is the upstream's session id with a
+signature over grant and upstream, so whose it is needs no memory: another grant's, or an invented one, is unknown.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from broker.domain.canonical import Keyring
+from broker.domain.people import Grant
+from broker.gateway.upstreams import Headers, UpstreamRequest
+from broker.gateway.wire import Message, RequestId
+
+_PURPOSE = "mcp-session"
+
+
+@dataclass(frozen=True, slots=True)
+class Inbound:
+    """A request that came in at `/mcp/{upstream}`, with its grant found and its envelope checked.
+
+    Args:
+        message: None for GET and DELETE.
+        session: the upstream's session id, already found to belong to the grant.
+    """
+
+    method: Literal["POST", "GET", "DELETE"]
+    grant: Grant
+    headers: Headers
+    modern: bool
+    message: Message | None = None
+    session: str | None = None
+
+    @property
+    def session_key(self) -> str | None:
+        """A stable key of the legacy session that can be stored: it does not let anybody in."""
+        return hashlib.sha256(self.session.encode()).hexdigest()[:32] if self.session else None
+
+    def upward(self, body: dict[str, Any] | None = None) -> UpstreamRequest:
+        """The same for the upstream; with `body`, that message instead of the client's."""
+        own = self.message.body if self.message is not None else None
+        return UpstreamRequest(
+            method=self.method,
+            grant_id=self.grant.id,
+            modern=self.modern,
+            message=body if body is not None else own,
+            headers=self.headers,
+            session=self.session,
+        )
+
+    def asking(self, method: str, request_id: RequestId, params: dict[str, Any]) -> UpstreamRequest:
+        """A request of the broker's own in the same session, such as `tools/list`."""
+        body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
+        headers = [(name, value) for name, value in self.headers if name != b"mcp-name" and b"mcp-param-" not in name]
+        headers = [(name, method.encode() if name == b"mcp-method" else value) for name, value in headers]
+        return replace(self.upward(body), method="POST", headers=headers)
+
+
+def seal_session(keyring: Keyring, grant_id: str, upstream: str, session: str) -> str:
+    """The session id that a client is given for an upstream's `session`."""
+    return f"{session}.{keyring.sign(_PURPOSE, _bound(grant_id, upstream, session))}"
+
+
+def open_session(keyring: Keyring, grant_id: str, upstream: str, sealed: str) -> str | None:
+    """The upstream's session id, or None when `sealed` was not given to this grant for this upstream."""
+    session, _, signature = sealed.rpartition(".")
+    return session if keyring.verify(_PURPOSE, _bound(grant_id, upstream, session), signature) else None
+
+
+def _bound(grant_id: str, upstream: str, session: str) -> bytes:
+    return "\n".join((grant_id, upstream, session)).encode()
