@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from math import ceil
 
 from broker.approvals.feed import Feed
 from broker.approvals.service import Approvals
@@ -44,9 +46,14 @@ class Hold:
     line: Line
     changed: asyncio.Event
     progress: float = 0
+    next_sign: float = 0
 
-    async def say(self, message: str) -> None:
+    async def say_when_due(self, message: str) -> None:
         """A sign of life: progress if the caller asked for it (it grows strictly), else a comment that keeps alive."""
+        now = asyncio.get_running_loop().time()
+        if now < self.next_sign:
+            return
+        self.next_sign = now + TELL_EVERY
         asked = self.inbound.message
         token = asked.progress_token if asked is not None else None
         if token is None:
@@ -121,24 +128,19 @@ class Holds:
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.changed):
-            while True:
-                hold.changed.clear()
-                if hold.line.gone is not None or self._closing:
-                    return
+            while hold.line.gone is None and not self._closing:
                 await self._read(hold)
                 if hold.approval.state is not State.PENDING:
                     return
                 await self._tell_until_changed(hold)
 
     async def _tell_until_changed(self, hold: Hold) -> None:
-        while True:
-            await hold.say(self._waiting_message(hold.approval))
-            try:
-                async with asyncio.timeout(TELL_EVERY):
+        while not hold.changed.is_set():
+            await hold.say_when_due(self._waiting_message(hold.approval))
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(hold.next_sign):
                     await hold.changed.wait()
-                return
-            except TimeoutError:
-                continue
+        hold.changed.clear()
 
     async def _read(self, hold: Hold) -> None:
         try:
@@ -160,8 +162,8 @@ class Holds:
             await hold.tell(answers.of(approval, self._review_url(approval.id)))
 
     def _waiting_message(self, approval: Approval) -> str:
-        left = max(0, int((approval.deadline - self._clock.now()).total_seconds()))
-        time_left = f"{left // 60} min" if left >= 60 else f"{left} s"
+        left = max(0, ceil((approval.deadline - self._clock.now()).total_seconds()))
+        time_left = f"{ceil(left / 60)} min" if left > 60 else f"{left} s"
         link = self._review_url(approval.id)
         words = f"Waiting for approval by {answers.who_is_asked(approval)}"
         tail = f", {time_left} left: {link}"
