@@ -115,6 +115,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
             ready=partial(_ready, store, policies),
         )
         await stack.enter_async_context(_serving(_Router(endpoint, web), listener))
+        stack.callback(feed.dismiss)
         stack.push_async_callback(_close_gates, gates)
         yield Broker(url, clock, store, approvals, feed, policies)
 
