@@ -5,12 +5,13 @@ What belongs here: an `UpstreamReply` whole or changed. What does not: what the 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, TypeGuard, cast
 
 from broker.errors import UpstreamInterrupted
-from broker.gateway.sse import SseEvent, events
+from broker.gateway.sse import SseEvent, events, sse_event
 from broker.gateway.upstreams import UpstreamReply
 from broker.gateway.wire import RequestId, dumps, is_response, loads
 
@@ -30,7 +31,7 @@ def empty_reply(status: int, *headers: tuple[bytes, bytes]) -> UpstreamReply:
     return UpstreamReply(status, list(headers), once())
 
 
-async def once(*chunks: bytes) -> AsyncIterator[bytes]:
+async def once(*chunks: bytes) -> AsyncGenerator[bytes]:
     """A body that is there already."""
     for chunk in chunks:
         yield chunk
@@ -49,18 +50,54 @@ async def rewrite(reply: UpstreamReply, request_id: RequestId | None, change: Ch
         UpstreamInterrupted: the body has more than 64 MiB, or is said to be JSON and is none; it is closed then. For
             a stream of events its chunks raise the same.
     """
-    kind = b",".join(value.lower() for name, value in reply.headers if name == b"content-type")
-    if b"event-stream" in kind:
+    if _is_stream(reply):
         return replace(reply, chunks=_changed_events(reply.chunks, request_id, change))
     try:
         body = await _whole(reply.chunks)
-        return replace(reply, chunks=once(_changed_body(body, request_id, change)) if b"json" in kind else once(body))
+        return replace(reply, chunks=once(_changed_body(body, request_id, change) if _is_json(reply) else body))
     except BaseException:
         await reply.close()
         raise
 
 
-async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
+async def messages(reply: UpstreamReply) -> AsyncGenerator[tuple[Any, bytes]]:
+    """The JSON-RPC messages of `reply` as they come, each with its bytes as an event; None for what is no message.
+
+    Raises:
+        UpstreamInterrupted: it is neither JSON nor events, or it broke off.
+    """
+    if _is_stream(reply):
+        async with aclosing(reply.chunks) as chunks:
+            async for event in events(chunks):
+                yield (_parsed(event.data) if event.data else None), event.raw
+        return
+    value = _parsed(await _whole(reply.chunks))
+    for message in cast("list[Any]", value) if isinstance(value, list) else [value]:
+        yield message, sse_event(cast("dict[str, Any]", message)) if isinstance(message, dict) else b""
+
+
+async def read_response(reply: UpstreamReply, request_id: RequestId) -> dict[str, Any] | None:
+    """The response to `request_id` in `reply`, or None when it ends without one.
+
+    Raises:
+        UpstreamInterrupted: it is neither JSON nor events, or it broke off.
+    """
+    async with aclosing(messages(reply)) as found:
+        async for message, _ in found:
+            if _is_wanted(message, request_id):
+                return message
+    return None
+
+
+def _is_json(reply: UpstreamReply) -> bool:
+    return any(name == b"content-type" and b"json" in value.lower() for name, value in reply.headers)
+
+
+def _is_stream(reply: UpstreamReply) -> bool:
+    return any(name == b"content-type" and b"event-stream" in value.lower() for name, value in reply.headers)
+
+
+async def _whole(chunks: AsyncGenerator[bytes]) -> bytes:
     pieces: list[bytes] = []
     left = MAX_REWRITTEN
     async for chunk in chunks:
@@ -74,8 +111,8 @@ async def _whole(chunks: AsyncIterator[bytes]) -> bytes:
 
 
 async def _changed_events(
-    chunks: AsyncIterator[bytes], request_id: RequestId | None, change: Change
-) -> AsyncIterator[bytes]:
+    chunks: AsyncGenerator[bytes], request_id: RequestId | None, change: Change
+) -> AsyncGenerator[bytes]:
     async for event in events(chunks):
         yield _changed_event(event, request_id, change) if event.data else event.raw
 
@@ -88,15 +125,19 @@ def _changed_event(event: SseEvent, request_id: RequestId | None, change: Change
 
 def _changed_body(body: bytes, request_id: RequestId | None, change: Change) -> bytes:
     """`body` itself when nothing in it was to be changed."""
+    value = _parsed(body) if body else None
+    said = cast("list[Any]", value) if isinstance(value, list) else [value]  # 2025-03-26 lets a server batch
+    if not any(_is_wanted(message, request_id) for message in said):
+        return body
+    changed = [change(message) if _is_wanted(message, request_id) else message for message in said]
+    return dumps(changed if isinstance(value, list) else changed[0])
+
+
+def _parsed(body: bytes) -> Any:
     try:
-        value = loads(body) if body else None
+        return loads(body)
     except ValueError:
         raise UpstreamInterrupted("The MCP server answered with something that is not JSON: it may have run.") from None
-    messages = cast("list[Any]", value) if isinstance(value, list) else [value]  # 2025-03-26 lets a server batch
-    if not any(_is_wanted(message, request_id) for message in messages):
-        return body
-    changed = [change(message) if _is_wanted(message, request_id) else message for message in messages]
-    return dumps(changed if isinstance(value, list) else changed[0])
 
 
 def _is_wanted(message: Any, request_id: RequestId | None) -> TypeGuard[dict[str, Any]]:

@@ -160,6 +160,11 @@ def test_integers_stay_exact_at_any_size(number: int) -> None:
     assert loads(dumps(parse_message(body(id=1, method="m", params={"x": number})).params)) == {"x": number}
 
 
+@given(st.integers(10**18, 10**25), st.integers(0, 60))
+def test_a_long_integer_is_found_wherever_it_stands(number: int, place: int) -> None:
+    assert parse_message(body(id=1, method="m", params={"x" * place: -number})).params == {"x" * place: -number}
+
+
 def test_of_duplicate_keys_only_the_one_that_was_read_goes_on() -> None:
     message = parse_message(b'{"jsonrpc":"2.0","id":1,"method":"a","method":"b"}')
     assert dumps(message.body).count(b'"method":"b"') == 1

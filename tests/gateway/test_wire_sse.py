@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -152,7 +152,7 @@ async def test_every_response_is_changed_when_no_id_is_named() -> None:
 
 
 async def test_events_go_on_as_they_come() -> None:
-    async def endless() -> AsyncIterator[bytes]:
+    async def endless() -> AsyncGenerator[bytes]:
         yield b'data: {"method":"x"}\n\n'
         raise AssertionError("asked for more before what was there had gone on")
 

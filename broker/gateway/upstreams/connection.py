@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -158,7 +158,7 @@ class Connection:
 
         return UpstreamReply(200, list(SSE_HEADERS), self._stream(exchange, first), close=close)
 
-    async def _stream(self, exchange: _Exchange, first: dict[str, Any]) -> AsyncIterator[bytes]:
+    async def _stream(self, exchange: _Exchange, first: dict[str, Any]) -> AsyncGenerator[bytes]:
         yield sse_event(message := first)
         while not is_response(message):
             message = _unless_lost(await exchange.arrived.get())

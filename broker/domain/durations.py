@@ -1,0 +1,34 @@
+"""Lengths of time as people write them in settings, policies and commands."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+_WRITTEN = re.compile(r"([0-9]{1,9})(s|m|h|d)", re.ASCII)
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+LONGEST = timedelta(days=3650)
+"""So that adding one to the present instant never leaves the calendar."""
+
+
+def parse_duration(text: str) -> timedelta:
+    """A whole number with a unit: `90s`, `15m`, `1h`, `30d`.
+
+    Raises:
+        ValueError: it is something else, nothing at all, or more than ten years; the message is a sentence.
+    """
+    written = _WRITTEN.fullmatch(text.strip())
+    length = timedelta(**{_UNITS[written[2]]: int(written[1])}) if written else timedelta()
+    if not timedelta() < length <= LONGEST:
+        raise ValueError(f"{text!r} is not a duration from 1s to {LONGEST.days}d such as 90s, 15m, 1h or 30d.")
+    return length
+
+
+def spell_duration(length: timedelta) -> str:
+    """A whole number of seconds in the largest unit that leaves no rest, as `parse_duration` reads it."""
+    seconds = int(length.total_seconds())
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"

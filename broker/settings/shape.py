@@ -1,0 +1,136 @@
+"""What can be set: the sections of `broker.toml`, their keys, and what each may be.
+
+What belongs here: names, types, defaults. Only keys that have an effect in this version: an unknown one is refused, so
+that a misspelt or a future one is not silently taken for its default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic_core import PydanticCustomError
+
+from broker.domain.durations import parse_duration
+
+UPSTREAM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def _expected(what: str) -> PydanticCustomError:
+    return PydanticCustomError("expected", "expected {what}", {"what": what})
+
+
+def _only(accepts: Callable[[str], object], what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not accepts(text):
+            raise _expected(what)
+        return text
+
+    return AfterValidator(check)
+
+
+def _duration(value: Any) -> timedelta:
+    if isinstance(value, timedelta):
+        return value
+    try:
+        return parse_duration(value)
+    except (ValueError, AttributeError, TypeError) as error:
+        raise _expected("a duration such as 90s, 15m, 1h or 30d") from error
+
+
+def _http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return (
+            parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0 and "@" not in parts.netloc
+        )
+    except ValueError:  # a port that is no number
+        return False
+
+
+def _origin(text: str) -> bool:
+    return _http_url(text) and not re.search(r"[?#]|[^/:]/.", text)
+
+
+def _places(given: str | list[str]) -> str | list[str]:
+    places = [given] if isinstance(given, str) else given
+    if not places or not all(re.fullmatch(r"(file|env):.+", place) for place in places):
+        raise _expected("file:PATH, env:NAME, or a list of these with the newest first")
+    return given
+
+
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+HttpUrl = Annotated[str, _only(_http_url, "an http or https URL, without credentials in it")]
+Origin = Annotated[
+    str, _only(_origin, "an http or https URL without a path"), AfterValidator(lambda text: text.rstrip("/"))
+]
+StoreUrl = Annotated[
+    str, _only(re.compile(r"sqlite:///(?!:memory:).+|postgresql://.+").fullmatch, "sqlite:///PATH or postgresql://…")
+]
+UpstreamName = Annotated[
+    str, _only(UPSTREAM_NAME.fullmatch, "a name of 1 to 64 lower-case letters, digits, - and _, such as git")
+]
+Word = Annotated[str, Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A table of the file."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ServerSettings(Section):
+    """Where the broker listens; port 0 takes a free one. `secret` keys cookies and fingerprints; a list rotates."""
+
+    host: Word = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8750
+    public_url: Origin | None = None
+    secret: Annotated[str | list[str], AfterValidator(_places)] = "file:broker.secret"  # noqa: S105 - a place
+
+
+class StoreSettings(Section):
+    """Where the record lies. The URL may hold a password, so it is in no repr."""
+
+    url: Annotated[StoreUrl, Field(repr=False)] = "sqlite:///broker.db"
+
+
+class UpstreamSettings(Section):
+    """One MCP server: a command over stdio, or a Streamable HTTP URL. Without a policy every call is held."""
+
+    command: Annotated[list[Word], Field(min_length=1)] | None = None
+    env: dict[str, str] = Field(default_factory=dict[str, str], repr=False)
+    url: HttpUrl | None = None
+    headers: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    policy: Path | None = None
+
+    @model_validator(mode="after")
+    def _one_transport(self) -> UpstreamSettings:
+        if (self.command is None) == (self.url is None):
+            raise _expected("exactly one of command (stdio) and url (HTTP)")
+        if self.env and self.command is None:
+            raise _expected("no env beside url: an environment is a command's")
+        if self.headers and self.url is None:
+            raise _expected("no headers beside command: they are sent to a url")
+        return self
+
+
+class ApprovalSettings(Section):
+    """How long a held call and its approval last, and whether the server's answer is kept with it."""
+
+    timeout: Duration = timedelta(minutes=15)
+    execute_within: Duration = timedelta(minutes=15)
+    results: Literal["capped", "none"] = "capped"
+
+
+class Sections(Section):
+    """The whole file."""
+
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict[str, UpstreamSettings])
+    approvals: ApprovalSettings = ApprovalSettings()
