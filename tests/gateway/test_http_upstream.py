@@ -372,3 +372,10 @@ async def test_a_server_of_the_sdk_streams_progress_and_sees_a_closed_answer_as_
         await slow.close()
         while effects.read_text() != "one\ncancelled a\n":  # noqa: ASYNC110 - another process writes the file
             await asyncio.sleep(0.01)
+
+
+async def test_a_server_that_refuses_the_brokers_credentials_does_not_make_the_client_sign_in() -> None:
+    challenge = b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer\r\ncontent-length: 0\r\n\r\n"
+    async with answering(always(challenge)) as server:
+        with pytest.raises(UpstreamUnreachable, match="nothing ran"):
+            await server.send(post())
