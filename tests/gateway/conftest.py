@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,10 @@ from tests.servers import FEATURE_STDIO, ROOT, feature_http, git_http
 from tests.servers.scripted import Scripted, scripted
 
 GIT_POLICY: dict[str, Any] = json.loads((ROOT / "policies" / "git.json").read_text())
-HOLD_BRIEFLY: dict[str, Any] = {"default": "allow", "tools": {"git_commit": {"action": "hold", "approval": {"timeout": "1s"}}}}
+HOLD_BRIEFLY: dict[str, Any] = {
+    "default": "allow",
+    "tools": {"git_commit": {"action": "hold", "approval": {"timeout": "1s"}}},
+}
 OPEN: dict[str, Any] = {
     "default": "allow",
     "hide": ["secret"],
@@ -28,10 +30,9 @@ OPEN: dict[str, Any] = {
 }
 HELD: dict[str, Any] = {"default": "hold", "hide": ["secret"]}
 
+HOLD_ACT: dict[str, Any] = {"default": "allow", "tools": {"act": {"action": "hold"}}}
+
 TRANSPORTS = ("stdio", "http")
-
-Play = Callable[..., contextlib.AbstractAsyncContextManager[Scene]]
-
 
 @pytest.fixture(scope="session")
 def effects(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -93,16 +94,31 @@ async def agent(scene: Scene) -> Agent:
     return await scene.agent()
 
 
-@pytest.fixture
-async def server() -> AsyncGenerator[Scripted]:
-    """A server whose answers the test writes."""
-    async with scripted("act", "look") as made:
+@pytest.fixture(scope="session")
+async def scripted_server() -> AsyncGenerator[Scripted]:
+    """The one behind `small`."""
+    async with scripted() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def scripted_scene(
+    tmp_path_factory: pytest.TempPathFactory, scripted_server: Scripted
+) -> AsyncGenerator[Scene]:
+    """A broker before it, for the whole run."""
+    upstreams = {"one": {"url": scripted_server.url, "policy": HOLD_ACT}}
+    async with playing(tmp_path_factory.mktemp("small"), upstreams) as made:
         yield made
 
 
 @pytest.fixture
-async def small(tmp_path: Path, server: Scripted) -> AsyncGenerator[Scene]:
-    """A broker of the test's own before `server`: `act` is held, all else is allowed."""
-    policy = {"default": "allow", "tools": {"act": {"action": "hold"}}}
-    async with playing(tmp_path, {"one": {"url": server.url, "policy": policy}}) as made:
-        yield made
+def server(scripted_server: Scripted) -> Scripted:
+    """A server whose answers the test writes; as if new."""
+    scripted_server.reset()
+    return scripted_server
+
+
+@pytest.fixture
+def small(scripted_scene: Scene, server: Scripted) -> Scene:
+    """A broker before `server`, as the upstream `one`: `act` is held, all else is allowed."""
+    return scripted_scene

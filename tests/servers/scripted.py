@@ -64,6 +64,12 @@ class Scripted:
     stream: bytes = b""
     sessions: set[str] = field(default_factory=set[str])
 
+    def reset(self) -> None:
+        """Be as new: `act` and `look` are its tools, and it answers as servers do."""
+        self.tools = [tool("act"), tool("look")]
+        self.on, self.seen, self.sent, self.sessions = {}, [], [], set()
+        self.stream = b""
+
     @property
     def calls(self) -> list[Message]:
         """The tool calls that came."""
@@ -120,9 +126,10 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def scripted(*tools: str) -> AsyncGenerator[Scripted]:
-    """A running one, with tools of these names."""
-    server = Scripted(tools=[tool(name) for name in tools])
+async def scripted() -> AsyncGenerator[Scripted]:
+    """A running one."""
+    server = Scripted()
+    server.reset()
     listening = socket.create_server(("127.0.0.1", 0))
     server.url = f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
     app = Starlette(routes=[Route("/mcp", server.answer, methods=["GET", "POST", "DELETE"])])
