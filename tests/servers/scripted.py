@@ -126,11 +126,11 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def scripted() -> AsyncGenerator[Scripted]:
-    """A running one."""
+async def scripted(port: int = 0) -> AsyncGenerator[Scripted]:
+    """A running one; port 0 takes a free one."""
     server = Scripted()
     server.reset()
-    listening = socket.create_server(("127.0.0.1", 0))
+    listening = socket.create_server(("127.0.0.1", port))
     server.url = f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
     app = Starlette(routes=[Route("/mcp", server.answer, methods=["GET", "POST", "DELETE"])])
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=0)
