@@ -83,6 +83,11 @@ class Execution:
             await self._pass_on(hold, claimed, reply)
         except UpstreamError as error:
             await self._interrupted(hold, claimed, str(error))
+        except (
+            Exception
+        ):  # it was sent: whatever went wrong with its answer, the agent has to hear that it may have run
+            log.exception("the answer of approval %s cannot be passed on", claimed.id)
+            await self._interrupted(hold, claimed, "its answer could not be passed on")
         finally:
             await reply.close()
 
@@ -107,7 +112,7 @@ class Execution:
         log.warning("approval %s is interrupted: %s", claimed.id, why)
         try:
             await self._approvals.interrupt(claimed.id, why)
-        except StoreError as error:
+        except (StoreError, TransitionRefused) as error:
             log.error("%s The lease of approval %s will lapse.", error, claimed.id)
         await hold.tell(answers.interrupted(claimed.id))
 

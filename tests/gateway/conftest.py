@@ -34,6 +34,7 @@ HOLD_ACT: dict[str, Any] = {"default": "allow", "tools": {"act": {"action": "hol
 
 TRANSPORTS = ("stdio", "http")
 
+
 @pytest.fixture(scope="session")
 def effects(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file that the feature server's tools write to."""
@@ -102,9 +103,7 @@ async def scripted_server() -> AsyncGenerator[Scripted]:
 
 
 @pytest.fixture(scope="session")
-async def scripted_scene(
-    tmp_path_factory: pytest.TempPathFactory, scripted_server: Scripted
-) -> AsyncGenerator[Scene]:
+async def scripted_scene(tmp_path_factory: pytest.TempPathFactory, scripted_server: Scripted) -> AsyncGenerator[Scene]:
     """A broker before it, for the whole run."""
     upstreams = {"one": {"url": scripted_server.url, "policy": HOLD_ACT}}
     async with playing(tmp_path_factory.mktemp("small"), upstreams) as made:

@@ -52,7 +52,9 @@ def modern(method: str, params: Mapping[str, Any] | None = None, request_id: int
     return {"jsonrpc": "2.0", "id": request_id, "method": method, "params": given}
 
 
-def tool_call(tool: str, arguments: Mapping[str, Any] | None = None, request_id: int = 1, **meta: Any) -> dict[str, Any]:
+def tool_call(
+    tool: str, arguments: Mapping[str, Any] | None = None, request_id: int = 1, **meta: Any
+) -> dict[str, Any]:
     """A `tools/call` of the stateless era."""
     return modern("tools/call", {"name": tool, "arguments": dict(arguments or {}), "_meta": meta}, request_id)
 
@@ -189,17 +191,13 @@ class Scene:
         """A new grant; without names it is for every upstream."""
         names = frozenset(upstreams or self.broker.policies)
         made = await self.broker.store.write(
-            lambda tx: grants.create(
-                tx, "cli:test", label="agent", owner=owner, upstreams=names, expires_at=expires_at
-            )
+            lambda tx: grants.create(tx, "cli:test", label="agent", owner=owner, upstreams=names, expires_at=expires_at)
         )
         return Agent(self.broker.url, made.grant, made.token, self.http)
 
     async def person(self, person: Person) -> None:
         """Let somebody be known."""
-        await self.broker.store.write(
-            lambda tx: people.save(tx, "cli:test", person.email, person.roles, person.groups)
-        )
+        await self.broker.store.write(lambda tx: people.save(tx, "cli:test", person.email, person.roles, person.groups))
 
     async def revoke(self, agent: Agent) -> None:
         """End a grant."""
@@ -281,9 +279,7 @@ async def playing(
             await asyncio.wait([watching])
 
 
-def _settings(
-    folder: Path, upstreams: Mapping[str, Mapping[str, Any]], approvals: Mapping[str, Any]
-) -> Settings:
+def _settings(folder: Path, upstreams: Mapping[str, Mapping[str, Any]], approvals: Mapping[str, Any]) -> Settings:
     configured: dict[str, Any] = {}
     for name, terms in upstreams.items():
         configured[name] = dict(terms)

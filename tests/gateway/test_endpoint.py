@@ -179,10 +179,7 @@ async def test_of_a_key_that_is_there_twice_the_one_that_was_judged_is_sent(smal
 
 
 async def test_a_method_that_is_there_twice_does_not_smuggle_a_call(small: Scene, server: Scripted) -> None:
-    body = (
-        b'{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"ping",'
-        b'"params":{"name":"act","arguments":{}}}'
-    )
+    body = b'{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"ping","params":{"name":"act","arguments":{}}}'
     await (await small.agent()).send("one", body)
     assert [sent["method"] for sent in server.seen] == ["ping"]
 
@@ -264,15 +261,13 @@ async def test_a_session_belongs_to_the_grant_that_opened_it(scene: Scene, agent
 @pytest.mark.parametrize("transport", TRANSPORTS)
 @pytest.mark.parametrize("session", ["invented", "mcp_1.", ".", "a" * 64 + "." + "0" * 64])
 async def test_an_invented_session_is_404(agent: Agent, transport: str, session: str) -> None:
-    answer = await agent.send(
-        f"open-{transport}", {"jsonrpc": "2.0", "id": 1, "method": "ping"}, session=session
-    )
+    answer = await agent.send(f"open-{transport}", {"jsonrpc": "2.0", "id": 1, "method": "ping"}, session=session)
     assert answer.status == 404
 
 
 async def test_the_upstreams_own_session_id_opens_nothing(small: Scene, server: Scripted) -> None:
     agent = await small.agent()
-    assert not (await agent.open("one")) in server.sessions
+    assert (await agent.open("one")) not in server.sessions
     for session in server.sessions:
         answer = await agent.send("one", {"jsonrpc": "2.0", "id": 1, "method": "ping"}, session=session)
         assert answer.status == 404

@@ -17,7 +17,7 @@ from starlette.responses import Response, StreamingResponse
 from broker.domain.approvals import Decision
 from broker.errors import AlreadyResolved
 from tests.gateway.conftest import TRANSPORTS
-from tests.gateway.scene import APPROVER, Agent, Bare, Scene, block, playing, text, told, tool_call
+from tests.gateway.scene import APPROVER, Agent, Scene, block, playing, text, told
 from tests.servers import BOUND, ROOT
 from tests.servers.scripted import Message, Scripted, result, said, scripted, tool
 
@@ -31,6 +31,11 @@ def sse(*messages: dict[str, Any]) -> bytes:
 def progress(message: Message, value: float, **more: Any) -> dict[str, Any]:
     params = {"progressToken": message["params"]["_meta"]["progressToken"], "progress": value, **more}
     return {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
+
+
+def lines(effects: Path) -> list[str]:
+    """The effects of the feature server's tools."""
+    return effects.read_text().splitlines()
 
 
 async def caller_gone(scene: Scene, agent: Agent, approval: str, nth: int = 1) -> None:
@@ -157,10 +162,6 @@ async def test_a_call_that_ran_is_never_left_without_an_answer_however_odd_its_r
 # -- a caller that leaves ---------------------------------------------------------------------------------------------
 
 
-async def leave_by_closing(agent: Agent, held: Bare) -> None:
-    held.leave()
-
-
 @pytest.mark.parametrize("decision", list(Decision))
 async def test_for_a_caller_that_closed_its_connection_nothing_runs(
     small: Scene, server: Scripted, decision: Decision
@@ -199,7 +200,7 @@ async def test_a_legacy_caller_that_cancels_gets_no_answer_and_nothing_runs(
     await caller_gone(scene, agent, approval)
     await scene.decide(approval)
     await agent.send(upstream, {"jsonrpc": "2.0", "id": 2, "method": "ping"}, session=session)
-    assert line not in effects.read_text()
+    assert line not in lines(effects)
 
 
 async def test_another_grants_cancellation_does_not_end_a_held_call(scene: Scene, agent: Agent) -> None:
@@ -248,7 +249,7 @@ async def test_for_a_client_that_was_killed_nothing_runs(
     again = await agent.call(upstream, "echo", {"text": "a round trip"})
     await scene.review(agent, nth=2)
     await again.message()
-    assert line not in effects.read_text()
+    assert line not in lines(effects)
     assert (await scene.broker.approvals.get(approval)).state == "approved"
 
 
@@ -407,9 +408,7 @@ async def test_two_held_calls_are_answered_in_the_order_of_their_decisions(small
 # -- a world that changes ---------------------------------------------------------------------------------------------
 
 
-async def test_when_the_grant_is_revoked_nothing_runs_and_the_caller_hears_why(
-    small: Scene, server: Scripted
-) -> None:
+async def test_when_the_grant_is_revoked_nothing_runs_and_the_caller_hears_why(small: Scene, server: Scripted) -> None:
     agent = await small.agent()
     held = await agent.call("one", "act")
     approval = await small.submitted(agent)
@@ -503,9 +502,7 @@ async def test_an_answer_that_is_none_leaves_the_outcome_open(
 
 
 @pytest.mark.parametrize("mode", ["legacy", "auto"])
-async def test_when_the_process_of_a_stdio_server_dies_in_the_middle_too(
-    scene: Scene, agent: Agent, mode: str
-) -> None:
+async def test_when_the_process_of_a_stdio_server_dies_in_the_middle_too(scene: Scene, agent: Agent, mode: str) -> None:
     started = asyncio.Event()
 
     async def heard(value: float, total: float | None, message: str | None) -> None:
