@@ -70,10 +70,11 @@ class Gate:
         return await self._forward(inbound)
 
     async def close(self) -> None:
-        """Answer what is held, see to its end what runs, end the upstream."""
+        """Answer what is held, let what runs end, end the upstream."""
         await self._holds.close()
-        await self._record.drain()
         await self.upstream.close()
+        await self._holds.end()
+        await self._record.drain()
 
     # -- tool calls ---------------------------------------------------------------------------------------------------
 
