@@ -268,7 +268,8 @@ async def playing(
     Args:
         upstreams: as in the settings, except that a `policy` is the document itself.
     """
-    async with running(_settings(folder, upstreams, approvals or {}), clock) as broker, aiohttp.ClientSession() as http:
+    settings = _settings(folder, upstreams, approvals or {})
+    async with aiohttp.ClientSession() as http, running(settings, clock) as broker:  # agents outlive the broker
         scene = Scene(broker, http)
         await scene.person(APPROVER)
         watching = asyncio.ensure_future(scene._watch())

@@ -17,20 +17,13 @@ from starlette.responses import Response, StreamingResponse
 from broker.domain.approvals import Decision
 from broker.errors import AlreadyResolved
 from tests.gateway.conftest import TRANSPORTS
+from tests.gateway.processes import children_running
 from tests.gateway.scene import APPROVER, Agent, Scene, block, playing, text, told
+from tests.gateway.streams import progress, sse
 from tests.servers import BOUND, ROOT
 from tests.servers.scripted import Message, Scripted, result, said, scripted, tool
 
 pytestmark = pytest.mark.timeout(60)
-
-
-def sse(*messages: dict[str, Any]) -> bytes:
-    return b"".join(b"event: message\ndata: " + json.dumps(message).encode() + b"\n\n" for message in messages)
-
-
-def progress(message: Message, value: float, **more: Any) -> dict[str, Any]:
-    params = {"progressToken": message["params"]["_meta"]["progressToken"], "progress": value, **more}
-    return {"jsonrpc": "2.0", "method": "notifications/progress", "params": params}
 
 
 def lines(effects: Path) -> list[str]:
@@ -513,23 +506,12 @@ async def test_when_the_process_of_a_stdio_server_dies_in_the_middle_too(scene: 
         calling = asyncio.ensure_future(client.call_tool("slow", {"name": "dies"}, progress_callback=heard))
         approval = (await scene.review(agent)).id
         await asyncio.wait_for(started.wait(), BOUND)
-        for pid in children(os.getpid(), "feature_server --stdio"):
+        for pid in children_running("feature_server --stdio"):
             os.kill(pid, signal.SIGKILL)
         facts = await asyncio.wait_for(calling, BOUND)
     assert told(facts)["status"] == "interrupted"
     assert "may or may not have run" in text(facts)
     assert (await scene.broker.approvals.get(approval)).state == "interrupted"
-
-
-def children(pid: int, words: str) -> list[int]:
-    """The processes that `pid` started whose command line holds `words`."""
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if words in command:
-                found.append(int(child))
-    return found
 
 
 async def test_an_approval_survives_a_server_that_is_away_and_the_identical_call_runs_it_once(tmp_path: Path) -> None:

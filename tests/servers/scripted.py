@@ -130,7 +130,9 @@ async def scripted(port: int = 0) -> AsyncGenerator[Scripted]:
     """A running one; port 0 takes a free one."""
     server = Scripted()
     server.reset()
-    listening = socket.create_server(("127.0.0.1", port))
+    listening = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # so that answers do not wait
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", port))
     server.url = f"http://127.0.0.1:{listening.getsockname()[1]}/mcp"
     app = Starlette(routes=[Route("/mcp", server.answer, methods=["GET", "POST", "DELETE"])])
     config = uvicorn.Config(app, log_config=None, lifespan="off", timeout_graceful_shutdown=0)
