@@ -161,7 +161,9 @@ class Gate:
         message = inbound.message
         try:
             reply = await self.upstream.send(inbound.upward())
-            if message is not None and message.method == "tools/list":
+            if inbound.method == "GET":  # a resumed stream replays answers, and the list of tools may be one
+                reply = await rewrite(reply, None, self._without_hidden)
+            elif message is not None and message.method == "tools/list":
                 reply = await rewrite(reply, message.id, self._without_hidden)
         except SessionUnknown:
             raise

@@ -98,7 +98,7 @@ class Bare:
         body = await self.whole()
         if "event-stream" not in self.headers.get("content-type", ""):
             return json.loads(body)
-        return [json.loads(line[5:]) for line in body.splitlines() if line.startswith(b"data:")][-1]
+        return json.loads([line[5:] for line in body.splitlines() if line.startswith(b"data:")][-1])
 
     async def line(self) -> bytes:
         """The next line of its body that is not empty; nothing at its end."""

@@ -94,7 +94,7 @@ class Scripted:
 
     async def _usual(self, message: Message) -> Response:
         match message.get("method"):
-            case _ if "id" not in message:
+            case _ if "id" not in message or "method" not in message:
                 return Response(status_code=202)
             case "initialize":
                 return self._opened(message)
