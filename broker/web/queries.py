@@ -79,9 +79,7 @@ def _place(cursor: Annotated[str | None, Query(max_length=200)] = None) -> Place
         return None
     try:
         micros, _, last = base64.urlsafe_b64decode(cursor.encode()).decode("ascii").partition(" ")
-        if not last.isprintable():
-            raise ValueError
-        return _EPOCH + int(micros) * _MICROSECOND, last
+        return _EPOCH + int(micros) * _MICROSECOND, last.replace("\0", "")
     except (ValueError, OverflowError, binascii.Error) as error:
         raise Invalid("cursor: this is not one that a page gave.") from error
 

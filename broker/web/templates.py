@@ -26,7 +26,7 @@ def _iso(at: datetime) -> str:
 _environment = Environment(
     loader=PackageLoader("broker.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_environment.filters.update(
+_filters: dict[str, Any] = dict(
     visible=visible,
     shown=shown,
     answer_parts=answer_parts,
@@ -38,6 +38,7 @@ _environment.filters.update(
     outcome=words.outcome,
     event=words.event,
 )
+_environment.filters.update(_filters)
 
 
 def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
