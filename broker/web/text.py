@@ -121,6 +121,6 @@ def answer_parts(result: Any) -> list[Shown]:
 def _plain_text(block: Any) -> Any:
     match block:
         case {"type": "text", "text": text, **rest} if not rest:
-            return cast("Any", text)
+            return text
         case _:
-            return cast("Any", block)
+            return block
