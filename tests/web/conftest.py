@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from tests.web.desk import Desk, open_desk
+from tests.web.desk import Desk, close_desk, open_desk
 
 
 class StillClock:
@@ -47,9 +45,5 @@ def store_url(tmp_path: Path) -> str:
 @pytest.fixture
 async def desk(store_url: str, clock: StillClock) -> AsyncIterator[Desk]:
     desk = await open_desk(store_url, clock)
-    following = asyncio.create_task(desk.feed.run())
     yield desk
-    following.cancel()
-    with suppress(asyncio.CancelledError):
-        await following
-    desk.store.close()
+    await close_desk(desk)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -16,13 +17,12 @@ from broker.domain.calls import Action, Call, Requirement, Risk, Verdict
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.domain.people import GrantRef, Person, Role
-from broker.store import people
+from broker.store import grants, people
 from broker.store.people import CredentialKind
 from broker.store.writer import Store
 from broker.web import create_web
 
 URL = "http://127.0.0.1:8750"
-GRANT = GrantRef("grant_1", "release-bot", "owner@example.com")
 DEFINITION = {"name": "git_push", "description": "Pushes commits."}
 
 ROLES: dict[str, frozenset[Role]] = {
@@ -45,6 +45,8 @@ class Desk:
     feed: Feed
     keyring: Keyring
     readiness: dict[str, Any]
+    grant: GrantRef
+    following: asyncio.Task[None]
     calls: int = field(default=0)
 
     def client(self, **headers: str) -> httpx2.AsyncClient:
@@ -80,7 +82,6 @@ class Desk:
         *,
         arguments: Any = None,
         requirement: Requirement | None = None,
-        grant: GrantRef = GRANT,
         reason: str | None = "Writes to a shared branch",
         **params: Any,
     ) -> Approval:
@@ -89,7 +90,7 @@ class Desk:
         given = {"name": tool, "arguments": {"branch": f"b{self.calls}"} if arguments is None else arguments, **params}
         verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, requirement or Requirement())
         held = await self.approvals.submit(
-            Call(f"call_{self.calls}", "git", tool, given, grant), verdict, {**DEFINITION, "name": tool}
+            Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict, {**DEFINITION, "name": tool}
         )
         assert isinstance(held, Approval)
         return held
@@ -120,7 +121,24 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         await store.write(
             lambda tx, name=name, roles=roles: people.save(tx, "cli:test", f"{name}@example.com", roles, frozenset())
         )
-    return Desk(app, store, approvals, feed, keyring, readiness)
+    made = await store.write(
+        lambda tx: grants.create(
+            tx,
+            "cli:test",
+            label="release-bot",
+            owner="owner@example.com",
+            upstreams=frozenset({"git"}),
+            expires_at=None,
+        )
+    )
+    following = asyncio.create_task(feed.run())
+    return Desk(app, store, approvals, feed, keyring, readiness, made.grant.ref, following)
+
+
+async def close_desk(desk: Desk) -> None:
+    desk.following.cancel()
+    await asyncio.wait({desk.following})
+    desk.store.close()
 
 
 def person(name: str) -> Person:

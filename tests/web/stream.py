@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,7 +44,7 @@ class Heard:
 
 
 @asynccontextmanager
-async def listening(app: ASGIApp, client: httpx2.AsyncClient, address: str) -> AsyncIterator[Heard]:
+async def listening(app: ASGIApp, client: httpx2.AsyncClient, address: str) -> AsyncGenerator[Heard]:
     """Ask for `address` as `client`, and leave at the end of the block."""
     heard, leaving = Heard(), asyncio.Event()
     request = client.build_request("GET", address)

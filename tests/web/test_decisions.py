@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -40,7 +41,7 @@ async def test_an_approval_has_the_shape_that_programs_rely_on(desk: Desk) -> No
         "allow_edit": False,
         "remember": None,
     }
-    assert got["grant"] == {"id": "grant_1", "label": "release-bot", "owner": "owner@example.com"}
+    assert got["grant"] == {"id": desk.grant.id, "label": "release-bot", "owner": "owner@example.com"}
     assert (got["created_at"], got["deadline"]) == ("2026-07-28T12:00:00.000000Z", "2026-07-28T12:15:00.000000Z")
     assert [row["kind"] for row in got["history"]] == ["approval.submitted"]
 
@@ -148,7 +149,9 @@ async def test_another_vote_than_before_is_refused_and_the_same_again_is_not(des
 )
 async def test_a_body_that_cannot_be_meant_decides_nothing(desk: Desk, body: Any, sentence: str) -> None:
     held = await desk.hold()
-    got = await (await desk.program("approver")).post(f"/api/v1/approvals/{held.id}/decision", json=body)
+    got = await (await desk.program("approver")).post(
+        f"/api/v1/approvals/{held.id}/decision", content=json.dumps(body), headers={"Content-Type": "application/json"}
+    )
     assert (got.status_code, got.json()["code"]) == (422, "invalid")
     assert sentence in got.json()["detail"]
     assert (await desk.approvals.get(held.id)).reviews == ()

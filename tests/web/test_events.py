@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Callable
 
 import pytest
 
@@ -45,51 +43,34 @@ async def test_nothing_between_ready_and_the_next_look_is_missed(desk: Desk) -> 
         assert [(await heard.event())[1]["id"] for _ in ids] == ids
 
 
-def sign_out(tx: Transaction) -> None:
-    found = people.authenticate(tx.session, CredentialKind.SESSION, SECRET[0], tx.now)
-    assert found is not None
-    people.end(tx, "approver@example.com", found[1].id)
+def sign_out(tx: Transaction, session: str) -> None:
+    people.end(tx, "approver@example.com", session)
 
 
-def take_the_role(tx: Transaction) -> None:
+def take_the_role(tx: Transaction, session: str) -> None:
     people.save(tx, "cli:test", "approver@example.com", frozenset({Role.POLICY_MANAGER}), frozenset())
 
 
-def remove(tx: Transaction) -> None:
+def remove(tx: Transaction, session: str) -> None:
     people.remove(tx, "cli:test", "approver@example.com")
-
-
-SECRET: list[str] = []
 
 
 @pytest.mark.parametrize("how", [sign_out, take_the_role, remove])
 async def test_who_may_not_see_the_queue_any_more_stops_hearing_of_it(
-    desk: Desk, how: Callable[[Transaction], None]
+    desk: Desk, how: Callable[[Transaction, str], None]
 ) -> None:
-    client = await desk.browser("approver")
-    SECRET[:] = [client.cookies["broker_session"]]
+    new = await desk.store.write(
+        lambda tx: people.issue(tx, "cli:test", CredentialKind.SESSION, "approver@example.com")
+    )
+    client = desk.client(Cookie=f"broker_session={new.secret}")
     async with listening(desk.app, client, EVENTS) as heard:
         assert await heard.event() == ("ready", {})
-        await desk.store.write(how)
+        await desk.store.write(lambda tx: how(tx, new.credential.id))
         await heard.end()
 
 
-async def test_the_stream_ends_when_the_feed_stops(desk: Desk, feed_task: Callable[[], Awaitable[None]]) -> None:
+async def test_the_stream_ends_when_the_feed_stops(desk: Desk) -> None:
     async with listening(desk.app, await desk.browser("approver"), EVENTS) as heard:
         assert await heard.event() == ("ready", {})
-        await feed_task()
+        desk.following.cancel()
         await heard.end()
-
-
-@pytest.fixture
-def feed_task(desk: Desk) -> Callable[[], Awaitable[None]]:
-    """Runs a second reader of the same feed and stops it."""
-
-    async def stop() -> None:
-        running = asyncio.create_task(desk.feed.run())
-        await desk.hold()
-        running.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-
-    return stop
