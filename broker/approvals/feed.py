@@ -39,12 +39,11 @@ class Feed:
         self._hint.set()
 
     @contextmanager
-    def waiter(self, approval_id: str) -> Generator[asyncio.Event]:
-        """An event that is set when anything happens to the approval. Read its state after entering, then wait."""
-        event = asyncio.Event()
+    def waiter(self, approval_id: str, event: asyncio.Event) -> Generator[None]:
+        """Set `event` whenever anything happens to the approval. Read its state after entering, then wait."""
         self._waiters.setdefault(approval_id, set()).add(event)
         try:
-            yield event
+            yield
         finally:
             waiting = self._waiters[approval_id]
             waiting.discard(event)

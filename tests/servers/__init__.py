@@ -1,0 +1,63 @@
+"""Real MCP servers for tests, and the means to start them on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent.parent
+FEATURE_STDIO = (sys.executable, "-m", "tests.servers.feature_server", "--stdio")
+RAW_STDIO = (sys.executable, "-m", "tests.servers.raw_server")
+BOUND = 20.0
+"""Seconds within which anything that a test waits for has to happen."""
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def feature_http(effects: Path) -> AsyncGenerator[str]:
+    """The feature server on a free loopback port, as its own process; gives its MCP URL."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tests.servers.feature_server",
+        "--http",
+        env={**os.environ, "FEATURE_SERVER_FILE": str(effects)},
+        cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    try:
+        yield (await asyncio.wait_for(process.stdout.readline(), BOUND)).decode().strip()
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+@contextlib.asynccontextmanager
+async def raw_http(handler: Handler) -> AsyncGenerator[str]:
+    """A server whose every connection is handled byte by byte by `handler`; gives its URL."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await handler(reader, writer)
+        writer.close()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+    finally:
+        server.close()
+
+
+async def read_http(reader: asyncio.StreamReader) -> tuple[list[str], bytes]:
+    """One HTTP request: its head as lines, and its body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")[:-2]
+    length = next((int(line[15:]) for line in head if line.lower().startswith("content-length:")), 0)
+    return head, await reader.readexactly(length)

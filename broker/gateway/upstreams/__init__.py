@@ -6,7 +6,7 @@ difference. What belongs here: the port and its two values. What does not: judgi
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -45,13 +45,14 @@ class UpstreamReply:
 
     Args:
         headers: end-to-end fields only; `content-length` is gone, `mcp-session-id` is taken out into `session`.
-        chunks: the body; raises `UpstreamInterrupted` when the upstream goes away in the middle.
+        chunks: the body, closed by whoever reads it; raises `UpstreamInterrupted` when the upstream goes away in the
+            middle.
         close: gives the connection back, at any time; closing early cancels a modern request (2026-07-28, Transports).
     """
 
     status: int
     headers: list[tuple[bytes, bytes]]
-    chunks: AsyncIterator[bytes]
+    chunks: AsyncGenerator[bytes]
     session: str | None = None
     close: Callable[[], Awaitable[None]] = field(default=_nothing)
 

@@ -1,0 +1,199 @@
+"""The ASGI application at `/mcp/{upstream}`: who asks, and whether it is one whole MCP message.
+
+What belongs here: HTTP. What does not: what happens to the message (`gate`). Plain ASGI, since every call passes here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import aclosing
+
+from mcp_types.jsonrpc import INVALID_REQUEST
+from starlette.types import Receive, Scope, Send
+
+from broker.domain.canonical import Keyring
+from broker.domain.origins import Origins
+from broker.domain.people import Grant
+from broker.errors import BrokerError, SessionUnknown, StoreError
+from broker.gateway.gate import Gate
+from broker.gateway.grants import Grants
+from broker.gateway.inbound import Inbound, open_session, seal_session
+from broker.gateway.replies import json_reply
+from broker.gateway.upstreams import Headers, UpstreamReply
+from broker.gateway.wire import WireError, check_envelope, error_message, is_modern, parse_message
+
+log = logging.getLogger(__name__)
+
+PATH = "/mcp/"
+LARGEST_BODY = 4 * 1024 * 1024
+
+_SESSION = b"mcp-session-id"
+
+
+class HttpRefusal(BrokerError):
+    """The request is refused before its message is looked at."""
+
+    code = "request_refused"
+
+    def __init__(self, status: int, sentence: str, *headers: tuple[bytes, bytes]) -> None:
+        super().__init__(sentence)
+        self.status = status
+        self.headers = headers
+
+
+class Endpoint:
+    """Serves `/mcp/{upstream}` for every upstream that has a gate."""
+
+    def __init__(self, gates: Mapping[str, Gate], grants: Grants, keyring: Keyring, origins: Origins) -> None:
+        self._gates = gates
+        self._grants = grants
+        self._keyring = keyring
+        self._origins = origins
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request. When the client goes away, what is done for it is cancelled."""
+        try:
+            gate, inbound = await self._read(scope, receive)
+        except _Disconnected:
+            return
+        except BrokerError as error:
+            await _send(_refusal(error), send)
+            return
+        serving = asyncio.ensure_future(self._serve(gate, inbound, send))
+        leaving = asyncio.ensure_future(_disconnected(receive))
+        try:
+            await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            leaving.cancel()
+            if not serving.done():
+                serving.cancel()
+            await asyncio.wait((serving,))
+        if not serving.cancelled() and (error := serving.exception()) is not None:
+            raise error
+
+    async def _serve(self, gate: Gate, inbound: Inbound, send: Send) -> None:
+        try:
+            reply = await gate.handle(inbound)
+        except BrokerError as error:
+            reply = _refusal(error)
+        if reply.session is not None:
+            sealed = seal_session(self._keyring, inbound.grant.id, gate.upstream.name, reply.session)
+            reply.headers.append((_SESSION, sealed.encode()))
+        await _send(reply, send)
+
+    # -- one request --------------------------------------------------------------------------------------------------
+
+    async def _read(self, scope: Scope, receive: Receive) -> tuple[Gate, Inbound]:
+        headers: Headers = scope["headers"]
+        self._check_origin(headers)
+        gate = self._gates.get(scope["path"].removeprefix(PATH))
+        if gate is None:
+            raise HttpRefusal(404, "There is no such upstream here: the address is /mcp/ and its name.")
+        grant = await self._grant(headers, gate.upstream.name)
+        method: str = scope["method"]
+        if method not in ("POST", "GET", "DELETE"):
+            raise HttpRefusal(405, "Only POST, GET and DELETE.", (b"allow", b"POST, GET, DELETE"))
+        message = parse_message(await _body(headers, receive)) if method == "POST" else None
+        if message is not None:
+            check_envelope(message, headers)
+        inbound = Inbound(
+            method=method,
+            grant=grant,
+            headers=headers,
+            modern=is_modern(headers, message),
+            message=message,
+            session=self._session(headers, grant, gate.upstream.name),
+        )
+        return gate, inbound
+
+    def _check_origin(self, headers: Headers) -> None:
+        if not self._origins.allows_host(_field(headers, b"host")):
+            raise HttpRefusal(403, "The Host field is not the broker's own: use its server.public_url.")
+        if not self._origins.allows_origin(_field(headers, b"origin")):
+            raise HttpRefusal(403, "Pages of other origins may not speak to the broker.")
+
+    async def _grant(self, headers: Headers, upstream: str) -> Grant:
+        scheme, _, token = (_field(headers, b"authorization") or "").partition(" ")
+        grant = await self._grants.by_token(token.strip()) if scheme.lower() == "bearer" else None
+        if grant is None:
+            sentence = "Send `Authorization: Bearer <grant>` with a live grant: `broker grant create` makes one."
+            raise HttpRefusal(401, sentence, (b"www-authenticate", b"Bearer"))
+        if upstream not in grant.upstreams:
+            raise HttpRefusal(403, f"This grant is not for {upstream}.")
+        return grant
+
+    def _session(self, headers: Headers, grant: Grant, upstream: str) -> str | None:
+        sealed = _field(headers, _SESSION)
+        if sealed is None:
+            return None
+        session = open_session(self._keyring, grant.id, upstream, sealed)
+        if session is None:
+            raise SessionUnknown
+        return session
+
+
+class _Disconnected(Exception):
+    """The client went away before its request was whole."""
+
+
+async def _body(headers: Headers, receive: Receive) -> bytes:
+    too_large = HttpRefusal(413, f"The body is larger than {LARGEST_BODY} bytes: nothing ran.")
+    length = _field(headers, b"content-length") or "0"
+    if length.isdigit() and int(length) > LARGEST_BODY:
+        raise too_large
+    pieces: list[bytes] = []
+    size = 0
+    while True:
+        event = await receive()
+        if event["type"] == "http.disconnect":
+            raise _Disconnected
+        pieces.append(event.get("body", b""))
+        size += len(pieces[-1])
+        if size > LARGEST_BODY:
+            raise too_large
+        if not event.get("more_body", False):
+            return b"".join(pieces)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _send(reply: UpstreamReply, send: Send) -> None:
+    try:
+        await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
+        async with aclosing(reply.chunks) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+    finally:
+        await reply.close()
+
+
+def _refusal(error: BrokerError) -> UpstreamReply:
+    """What is answered when there is no answer of the gate."""
+    match error:
+        case HttpRefusal():
+            reply = json_reply(error_message(None, INVALID_REQUEST, str(error)), error.status)
+            reply.headers.extend(error.headers)
+            return reply
+        case WireError():
+            return json_reply(error.body, error.status)
+        case SessionUnknown():
+            return json_reply(error_message(None, INVALID_REQUEST, str(error)), 404)
+        case StoreError():
+            log.error("%s", error)
+            return json_reply(
+                error_message(None, INVALID_REQUEST, "The broker cannot read its store: nothing ran."), 503
+            )
+        case _:
+            raise error
+
+
+def _field(headers: Headers, name: bytes) -> str | None:
+    """The only value of a field; a repeated one counts as none, since readers would disagree about it."""
+    values = [value for key, value in headers if key == name]
+    return values[0].decode("latin-1") if len(values) == 1 else None

@@ -1,0 +1,151 @@
+"""Running an approved call: claim it, send what was approved, pass the answer on, record the outcome.
+
+What belongs here: the one way on which an approval leads to an execution. What does not: waiting for it (`holds`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any, cast
+
+from broker.approvals.service import Approvals
+from broker.domain import answers
+from broker.domain.approvals import Approval, State
+from broker.domain.calls import Call, Verdict, transport_params
+from broker.errors import SessionUnknown, StoreError, TransitionRefused, UpstreamError, UpstreamUnreachable
+from broker.gateway.catalog import Catalog
+from broker.gateway.holds import Hold
+from broker.gateway.outcome import failed
+from broker.gateway.refusals import asked_id, marked
+from broker.gateway.replies import messages
+from broker.gateway.sse import sse_event
+from broker.gateway.upstreams import Upstream, UpstreamReply
+
+log = logging.getLogger(__name__)
+
+
+class Execution:
+    """Runs approved calls of one upstream, each at most once.
+
+    Args:
+        judge: what the present policy says of a call.
+    """
+
+    def __init__(
+        self, upstream: Upstream, catalog: Catalog, approvals: Approvals, judge: Callable[[Call], Verdict]
+    ) -> None:
+        self._upstream = upstream
+        self._catalog = catalog
+        self._approvals = approvals
+        self._judge = judge
+
+    async def run(self, hold: Hold) -> None:
+        """Run the approved call of `hold` and send its answer.
+
+        Raises:
+            StoreError: it could not be claimed, so nothing ran.
+        """
+        approval = hold.approval
+        try:
+            definition = await self._catalog.definition(hold.inbound, approval.call.tool)
+            claimed = await self._approvals.claim(approval.id, self._judge(approval.call), definition)
+        except (UpstreamError, TransitionRefused) as error:
+            await self._put_back(hold, str(error))
+            return
+        if claimed.state is not State.EXECUTING:
+            await hold.tell(answers.of(claimed))
+        elif hold.line.gone is not None:  # while it was claimed: nothing runs for nobody
+            await self._approvals.release(claimed.id, "the caller went away")
+            await self._approvals.abandon(claimed.id, hold.line.gone)
+        else:
+            await self._dispatch(hold, claimed)
+
+    async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
+        try:
+            reply = await self._upstream.send(hold.inbound.upward(_stored_request(hold, claimed)))
+        except UpstreamUnreachable as error:
+            await self._approvals.release(claimed.id, str(error))
+            await self._put_back(hold, str(error))
+            return
+        except UpstreamError as error:
+            await self._interrupted(hold, claimed, str(error))
+            return
+        if reply.status == 404 and hold.inbound.session is not None:  # the session was over before the call came
+            await reply.close()
+            await self._approvals.release(claimed.id, str(SessionUnknown()))
+            await self._put_back(hold, str(SessionUnknown()))
+            return
+        try:
+            await self._pass_on(hold, claimed, reply)
+        except UpstreamError as error:
+            await self._interrupted(hold, claimed, str(error))
+        finally:
+            await reply.close()
+
+    async def _pass_on(self, hold: Hold, claimed: Approval, reply: UpstreamReply) -> None:
+        async for message, raw in messages(reply):
+            if _answers(message, hold):
+                await self._answer(hold, claimed, cast("dict[str, Any]", message))
+                return
+            await hold.line.send(sse_event(_raised(message, hold)) if _is_progress(message, hold) else raw)
+        await self._interrupted(hold, claimed, "the answer ended before the result")
+
+    async def _answer(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
+        try:
+            result = response.get("result", response.get("error"))
+            await self._approvals.finish(claimed.id, failed=failed(response), result=result)
+        except StoreError as error:
+            # The result exists: withholding it would only make the agent do it again.
+            log.error("%s The outcome of approval %s is not recorded.", error, claimed.id)
+        await hold.line.send(sse_event(marked(response, answers.approved(claimed))))
+
+    async def _interrupted(self, hold: Hold, claimed: Approval, why: str) -> None:
+        log.warning("approval %s is interrupted: %s", claimed.id, why)
+        try:
+            await self._approvals.interrupt(claimed.id, why)
+        except StoreError as error:
+            log.error("%s The lease of approval %s will lapse.", error, claimed.id)
+        await hold.tell(answers.interrupted(claimed.id))
+
+    async def _put_back(self, hold: Hold, why: str) -> None:
+        """Nothing ran, and the approval can still be used: the identical call picks it up."""
+        await self._approvals.abandon(hold.approval.id, "it could not be run")
+        reason = f"{why} The approval stays valid for a while: repeat the identical call."
+        await hold.tell(answers.unavailable(reason, hold.approval.id))
+
+
+def _stored_request(hold: Hold, claimed: Approval) -> dict[str, Any]:
+    """What is sent is what was approved, under the id and the progress token of the present request."""
+    asked = hold.inbound.message
+    if asked is None:
+        raise ValueError("only tool calls are held")
+    return {**asked.body, "params": transport_params(claimed.call.params, asked.params)}
+
+
+def _answers(message: Any, hold: Hold) -> bool:
+    if not isinstance(message, dict) or "method" in message:
+        return False
+    return cast("dict[str, Any]", message).get("id") == asked_id(hold.inbound)
+
+
+def _is_progress(message: Any, hold: Hold) -> bool:
+    asked = hold.inbound.message
+    if asked is None or asked.progress_token is None or not isinstance(message, dict):
+        return False
+    notification = cast("dict[str, Any]", message)
+    params: Any = notification.get("params")
+    return (
+        notification.get("method") == "notifications/progress"
+        and isinstance(params, dict)
+        and cast("dict[str, Any]", params).get("progressToken") == asked.progress_token
+    )
+
+
+def _raised(message: Any, hold: Hold) -> Mapping[str, Any]:
+    """The upstream's progress continues above what the broker told while it waited, for it has to grow."""
+    params: dict[str, Any] = dict(message["params"])
+    for key in ("progress", "total"):
+        if isinstance(params.get(key), int | float):
+            params[key] += hold.progress
+    return {**message, "params": params}

@@ -1,0 +1,171 @@
+"""Held calls: each has an open line to its caller and a task that waits for people, tells of progress, and answers.
+
+What belongs here: waiting. What does not: deciding (`broker.approvals`), running an approved call (`execution`).
+
+The task belongs to the call, not to the caller's connection: when the caller hangs up it notes that nobody waits any
+more, and an execution that has begun is still seen to its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from math import ceil
+
+from broker.approvals.feed import Feed
+from broker.approvals.service import Approvals
+from broker.domain import answers
+from broker.domain.approvals import Approval, State
+from broker.domain.clock import Clock
+from broker.errors import BrokerError, StoreError
+from broker.gateway.inbound import Inbound
+from broker.gateway.line import Line
+from broker.gateway.refusals import asked_id, refusal
+from broker.gateway.sse import KEEP_ALIVE, SSE_HEADERS, sse_event
+from broker.gateway.upstreams import UpstreamReply
+from broker.gateway.wire import RequestId
+
+log = logging.getLogger(__name__)
+
+TELL_EVERY = 10.0
+"""Seconds between signs of life; the first comes at once."""
+
+LONGEST_MESSAGE = 200
+"""Characters of a progress message that clients show."""
+
+
+@dataclass(slots=True)
+class Hold:
+    """One held call: who asked, the line to them, and the progress they were told."""
+
+    inbound: Inbound
+    approval: Approval
+    line: Line
+    changed: asyncio.Event
+    progress: float = 0
+    next_sign: float = 0
+
+    async def say_when_due(self, message: str) -> None:
+        """A sign of life: progress if the caller asked for it (it grows strictly), else a comment that keeps alive."""
+        now = asyncio.get_running_loop().time()
+        if now < self.next_sign:
+            return
+        self.next_sign = now + TELL_EVERY
+        asked = self.inbound.message
+        token = asked.progress_token if asked is not None else None
+        if token is None:
+            await self.line.send(KEEP_ALIVE)
+            return
+        self.progress += 1
+        params = {"progressToken": token, "progress": self.progress, "message": message}
+        await self.line.send(sse_event({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))
+
+    async def tell(self, told: answers.Answer) -> None:
+        """The broker's own final answer."""
+        await self.line.send(sse_event(refusal(self.inbound, told)))
+
+
+Execute = Callable[[Hold], Awaitable[None]]
+"""Runs the approved call of a hold and sends its answer."""
+
+
+class Holds:
+    """All calls of one upstream that are held in this process.
+
+    Args:
+        review_url: where an approval's card is, given its id.
+    """
+
+    def __init__(self, approvals: Approvals, feed: Feed, clock: Clock, review_url: Callable[[str], str]) -> None:
+        self._approvals = approvals
+        self._feed = feed
+        self._clock = clock
+        self._review_url = review_url
+        self._open: dict[asyncio.Task[None], Hold] = {}
+        self._closing = False
+
+    def open(self, inbound: Inbound, approval: Approval, execute: Execute) -> UpstreamReply:
+        """Hold the call of `inbound`: returns the answer, whose body comes as time goes by."""
+        changed = asyncio.Event()
+        hold = Hold(inbound, approval, Line(changed.set), changed)
+        task = asyncio.get_running_loop().create_task(self._attend(hold, execute))
+        self._open[task] = hold
+        task.add_done_callback(lambda ended: self._open.pop(ended, None))
+
+        async def close() -> None:
+            hold.line.hang_up("lost")
+
+        return UpstreamReply(200, list(SSE_HEADERS), hold.line.chunks(), close=close)
+
+    def cancel(self, inbound: Inbound, request_id: RequestId | None) -> bool:
+        """The caller cancels a request of its session (`notifications/cancelled`); whether it was a held one."""
+        for hold in self._open.values():
+            mine = hold.inbound.grant.id == inbound.grant.id and hold.inbound.session == inbound.session
+            if mine and asked_id(hold.inbound) == request_id:
+                hold.line.hang_up("cancelled")
+                return True
+        return False
+
+    async def close(self) -> None:
+        """The broker stops: callers are told to come back, and calls that run are seen to their end."""
+        self._closing = True
+        for hold in self._open.values():
+            hold.changed.set()
+        await asyncio.gather(*self._open)
+
+    async def _attend(self, hold: Hold, execute: Execute) -> None:
+        try:
+            await self._wait(hold)
+            await self._conclude(hold, execute)
+        except BrokerError as error:
+            log.error("%s Held call %s was not run.", error, hold.approval.id)
+            await hold.tell(answers.unavailable("the broker could not go on with it.", hold.approval.id))
+        finally:
+            await hold.line.end()
+
+    async def _wait(self, hold: Hold) -> None:
+        with self._feed.waiter(hold.approval.id, hold.changed):
+            while hold.line.gone is None and not self._closing:
+                await self._read(hold)
+                if hold.approval.state is not State.PENDING:
+                    return
+                await self._tell_until_changed(hold)
+
+    async def _tell_until_changed(self, hold: Hold) -> None:
+        while not hold.changed.is_set():
+            await hold.say_when_due(self._waiting_message(hold.approval))
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(hold.next_sign):
+                    await hold.changed.wait()
+        hold.changed.clear()
+
+    async def _read(self, hold: Hold) -> None:
+        try:
+            hold.approval = await self._approvals.get(hold.approval.id)
+        except StoreError as error:
+            log.warning("%s Held call %s waits on.", error, hold.approval.id)
+
+    async def _conclude(self, hold: Hold, execute: Execute) -> None:
+        approval = hold.approval
+        if hold.line.gone is not None:
+            await self._approvals.abandon(approval.id, hold.line.gone)
+        elif approval.state is State.APPROVED:
+            await execute(hold)
+        elif approval.state is State.PENDING:
+            await self._approvals.abandon(approval.id, "the broker stopped")
+            reason = "the broker is stopping; the request for approval stays open. Repeat the identical call."
+            await hold.tell(answers.unavailable(reason, approval.id))
+        else:
+            await hold.tell(answers.of(approval, self._review_url(approval.id)))
+
+    def _waiting_message(self, approval: Approval) -> str:
+        left = max(0, ceil((approval.deadline - self._clock.now()).total_seconds()))
+        time_left = f"{ceil(left / 60)} min" if left > 60 else f"{left} s"
+        link = self._review_url(approval.id)
+        words = f"Waiting for approval by {answers.who_is_asked(approval)}"
+        tail = f", {time_left} left: {link}"
+        room = LONGEST_MESSAGE - len(tail)
+        return (words if len(words) <= room else words[: max(0, room - 1)] + "…") + tail
