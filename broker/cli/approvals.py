@@ -1,7 +1,7 @@
 """`broker approvals`: reviewing from a terminal, over the HTTP API.
 
-`BROKER_URL` says where the broker is (else the settings' public_url), `BROKER_TOKEN` who decides. What does not belong here: the store; a decision
-goes through the same door as everybody's.
+`BROKER_URL` says where the broker is (else the settings' public_url), `BROKER_TOKEN` who decides. What does not belong
+here: the store; a decision goes through the same door as everybody's.
 """
 
 from __future__ import annotations

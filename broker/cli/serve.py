@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,14 +28,16 @@ def serve(config: Config = None, as_json: AsJson = False) -> None:
 async def _serve(config: Path | None, *, as_json: bool) -> None:
     from broker.app import running  # noqa: PLC0415 - everything is imported there
 
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = store.settings(config)
     async with running(settings) as broker:
+        stopped = asyncio.create_task(broker.until_stopped())  # hears signals before anybody is told that it runs
         link = await _first_link(broker)
         if as_json:
             output.say_json(_started(broker, settings, link))
         else:
             _tell(broker, settings, link)
-        await broker.until_stopped()
+        await stopped
 
 
 async def _first_link(broker: Broker) -> str | None:
