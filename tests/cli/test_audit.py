@@ -14,7 +14,6 @@ import pytest
 from broker.domain.exports import COLUMNS
 from tests.cli.conftest import Shell
 
-
 TAMPERINGS: list[tuple[Callable[[list[str]], list[str]], int]] = [
     (lambda lines: [lines[0], lines[1].replace("bob", "eve"), lines[2]], 2),
     (lambda lines: [lines[0], lines[2]], 2),
