@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -118,16 +118,23 @@ def page(session: Session, wanted: AuditFilter, *, before: int | None = None, li
 
 def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]:
     """All rows that match, oldest first, in constant memory."""
-    conditions = wanted.conditions() if wanted else []
     last = 0
-    while True:
-        statement = select(AuditRow).where(*conditions, col(AuditRow.seq) > last)
-        rows = session.exec(statement.order_by(col(AuditRow.seq)).limit(STREAM)).all()
-        yield from (_from_columns(row) for row in rows)
-        if len(rows) < STREAM:
-            return
+    while rows := after(session, wanted or AuditFilter(), last):
+        yield from rows
         last = rows[-1].seq
         session.expunge_all()
+
+
+def after(session: Session, wanted: AuditFilter, seq: int) -> list[Row]:
+    """The next rows that match after `seq`, oldest first, a bounded number; none at the end."""
+    statement = select(AuditRow).where(*wanted.conditions(), col(AuditRow.seq) > seq)
+    return [_from_columns(row) for row in session.exec(statement.order_by(col(AuditRow.seq)).limit(STREAM))]
+
+
+def get(session: Session, seq: int) -> Row | None:
+    """One row, or None."""
+    found = session.get(AuditRow, seq)
+    return _from_columns(found) if found is not None else None
 
 
 def history(session: Session, approval_id: str) -> list[Row]:
@@ -143,5 +150,12 @@ def approvals_since(session: Session, seq: int) -> list[Row]:
 
 def contents(session: Session, call_id: str) -> dict[str, Any]:
     """What is still kept of a call: `arguments`, `result`."""
-    rows = session.exec(select(ContentRow).where(ContentRow.call_id == call_id))
-    return {row.what: row.body for row in rows}
+    return contents_of(session, [call_id])[call_id]
+
+
+def contents_of(session: Session, call_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The same for several calls, by their ids."""
+    found: dict[str, dict[str, Any]] = {call_id: {} for call_id in call_ids}
+    for row in session.exec(select(ContentRow).where(col(ContentRow.call_id).in_(found))) if found else ():
+        found[row.call_id][row.what] = row.body
+    return found
