@@ -34,7 +34,7 @@ COLUMNS: tuple[str, ...] = (
 )
 """The fields of a row in the order of an export."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")  # full-width ones run too
 
 
 def csv_cell(value: Any) -> str:
