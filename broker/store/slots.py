@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, delete, func, insert, or_, select, type_coerce, update
 
 from broker.domain.calls import Charge
-from broker.store.tables import SlotRow, table_of
+from broker.store.tables import MICROSECOND, SlotRow, table_of
 
 _slots = table_of(SlotRow)
 
@@ -59,9 +59,10 @@ def take(
     return None
 
 
-def stamp(connection: Connection, call_id: str, now: datetime) -> None:
-    """The call is dispatched now: its slots count from here."""
-    connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=now))
+def stamp(connection: Connection, call_id: str, now: datetime, *, held_since: datetime) -> None:
+    """The call that was held since it took its slots is dispatched now: they count, and are kept, from here."""
+    later = type_coerce(_slots.c.keep_until, BigInteger) + (now - held_since) // MICROSECOND
+    connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=now, keep_until=later))
 
 
 def hold_again(connection: Connection, call_id: str) -> None:
