@@ -90,8 +90,8 @@ def nobody_eligible(verdict: Verdict) -> Answer:
 
 def limited(charge: Charge, free_at: datetime | None, now: datetime) -> Answer:
     """A limit is used up."""
-    # Rounded up, and past the end of the window: at the very second that is told, the slot is free.
-    wait = int((free_at - now) / timedelta(seconds=1)) + 1 if free_at is not None else None
+    # Rounded up: at the very second that is told, the slot is free.
+    wait = -((now - free_at) // timedelta(seconds=1)) if free_at is not None else None
     reason = charge.message or f"at most {charge.max} such calls in {_length(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
     return Answer(

@@ -24,7 +24,7 @@ KEEP_AT_LEAST = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """No slot was free: which charge, and when one will be, if only time has to pass."""
+    """No slot was free: which charge, and the first instant at which one will be, if only time has to pass."""
 
     charge: Charge
     free_at: datetime | None
@@ -89,7 +89,7 @@ def _check(connection: Connection, charge: Charge, now: datetime) -> LimitReache
         return None
     leaving = select(_slots.c.at).where(mine, inside).order_by(_slots.c.at).offset(taken - charge.max).limit(1)
     oldest: datetime | None = connection.execute(leaving).scalar() if charge.max else None
-    return LimitReached(charge, oldest + charge.window if oldest is not None else None)
+    return LimitReached(charge, oldest + charge.window + MICROSECOND if oldest is not None else None)
 
 
 def _counter(charge: Charge) -> str:
