@@ -11,7 +11,7 @@ import pytest
 
 from broker.domain.approvals import Approval, Decision
 from broker.domain.calls import Requirement
-from tests.web.conftest import StillClock
+from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 
 SHAPE = (
@@ -118,7 +118,7 @@ async def test_who_may_not_decide_is_told_why(
     assert (await desk.approvals.get(held.id)).reviews == ()
 
 
-async def test_after_the_deadline_nothing_is_decided(desk: Desk, clock: StillClock) -> None:
+async def test_after_the_deadline_nothing_is_decided(desk: Desk, clock: MovableClock) -> None:
     held = await desk.hold()
     clock.advance(timedelta(minutes=15))
     got = await decide(await desk.program("approver"), held)

@@ -6,11 +6,11 @@ from datetime import timedelta
 
 from broker.domain.approvals import Decision
 from broker.domain.calls import Requirement
-from tests.web.conftest import StillClock
+from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 
 
-async def test_an_empty_queue_says_when_the_last_call_was_held(desk: Desk, clock: StillClock) -> None:
+async def test_an_empty_queue_says_when_the_last_call_was_held(desk: Desk, clock: MovableClock) -> None:
     client = await desk.browser("approver")
     assert "Nothing waits. No call was held yet." in (await client.get("/")).text
     held = await desk.hold()

@@ -7,7 +7,7 @@ from datetime import timedelta
 import pytest
 
 from broker.store.people import CredentialKind
-from tests.web.conftest import StillClock
+from tests.clock import MovableClock
 from tests.web.desk import Desk
 
 
@@ -29,7 +29,7 @@ async def test_looking_at_a_link_does_not_use_it_up_and_its_button_does(desk: De
 
 
 async def test_a_link_is_too_old_after_fifteen_minutes_and_a_session_after_twelve_hours(
-    desk: Desk, clock: StillClock
+    desk: Desk, clock: MovableClock
 ) -> None:
     late = await desk.secret("approver", CredentialKind.LINK)
     link = await desk.secret("approver", CredentialKind.LINK)
