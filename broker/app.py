@@ -162,7 +162,11 @@ async def _ready(store: Store, policies: dict[str, Policy]) -> dict[str, Any]:
         state = {"ok": True, "seq": head.seq}
     except StoreError as error:
         state = {"ok": False, "error": str(error)}
-    return {"ok": state["ok"], "store": state, "policies": {name: one.source for name, one in policies.items()}}
+    return {
+        "status": "ok" if state["ok"] else "failing",
+        "store": state,
+        "policies": {name: one.source for name, one in policies.items()},
+    }
 
 
 # -- running parts ----------------------------------------------------------------------------------------------------

@@ -31,7 +31,9 @@ def scratch(store: Store) -> Iterator[Connection]:
         connection.rollback()
 
 
-def taken(connection: Connection, now: datetime, *charges: Charge, call_id: str | None = None, held: bool = False) -> bool:
+def taken(
+    connection: Connection, now: datetime, *charges: Charge, call_id: str | None = None, held: bool = False
+) -> bool:
     return slots.take(connection, call_id or new_id("call"), charges, now, held=held) is None
 
 
@@ -214,6 +216,8 @@ def test_old_slots_do_not_stay_for_ever(store: Store) -> None:
 
 async def test_calls_that_ask_at_once_share_the_slots(store: Store) -> None:
     async def admitted(number: int) -> bool:
-        return await store.write(lambda tx: slots.take(tx.connection, f"call_{number}", [charge(maximum=3)], tx.now) is None)
+        return await store.write(
+            lambda tx: slots.take(tx.connection, f"call_{number}", [charge(maximum=3)], tx.now) is None
+        )
 
     assert sum(await asyncio.gather(*(admitted(number) for number in range(20)))) == 3
