@@ -143,7 +143,7 @@ class Approvals:
                 claimed = approvals.claim(approval, self.holder, tx.now, LEASE)
             except DeadlinePassed:
                 return self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
-            slots.stamp(tx.session.connection(), approval.call.id, tx.now)
+            slots.stamp(tx.session.connection(), approval.call.id, tx.now, held_since=approval.created_at)
             return self._save(tx, claimed, Kind.APPROVAL_CLAIMED, actor)
 
         return await self._change(work, durable=True)

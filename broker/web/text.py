@@ -1,4 +1,4 @@
-"""Text from agents, servers and people, made visible: what the eye would not see, or see in another order, is an escape.
+"""Text from agents, servers and people, made visible: what the eye misses or misreads is an escape.
 
 What belongs here: single characters and JSON values as readable text. What does not: pages.
 """
@@ -119,6 +119,8 @@ def answer_parts(result: Any) -> list[Shown]:
 
 
 def _plain_text(block: Any) -> Any:
-    if isinstance(block, dict) and cast("dict[str, Any]", block).keys() == {"type", "text"}:
-        return cast("dict[str, Any]", block)["text"]
-    return block
+    match block:
+        case {"type": "text", "text": text, **rest} if not rest:
+            return text
+        case _:
+            return block

@@ -90,7 +90,7 @@ def left(remaining: timedelta) -> str:
         return "time is over"
     if seconds < 60:
         return f"{seconds} s left"
-    if seconds < 5400:
+    if seconds < 7200:
         return f"{seconds // 60} min left"
     return f"{seconds // 3600} h left" if seconds < 172800 else f"{seconds // 86400} days left"
 

@@ -11,7 +11,7 @@ export function setTime(page) {
 function words(seconds) {
   if (seconds <= 0) return "time is over";
   if (seconds < 60) return `${seconds} s left`;
-  if (seconds < 5400) return `${Math.floor(seconds / 60)} min left`;
+  if (seconds < 7200) return `${Math.floor(seconds / 60)} min left`;
   return seconds < 172800 ? `${Math.floor(seconds / 3600)} h left` : `${Math.floor(seconds / 86400)} days left`;
 }
 
