@@ -13,7 +13,6 @@ from typing import Any
 
 from broker.domain.text import visible
 
-
 _COPIED = frozenset({"id", "seq", "at", "kind", "email"})
 
 
