@@ -51,9 +51,10 @@ def search(
     from broker.store.audit import AuditFilter, page  # noqa: PLC0415
 
     wanted = AuditFilter(since, until, text, actor, upstream, tool, grant, kind, approval)
-    rows = [audit.as_json(row) for row in store.read(config, lambda session: page(session, wanted, limit=limit))]
-    columns = ("seq", "at", "kind", "actor", "upstream", "tool", "rule", "detail")
-    output.listing(columns, rows, as_json=as_json, nothing="Nothing in the record matches.")
+    found = [audit.as_json(row) for row in store.read(config, lambda session: page(session, wanted, limit=limit))]
+    seconds = found if as_json else [{**row, "at": f"{row['at'][:19]}Z"} for row in found]
+    columns = ("seq", "at", "kind", "actor", "upstream", "tool", "detail")
+    output.listing(columns, seconds, as_json=as_json, nothing="Nothing in the record matches.")
 
 
 @app.command()

@@ -13,6 +13,8 @@ from typing import Any
 
 from broker.domain.text import visible
 
+_COPIED = frozenset({"id", "seq", "at", "kind", "email"})
+
 
 def say(line: str = "") -> None:
     """One line for people, at once, whoever reads it. Its hidden characters are shown."""
@@ -70,7 +72,8 @@ def _table(columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")  # whole, on a second line if need be
+        # Whole, on a second line if need be; but never what somebody copies.
+        table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in _COPIED)
     for item in items:
         table.add_row(*(Text(cell(item.get(column))) for column in columns))  # Text: no markup in it
     Console().print(table)

@@ -60,12 +60,12 @@ class Shell:
         status = ended.value.code
         return Ended(status if isinstance(status, int) else 1 if status else 0, out.getvalue(), err.getvalue())
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """The same in a process of its own, which the caller ends."""
+    def start(self, *arguments: str, program: str | None = None) -> subprocess.Popen[str]:
+        """The same in a process of its own, which the caller ends; `program` is run in place of the command."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BROKER_")}
         paths = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         return subprocess.Popen(
-            [sys.executable, "-m", "broker.cli", *arguments],
+            [sys.executable, *(("-c", program) if program else ("-m", "broker.cli")), *arguments],
             cwd=self.folder,
             env={**inherited, "PYTHONPATH": paths},
             stdout=subprocess.PIPE,
