@@ -211,7 +211,9 @@ def _sweeping(approvals: Approvals) -> Generator[None]:
             log.warning("%s Overdue approvals stay open until it can.", error)
 
     scheduler = AsyncIOScheduler()
-    scheduler.add_job(sweep, "interval", seconds=SWEEP_EVERY, max_instances=1, coalesce=True, misfire_grace_time=None)
+    scheduler.add_job(  # pyright: ignore[reportUnknownMemberType] - APScheduler 3 has no types
+        sweep, "interval", seconds=SWEEP_EVERY, max_instances=1, coalesce=True, misfire_grace_time=None
+    )
     scheduler.start()
     try:
         yield

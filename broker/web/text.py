@@ -14,6 +14,7 @@ from typing import Any, cast
 
 from markupsafe import Markup, escape
 
+from broker.domain.calls import lasting_params
 from broker.domain.text import escape as escape_character
 from broker.domain.text import is_hidden
 
@@ -108,8 +109,13 @@ def answer_parts(result: Any) -> list[Shown]:
     content = given.get("content")
     if not isinstance(content, list):
         return [shown(given)]
-    for key in ("content", "isError", "resultType", "_meta"):
-        given.pop(key, None)
+    del given["content"]
+    if given.get("isError") is False:
+        del given["isError"]
+    if given.get("resultType") == "complete":
+        del given["resultType"]
+    if isinstance(given.get("_meta"), Mapping) and not lasting_params(given).get("_meta"):
+        del given["_meta"]
     blocks = [shown(_plain_text(block)) for block in cast("list[Any]", content)]
     return [*blocks, shown(given)] if given else blocks
 

@@ -12,7 +12,7 @@ from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Cause, Decision, State, expire, withdraw
 from broker.domain.calls import Action, Requirement, Verdict
 from tests.clock import NOON
-from tests.domain.values import ALICE, BOB, MINUTE, QUARTER, charge, held, in_state, reviewed
+from tests.domain.values import ALICE, BOB, QUARTER, charge, held, in_state, reviewed
 
 KEYS = {
     "status",

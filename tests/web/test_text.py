@@ -8,14 +8,16 @@ from broker.web.text import answer_parts, escaped, shown, telling_argument, visi
 from tests.web.desk import Desk
 
 
-@pytest.mark.parametrize("char", ["\0", "\x1b", "\x7f", "\r", "\xa0", "\xad", "\u200b", "\u202e", "\u2066", "\ufeff"])
+@pytest.mark.parametrize("char", ["\0", "\x1b", "\x7f", "\xa0", "\xad", "\u200b", "\u202e", "\u2066", "\ufeff"])
 def test_a_character_that_is_not_seen_is_shown_as_its_escape(char: str) -> None:
     assert escaped(f"a{char}b") == f"a\\u{ord(char):04x}b"
 
 
-@pytest.mark.parametrize("char", ["\U000e0041", "\U000e0101"])
-def test_so_is_one_beyond_the_basic_plane(char: str) -> None:
-    assert escaped(char) == f"\\U{ord(char):08x}"
+@pytest.mark.parametrize(
+    ("char", "escape"), [("\r", "\\r"), ("\U000e0041", "\\udb40\\udc41"), ("\U000e0101", "\\udb40\\udd01")]
+)
+def test_escapes_are_spelled_as_in_json(char: str, escape: str) -> None:
+    assert escaped(char) == escape
 
 
 def test_letters_of_any_script_and_line_breaks_stay_as_they_are() -> None:
