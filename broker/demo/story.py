@@ -52,6 +52,9 @@ async def play(stage: Stage, terminal: Terminal, ending: str | None) -> bool | N
         await asyncio.wait({told, stopped}, return_when=asyncio.FIRST_COMPLETED)
         if interrupted := not told.done():
             terminal.title("Stopping.")
+        elif ending is None and terminal.watched and not told.exception():
+            terminal.title(f"Your queue and the audit log stay open at {broker.url}. Ctrl-C ends the demo.")
+            await stopped
         for task in (told, stopped):
             task.cancel()
         await asyncio.wait({told, stopped})
@@ -114,7 +117,7 @@ class _Story:
             approval = await self._held()
             self.terminal.says("broker", f"holds it: {approval.reason or approval.rule}. Nothing runs.")
             self.terminal.says("agent", "waits, and is told as MCP progress:")
-            self.terminal.more(heard.result())
+            self.terminal.more(heard.result().rpartition(": ")[0])  # without its link, which signs nobody in
             outcome = await self._review(approval, call)
             self._tell_end(await self._ended(approval.id), outcome)
             return outcome

@@ -25,6 +25,11 @@ class Terminal:
     def __init__(self) -> None:
         self._console = Console(highlight=False, soft_wrap=True)
 
+    @property
+    def watched(self) -> bool:
+        """Whether somebody looks at it, who can press Ctrl-C."""
+        return self._console.is_terminal
+
     def title(self, text: str) -> None:
         """What the following is about."""
         self._console.print()
@@ -55,7 +60,7 @@ class Terminal:
     @asynccontextmanager
     async def waiting(self, for_what: str, until: datetime) -> AsyncGenerator[None]:
         """Show the time that is left, while the context lasts."""
-        if not self._console.is_terminal:
+        if not self.watched:
             yield
             return
         with self._console.status("") as status:
