@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, or_, type_coerce
+from sqlalchemy import Text, func, or_, type_coerce
 from sqlmodel import Session, col, select
 
 from broker.domain.audit import Head, Kind, Row
+from broker.errors import ChainBroken
 from broker.store.tables import AuditRow, ChainHead, ContentRow
 
 STREAM = 1000
@@ -117,14 +118,26 @@ def page(session: Session, wanted: AuditFilter, *, before: int | None = None, li
 
 
 def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]:
-    """All rows that match, oldest first, in constant memory."""
+    """All rows that match, oldest first, in constant memory.
+
+    Raises:
+        ChainBroken: names the first row that was altered to something that cannot even be read.
+    """
     conditions = wanted.conditions() if wanted else []
-    last = 0
+    last, size = 0, STREAM
     while True:
-        statement = select(AuditRow).where(*conditions, col(AuditRow.seq) > last)
-        rows = session.exec(statement.order_by(col(AuditRow.seq)).limit(STREAM)).all()
-        yield from (_from_columns(row) for row in rows)
-        if len(rows) < STREAM:
+        next_ones = (*conditions, col(AuditRow.seq) > last)
+        try:
+            found = session.exec(select(AuditRow).where(*next_ones).order_by(col(AuditRow.seq)).limit(size))
+            rows = [_from_columns(row) for row in found]
+        except (ValueError, OverflowError) as error:
+            if size == 1:
+                unreadable = session.exec(select(func.min(AuditRow.seq)).where(*next_ones)).one()
+                raise ChainBroken(unreadable or last + 1, "its content was altered") from error
+            size = 1  # one by one, to name it
+            continue
+        yield from rows
+        if len(rows) < size:
             return
         last = rows[-1].seq
         session.expunge_all()
