@@ -18,7 +18,7 @@ from broker.domain import answers, approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
 from broker.domain.audit import Event, Kind, Row
-from broker.domain.calls import Action, Call, Verdict, arguments_digest, fingerprint
+from broker.domain.calls import Action, Call, Verdict, arguments_digest, fingerprints
 from broker.domain.canonical import Keyring, canonical_json, new_id
 from broker.domain.clock import Clock
 from broker.domain.people import GrantRef, Person
@@ -90,10 +90,10 @@ class Approvals:
         Returns:
             The open approval, or what the agent is told when it cannot be held.
         """
-        mark = fingerprint(self._keyring, call, definition)
+        marks = fingerprints(self._keyring, call, definition)
 
         def work(tx: Transaction) -> Approval | Answer:
-            waiting = stored.unattended(tx.session, mark, tx.now)
+            waiting = stored.unattended(tx.session, marks, tx.now)
             if waiting is not None:
                 return self._resume(tx, waiting)
             asked = approvals.eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
@@ -103,7 +103,7 @@ class Approvals:
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
                 return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, told)
-            return self._open(tx, call, verdict, definition, mark)
+            return self._open(tx, call, verdict, definition, marks[0])
 
         return await self._change(work)
 
@@ -230,7 +230,7 @@ class Approvals:
     # -- the clock's side ---------------------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """End whatever is overdue, renew this process's leases, forget old slots. Idempotent."""
+        """End what is overdue or whose grant has ended, renew this process's leases, forget old slots. Idempotent."""
         await self._change(self._sweep)
 
     def _sweep(self, tx: Transaction) -> None:
@@ -242,6 +242,9 @@ class Approvals:
                 self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, detail)
             else:
                 self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
+        for approval in stored.of_ended_grants(tx.session, tx.now):
+            withdrawn = approvals.withdraw(approval, Cause.GRANT, tx.now)
+            self._end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER)
 
     async def recover(self) -> None:
         """At the start of the only server on a store: no caller survived, and what was executing is interrupted."""
@@ -316,7 +319,7 @@ class Approvals:
             return Cause.GRANT
         if verdict.action is Action.DENY:
             return Cause.POLICY
-        if fingerprint(self._keyring, approval.call, definition) != approval.fingerprint:
+        if approval.fingerprint not in fingerprints(self._keyring, approval.call, definition):
             return Cause.TOOL
         return None
 
