@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from math import inf
 from typing import Any, TypeVar
 
 from sqlmodel import Session
@@ -324,7 +325,7 @@ class Approvals:
         return None
 
     def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
-        if self._rules.keep_results and result is not None and len(canonical_json(result)) <= RESULT_CAP:
+        if self._rules.keep_results and result is not None and _size(result) <= RESULT_CAP:
             tx.keep(call.id, "result", result)
 
     def _end(
@@ -365,6 +366,14 @@ _REVIEWED = {
     State.APPROVED: Kind.APPROVAL_APPROVED,
     State.REJECTED: Kind.APPROVAL_REJECTED,
 }
+
+
+def _size(result: Any) -> float:
+    """In bytes; what has no canonical form is too large for any cap, for the outcome must be recorded whatever it is."""
+    try:
+        return len(canonical_json(result))
+    except ValueError:
+        return inf
 
 
 def _get(session: Session, approval_id: str) -> Approval:
