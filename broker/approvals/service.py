@@ -215,7 +215,7 @@ class Approvals:
                 channel=channel,
                 revision=revision or approval.fingerprint,
                 at=tx.now,
-                reason=reason or None,
+                reason=_whole(reason) if reason else None,
             )
             reviewed = approvals.review(approval, person, word, execute_within=self._rules.execute_within)
             if reviewed is approval:
@@ -366,6 +366,11 @@ _REVIEWED = {
     State.APPROVED: Kind.APPROVAL_APPROVED,
     State.REJECTED: Kind.APPROVAL_REJECTED,
 }
+
+
+def _whole(text: str) -> str:
+    """`text` without half characters (lone surrogates), which JSON can carry and no record can."""
+    return text.encode(errors="replace").decode()
 
 
 def _size(result: Any) -> float:
