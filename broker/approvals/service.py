@@ -14,15 +14,17 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from broker.approvals import events
+from broker.approvals.events import BROKER, REVIEWED, agent
 from broker.approvals.feed import Feed
 from broker.domain import answers, approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
-from broker.domain.audit import Event, Kind, Row
-from broker.domain.calls import Action, Call, Verdict, arguments_digest, fingerprints
+from broker.domain.audit import Kind, Row
+from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import Keyring, canonical_json, new_id
 from broker.domain.clock import Clock
-from broker.domain.people import GrantRef, Person
+from broker.domain.people import Person
 from broker.errors import DeadlinePassed, NotFound
 from broker.store import approvals as stored
 from broker.store import audit, grants, people, slots
@@ -35,9 +37,6 @@ LEASE = timedelta(seconds=30)
 
 RESULT_CAP = 256 * 1024
 """The most bytes of an upstream's answer that are kept with its approval."""
-
-BROKER = "broker"
-"""The actor of what happens by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,9 @@ class Approvals:
                 return
             gone = replace(approval, caller=Caller.GONE)
             stored.save(tx.session, gone)
-            tx.record(self._event(Kind.APPROVAL_ABANDONED, gone, _agent(gone.call.grant), {"why": why}))
+            tx.record(
+                events.happened(self._keyring, Kind.APPROVAL_ABANDONED, gone, agent(gone.call.grant), {"why": why})
+            )
 
         await self._change(work)
 
@@ -137,7 +138,7 @@ class Approvals:
 
         def work(tx: Transaction) -> Approval:
             approval = _get(tx.session, approval_id)
-            actor = _agent(approval.call.grant)
+            actor = agent(approval.call.grant)
             if (cause := self._obstacle(tx, approval, verdict, definition)) is not None:
                 return self._end(tx, approvals.withdraw(approval, cause, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER)
             try:
@@ -160,7 +161,7 @@ class Approvals:
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
             self._keep_result(tx, approval.call, result)
             if approval.state is State.INTERRUPTED:
-                tx.record(self._event(Kind.APPROVAL_LATE, approval, BROKER, {"outcome": kind.value}))
+                tx.record(events.happened(self._keyring, Kind.APPROVAL_LATE, approval, BROKER, {"outcome": kind.value}))
                 return approval
             return self._save(tx, approvals.finish(approval, failed=failed), kind, BROKER)
 
@@ -221,7 +222,7 @@ class Approvals:
             if reviewed is approval:
                 return approval
             detail = {"decision": decision.value, "channel": channel, "reason": word.reason, "revision": word.revision}
-            kind = _REVIEWED[reviewed.state]
+            kind = REVIEWED[reviewed.state]
             if reviewed.state is State.REJECTED:
                 return self._end(tx, reviewed, kind, person.email, detail)
             return self._save(tx, reviewed, kind, person.email, detail)
@@ -286,28 +287,15 @@ class Approvals:
             definition=definition,
         )
         tx.keep(call.id, "arguments", dict(call.params))
-        return self._save(tx, approval, Kind.APPROVAL_SUBMITTED, _agent(call.grant), {"reason": verdict.reason})
+        return self._save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
 
     def _resume(self, tx: Transaction, approval: Approval) -> Approval:
         back = replace(approval, caller=Caller.WAITING)
-        return self._save(tx, back, Kind.APPROVAL_RESUMED, _agent(approval.call.grant))
+        return self._save(tx, back, Kind.APPROVAL_RESUMED, agent(approval.call.grant))
 
     def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         tx.keep(call.id, "arguments", dict(call.params))
-        tx.record(
-            Event(
-                kind=kind,
-                actor=_agent(call.grant),
-                call_id=call.id,
-                upstream=call.upstream,
-                tool=call.tool,
-                grant=call.grant.id,
-                verdict=verdict.action.value,
-                rule=told.rule,
-                arguments_digest=arguments_digest(self._keyring, call),
-                detail={"reason": told.reason},
-            )
-        )
+        tx.record(events.refused(self._keyring, kind, call, verdict, told))
         return told
 
     def _obstacle(
@@ -339,33 +327,8 @@ class Approvals:
         self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
     ) -> Approval:
         stored.save(tx.session, approval)
-        tx.record(self._event(kind, approval, actor, detail))
+        tx.record(events.happened(self._keyring, kind, approval, actor, detail))
         return approval
-
-    def _event(self, kind: Kind, approval: Approval, actor: str, detail: Mapping[str, Any] | None = None) -> Event:
-        call, end = approval.call, approval.resolution
-        cause = {"cause": end.cause.value} if end is not None and end.cause is not None else {}
-        facts = {**(detail or {}), **cause, "state": approval.state.value}
-        return Event(
-            kind=kind,
-            actor=actor,
-            call_id=call.id,
-            approval_id=approval.id,
-            upstream=call.upstream,
-            tool=call.tool,
-            grant=call.grant.id,
-            verdict=Action.HOLD.value,
-            rule=approval.rule,
-            arguments_digest=arguments_digest(self._keyring, call),
-            detail={key: value for key, value in facts.items() if value is not None},
-        )
-
-
-_REVIEWED = {
-    State.PENDING: Kind.APPROVAL_REVIEWED,
-    State.APPROVED: Kind.APPROVAL_APPROVED,
-    State.REJECTED: Kind.APPROVAL_REJECTED,
-}
 
 
 def _whole(text: str) -> str:
@@ -374,7 +337,7 @@ def _whole(text: str) -> str:
 
 
 def _size(result: Any) -> float:
-    """In bytes; what has no canonical form is too large for any cap, for the outcome must be recorded whatever it is."""
+    """In bytes. What has no canonical form is too large for any cap: the outcome is recorded whatever the result is."""
     try:
         return len(canonical_json(result))
     except ValueError:
@@ -386,7 +349,3 @@ def _get(session: Session, approval_id: str) -> Approval:
     if found is None:
         raise NotFound(f"There is no approval {approval_id}.")
     return found
-
-
-def _agent(grant: GrantRef) -> str:
-    return f"agent:{grant.id}"

@@ -76,7 +76,9 @@ class Desk:
         feed = Feed(store)
         return cls(store, clock, feed, Approvals(store, clock, KEYRING, feed, Rules()), await store.write(work))
 
-    def service(self, store: Store | None = None, *, keyring: Keyring = KEYRING, rules: Rules | None = None) -> Approvals:
+    def service(
+        self, store: Store | None = None, *, keyring: Keyring = KEYRING, rules: Rules | None = None
+    ) -> Approvals:
         """Another service, as in another process when it has another store."""
         store = store or self.store
         return Approvals(store, self.clock, keyring, Feed(store), rules or Rules())

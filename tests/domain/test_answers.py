@@ -12,7 +12,7 @@ from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Cause, Decision, State, expire, withdraw
 from broker.domain.calls import Action, Requirement, Verdict
 from tests.clock import NOON
-from tests.domain.values import ALICE, BOB, MINUTE, QUARTER, charge, held, in_state, reviewed
+from tests.domain.values import ALICE, BOB, QUARTER, charge, held, in_state, reviewed
 
 KEYS = {
     "status",
@@ -101,7 +101,9 @@ def test_when_nobody_may_decide_the_agent_learns_who_was_wanted() -> None:
 def test_the_wait_for_a_slot_is_rounded_up_to_whole_seconds(left: timedelta, seconds: int) -> None:
     told = answers.limited(charge(), NOON + left, NOON)
     assert told.retry_after == seconds
-    assert told.sentence == f"Rate limit reached: at most 1 such calls in a minute. Nothing ran. Try again in {seconds} s."
+    assert (
+        told.sentence == f"Rate limit reached: at most 1 such calls in a minute. Nothing ran. Try again in {seconds} s."
+    )
 
 
 def test_a_limit_without_a_known_end_says_later() -> None:
@@ -120,9 +122,7 @@ def test_a_window_is_spelt_in_words(seconds: int, spelt: str) -> None:
 
 def test_a_rejection_names_the_person_and_the_reason() -> None:
     told = answers.of(in_state(State.REJECTED), "http://127.0.0.1/approvals/apr_1")
-    assert told.sentence == (
-        "Rejected by alice@example.com: not on a Friday. Nothing ran. Do not try this call again."
-    )
+    assert told.sentence == ("Rejected by alice@example.com: not on a Friday. Nothing ran. Do not try this call again.")
     assert told.meta() == {
         "status": "rejected",
         "retry": "never",
@@ -141,7 +141,9 @@ def test_a_rejection_without_a_reason_says_so() -> None:
 
 
 def test_unanswered_and_unused_are_told_apart() -> None:
-    unanswered, unused = (answers.of(expire(in_state(state), NOON + 2 * QUARTER)) for state in (State.PENDING, State.APPROVED))
+    unanswered, unused = (
+        answers.of(expire(in_state(state), NOON + 2 * QUARTER)) for state in (State.PENDING, State.APPROVED)
+    )
     assert unanswered.meta()["cause"] == "unanswered"
     assert unanswered.sentence.startswith("Nobody answered in time.")
     assert unused.meta()["cause"] == "unused"
@@ -187,5 +189,3 @@ def test_the_result_of_an_approved_call_names_those_who_approved() -> None:
 def test_an_agent_hears_whom_it_waits_for() -> None:
     assert answers.who_is_asked(held()) == "an approver"
     assert answers.who_is_asked(held(Requirement(approvers=("oncall", "a@example.com")))) == "oncall, a@example.com"
-
-

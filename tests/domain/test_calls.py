@@ -24,7 +24,6 @@ TRANSPORT: dict[str, Any] = {
 PARAMS: dict[str, Any] = {"name": "press", "arguments": {"key": 1}, "later": "unknown field"}
 
 
-
 def fingerprint(keyring: Keyring, asked: Call, definition: Any) -> str:
     """The present one."""
     return fingerprints(keyring, asked, definition)[0]

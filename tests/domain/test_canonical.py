@@ -50,7 +50,9 @@ def test_one_and_one_point_nought_and_true_are_three_values() -> None:
     assert len({canonical_json(value) for value in (1, 1.0, True, "1")}) == 4
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf"), "\ud800", {"\udfff": 1}, [{"a": "a\ud83d"}]])
+@pytest.mark.parametrize(
+    "bad", [float("nan"), float("inf"), float("-inf"), "\ud800", {"\udfff": 1}, [{"a": "a\ud83d"}]]
+)
 def test_what_other_programs_could_not_read_is_refused(bad: Any) -> None:
     with pytest.raises(ValueError, match=r"."):
         canonical_json(bad)

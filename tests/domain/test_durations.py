@@ -19,7 +19,8 @@ def test_a_whole_number_with_a_unit_is_a_duration(text: str, seconds: int) -> No
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0s", "-1s", "1.5h", "15", "m", "1 h", "1H", "1w", "1h30m", "3651d", "999999999d", "٣s", "1s\x00", "9" * 40]
+    "text",
+    ["", "0s", "-1s", "1.5h", "15", "m", "1 h", "1H", "1w", "1h30m", "3651d", "999999999d", "٣s", "1s\x00", "9" * 40],
 )
 def test_anything_else_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a duration from 1s to 3650d such as 90s, 15m, 1h or 30d\.$"):

@@ -99,7 +99,7 @@ async def test_pages_are_newest_first_without_gaps_even_at_one_instant(store: St
         (ApprovalFilter(text="OLGA"), {"plain", "over"}),
         (ApprovalFilter(text="%"), {"other"}),
         (ApprovalFilter(text="_"), {"other"}),
-        (ApprovalFilter(text="' OR 1=1 --"), set()),
+        (ApprovalFilter(text="' OR 1=1 --"), set[str]()),
     ],
 )
 async def test_a_filter_finds_and_counts_exactly_what_matches(
@@ -125,7 +125,7 @@ async def test_what_is_overdue_is_found_at_its_instant(store: Store) -> None:
 
 
 async def test_only_open_approvals_of_a_gone_caller_are_unattended(store: Store) -> None:
-    gone = {"caller": Caller.GONE}
+    gone: dict[str, Any] = {"caller": Caller.GONE}
     await save(
         store,
         held(id="older", **gone),

@@ -46,7 +46,9 @@ async def test_a_new_token_ends_the_old_one_and_the_grant_stays(store: Store) ->
     assert await store.read(lambda session: grants.by_token(session, rotated.token)) == made.grant
 
 
-async def test_a_revoked_grant_is_dead_and_cannot_be_revoked_or_rotated_again(store: Store, clock: MovableClock) -> None:
+async def test_a_revoked_grant_is_dead_and_cannot_be_revoked_or_rotated_again(
+    store: Store, clock: MovableClock
+) -> None:
     made = await make(store)
     await store.write(lambda tx: grants.revoke(tx, "cli:root", made.grant.id))
     found = await store.read(lambda session: grants.by_token(session, made.token))
@@ -77,16 +79,20 @@ async def test_grants_are_listed_newest_first_and_by_owner(store: Store, clock: 
     assert await store.read(lambda session: grants.all_grants(session, " OLGA@example.com")) == [first.grant]
 
 
+def content(folder: Path) -> bytes:
+    """Every byte of the files in `folder`."""
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
 async def test_no_byte_of_the_files_says_a_token(tmp_path: Path, clock: MovableClock) -> None:
     store = Store(f"sqlite:///{tmp_path / 'broker.db'}", clock)
     made = await make(store)
-    while_open = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    while_open = content(tmp_path)
     store.close()
-    closed = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    for content in (while_open, closed):
-        assert made.grant.id.encode() in content
-        assert made.token.encode() not in content
-        assert made.token.removeprefix("bg_").encode() not in content
+    closed = content(tmp_path)
+    for found in (while_open, closed):
+        assert made.grant.id.encode() in found
+        assert made.token.removeprefix("bg_").encode() not in found
 
 
 async def test_no_column_of_any_row_says_a_token(store: Store) -> None:

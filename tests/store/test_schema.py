@@ -120,7 +120,9 @@ def test_a_server_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
         opened(f"postgresql://postgres@/broker?host={tmp_path}")
 
 
-@pytest.mark.parametrize("url", ["", "broker.db", "sqlite://", "sqlite:///:memory:", "mysql://localhost/broker", "\x00"])
+@pytest.mark.parametrize(
+    "url", ["", "broker.db", "sqlite://", "sqlite:///:memory:", "mysql://localhost/broker", "\x00"]
+)
 def test_a_url_of_another_kind_is_a_mistake_in_the_settings(url: str) -> None:
     with pytest.raises(SettingsError, match=r"^store\.url: "):
         opened(url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -24,14 +24,16 @@ DAY = timedelta(days=1)
 
 
 @contextmanager
-def scratch(store: Store) -> Iterator[Connection]:
+def scratch(store: Store) -> Generator[Connection]:
     """A connection whose changes are undone."""
     with store.engine.connect() as connection:
         yield connection
         connection.rollback()
 
 
-def taken(connection: Connection, now: datetime, *charges: Charge, call_id: str | None = None, held: bool = False) -> bool:
+def taken(
+    connection: Connection, now: datetime, *charges: Charge, call_id: str | None = None, held: bool = False
+) -> bool:
     return slots.take(connection, call_id or new_id("call"), charges, now, held=held) is None
 
 
@@ -214,6 +216,8 @@ def test_old_slots_do_not_stay_for_ever(store: Store) -> None:
 
 async def test_calls_that_ask_at_once_share_the_slots(store: Store) -> None:
     async def admitted(number: int) -> bool:
-        return await store.write(lambda tx: slots.take(tx.connection, f"call_{number}", [charge(maximum=3)], tx.now) is None)
+        return await store.write(
+            lambda tx: slots.take(tx.connection, f"call_{number}", [charge(maximum=3)], tx.now) is None
+        )
 
     assert sum(await asyncio.gather(*(admitted(number) for number in range(20)))) == 3

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from threading import Event as Gate
@@ -13,9 +12,11 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.event import listen
 
 from broker.domain.audit import GENESIS, Event, Head, Kind, verify
 from broker.domain.calls import Charge
+from broker.domain.people import Person
 from broker.errors import StoreError
 from broker.store import audit, people, slots
 from broker.store.engine import is_sqlite
@@ -23,9 +24,10 @@ from broker.store.tables import PersonRow
 from broker.store.writer import Store, Transaction
 from tests.clock import NOON, MovableClock
 from tests.domain.values import charge
+from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[2]
-HOSTILE = ["\x00", "\ud800", "\u202e\u200b", "🧨", "'; DROP TABLE audit; --", "x" * 1_000_000]
+HOSTILE = ["\ud800", "\x00", "\u202e\u200b", "🧨", "'; DROP TABLE audit; --", "x" * 1_000_000]
 
 
 def event(actor: str = "a", **values: Any) -> Event:
@@ -42,9 +44,9 @@ def noting(actor: str) -> Callable[[Transaction], str]:
     return work
 
 
-def adding(name: str) -> Callable[[Transaction], None]:
+def adding(name: str) -> Callable[[Transaction], Person]:
     """A work that adds a person."""
-    return lambda tx: None if people.save(tx, "a", name, frozenset(), frozenset()) else None
+    return lambda tx: people.save(tx, "a", name, frozenset(), frozenset())
 
 
 async def actors(store: Store) -> list[str]:
@@ -109,7 +111,7 @@ async def test_a_work_that_raises_leaves_nothing_and_the_others_of_its_commit_st
         raise ZeroDivisionError("the reason")
 
     first, failed, last = await in_one_commit(store, adding("a@example.com"), failing, adding("b@example.com"))
-    assert (first, last) == (None, None)
+    assert (first.email, last.email) == ("a@example.com", "b@example.com")
     assert isinstance(failed, ZeroDivisionError)
     assert [person.email for person in await store.read(people.everyone)] == ["a@example.com", "b@example.com"]
     assert await store.read(lambda session: audit.contents(session, "call_1")) == {}
@@ -124,9 +126,7 @@ async def test_a_work_sees_what_the_one_before_it_in_the_same_commit_wrote(store
 async def test_a_database_error_of_one_work_is_its_own(store: Store) -> None:
     def twice(tx: Transaction) -> None:
         for _ in range(2):
-            tx.session.connection().execute(
-                sa.text("INSERT INTO people VALUES ('c@example.com', '[]', '[]', 0, NULL)")
-            )
+            tx.session.connection().execute(sa.text("INSERT INTO people VALUES ('c@example.com', '[]', '[]', 0, NULL)"))
 
     _, failed, _ = await in_one_commit(store, adding("a@example.com"), twice, adding("b@example.com"))
     assert isinstance(failed, StoreError)
@@ -157,7 +157,7 @@ async def test_a_caller_that_goes_away_takes_nothing_back(store: Store) -> None:
     assert await actors(store) == ["gone", "next"]
 
 
-@pytest.mark.parametrize("text", HOSTILE, ids=["nul", "surrogate", "hidden", "astral", "sql", "megabyte"])
+@pytest.mark.parametrize("text", HOSTILE, ids=["surrogate", "nul", "hidden", "astral", "sql", "megabyte"])
 async def test_any_text_of_an_agent_survives_beside_the_chain(store: Store, text: str) -> None:
     body = {text: [text, 2**200, -(2**200), 1.0, True, None]}
     await store.write(lambda tx: tx.keep("call_1", "arguments", body))
@@ -166,7 +166,7 @@ async def test_any_text_of_an_agent_survives_beside_the_chain(store: Store, text
     assert [type(each) for each in kept["arguments"][text]] == [type(each) for each in body[text]]
 
 
-@pytest.mark.parametrize("text", [each for each in HOSTILE if each != "\ud800"], ids=["nul", "hidden", "astral", "sql", "megabyte"])
+@pytest.mark.parametrize("text", HOSTILE[1:], ids=["nul", "hidden", "astral", "sql", "megabyte"])
 async def test_any_text_survives_in_a_rows_detail_and_the_chain_verifies(store: Store, text: str) -> None:
     await store.write(lambda tx: tx.record(event(detail={"why": text, "n": 2**200})))
     [row] = await store.read(lambda session: list(audit.stream(session)))
@@ -188,21 +188,19 @@ async def test_two_stores_and_many_tasks_make_one_chain(store: Store, store_url:
 
 async def test_several_processes_make_one_chain(store: Store, store_url: str) -> None:
     command = [sys.executable, "-m", "tests.store.appender", store_url]
+    pipe = asyncio.subprocess.PIPE
     processes = [
-        subprocess.Popen([*command, name, "40"], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        await asyncio.create_subprocess_exec(*command, name, "40", cwd=ROOT, stdin=pipe, stdout=pipe)
         for name in ("one", "two")
     ]
     for process in processes:
         assert process.stdout
-        assert process.stdout.readline() == "ready\n"
+        assert await asyncio.wait_for(process.stdout.readline(), 30) == b"ready\n"
     for process in processes:
         assert process.stdin
         process.stdin.close()  # both begin
     await asyncio.gather(*(store.write(noting("this")) for _ in range(40)))
-    for process in processes:
-        assert process.stdout
-        assert process.wait(timeout=30) == 0
-        process.stdout.close()
+    assert [await asyncio.wait_for(process.wait(), 30) for process in processes] == [0, 0]
     written = await actors(store)
     assert {name: written.count(name) for name in ("one", "two", "this")} == {"one": 40, "two": 40, "this": 40}
     assert (await verified(store)).seq == 120
@@ -211,7 +209,7 @@ async def test_several_processes_make_one_chain(store: Store, store_url: str) ->
 # -- durability -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("durable", [True, False, True])
+@pytest.mark.parametrize("durable", [True, False])
 async def test_a_durable_commit_waits_for_the_disk_and_another_does_not(store: Store, durable: bool) -> None:
     def setting(tx: Transaction) -> Any:
         question = "PRAGMA synchronous" if is_sqlite(store.engine) else "SHOW synchronous_commit"
@@ -249,37 +247,41 @@ async def test_a_closed_store_refuses_and_what_was_queued_before_is_written(stor
     again.close()
 
 
+class Disk:
+    """A disk for a SQLite store that can be full: then no file grows."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._pages = 1_000_000
+        listen(store.engine, "connect", self._configure)
+
+    def full(self, is_full: bool) -> None:
+        # fewer pages than there are: SQLite takes the present size as the limit
+        self._pages = 1 if is_full else 1_000_000
+        self._store.engine.dispose()
+
+    def _configure(self, connection: Any, _record: Any) -> None:
+        connection.execute(f"PRAGMA max_page_count={self._pages}")
+
+
 @pytest.fixture
-def cramped(tmp_path: Path, sqlite_template: Path, clock: MovableClock) -> Any:
-    """A SQLite store and a dial for its size: no file grows beyond so many pages, as on a full disk."""
-    path = tmp_path / "cramped.db"
+def local(tmp_path: Path, sqlite_template: Path, clock: MovableClock) -> Iterator[Store]:
+    """A store on SQLite."""
+    path = tmp_path / "local.db"
     path.write_bytes(sqlite_template.read_bytes())
     store = Store(f"sqlite:///{path}", clock)
-
-    def limit(pages: int) -> None:
-        store.engine.dispose()
-        if sa.event.contains(store.engine, "connect", configure[-1]):
-            sa.event.remove(store.engine, "connect", configure[-1])
-        configure.append(lambda connection, _: connection.execute(f"PRAGMA max_page_count={pages}"))
-        sa.event.listen(store.engine, "connect", configure[-1])
-
-    configure: list[Any] = [lambda connection, _: None]
-    yield store, limit
+    yield store
     store.close()
 
 
-FULL = 1
-"""Fewer pages than there are: SQLite takes the present size as the limit."""
-
-
-async def test_a_full_disk_is_an_error_nothing_is_written_and_it_goes_on_when_there_is_room(cramped: Any) -> None:
-    store, limit = cramped
+async def test_a_full_disk_is_an_error_nothing_is_written_and_it_goes_on_when_there_is_room(local: Store) -> None:
+    store, disk = local, Disk(local)
     await store.write(noting("before"))
-    limit(FULL)
+    disk.full(True)
     with pytest.raises(StoreError, match=r"^The store could not be written: database or disk is full\.$"):
         await store.write(lambda tx: tx.record(event(detail={"long": "x" * 1_000_000})))
     assert await actors(store) == ["before"]
-    limit(1_000_000)
+    disk.full(False)
     assert await store.write(noting("after")) == "after"
     assert await actors(store) == ["before", "after"]
     await verified(store)
@@ -295,8 +297,8 @@ def _without_session(tx: Transaction) -> None:
 
 
 @pytest.mark.parametrize("too_large", [_with_session, _without_session])
-async def test_a_disk_that_is_full_in_the_middle_of_a_commit_undoes_all_of_it(cramped: Any, too_large: Any) -> None:
-    store, limit = cramped
+async def test_a_disk_that_is_full_in_the_middle_of_a_commit_undoes_all_of_it(local: Store, too_large: Any) -> None:
+    store, disk = local, Disk(local)
     other: Charge = charge(counter="other")
 
     def take(tx: Transaction) -> str:
@@ -304,9 +306,9 @@ async def test_a_disk_that_is_full_in_the_middle_of_a_commit_undoes_all_of_it(cr
         tx.record(event("first"))
         return "first"
 
-    limit(FULL)
+    disk.full(True)
     outcomes = await in_one_commit(store, take, too_large, noting("last"))
-    limit(1_000_000)
+    disk.full(False)
     kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT call_id FROM slots")).all())
     written = await actors(store)
     # whoever was told that it is written finds it, and nobody else does
@@ -333,7 +335,7 @@ async def test_an_error_that_spoils_the_transaction_never_lets_a_lost_work_look_
 
 
 @pytest.fixture
-def remote(postgres: Any, postgres_template: str, clock: MovableClock) -> Any:
+def remote(postgres: PostgresServer, postgres_template: str, clock: MovableClock) -> Iterator[Store]:
     """A store on PostgreSQL."""
     url = postgres.new_database(postgres_template)
     store = Store(url, clock)
