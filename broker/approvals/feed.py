@@ -73,8 +73,12 @@ class Feed:
                     continue
                 self._hint.clear()
         finally:
-            for rows in list(self._followers):
-                _cut_off(rows)
+            self.dismiss()
+
+    def dismiss(self) -> None:
+        """End every follower: pages that listen would keep a stopping server waiting."""
+        for rows in list(self._followers):
+            _cut_off(rows)
 
     async def _look(self, seen: int) -> int:
         try:

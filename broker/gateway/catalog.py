@@ -11,6 +11,7 @@ import itertools
 from collections.abc import Mapping
 from typing import Any, cast
 
+from broker.domain.canonical import canonical_json
 from broker.errors import UpstreamError, UpstreamInterrupted
 from broker.gateway.inbound import Inbound
 from broker.gateway.replies import read_response
@@ -52,11 +53,21 @@ class Catalog:
             tools = page.get("tools")
             for described in cast("list[Any]", tools) if isinstance(tools, list) else []:
                 if isinstance(described, dict) and cast("Definition", described).get("name") == tool:
-                    return cast("Definition", described)
+                    return self._checked(cast("Definition", described))
             cursor = page.get("nextCursor")
             if not isinstance(cursor, str):
                 return None
         raise UpstreamError(f"The MCP server {self._upstream.name!r} lists its tools without an end.")
+
+    def _checked(self, definition: Definition) -> Definition:
+        """A definition is part of a fingerprint, so it must have a canonical form."""
+        try:
+            canonical_json([definition])
+        except ValueError as error:
+            raise UpstreamError(
+                f"The MCP server {self._upstream.name!r} describes a tool in a way that cannot be recorded: {error}."
+            ) from None
+        return definition
 
     async def _page(self, inbound: Inbound, cursor: str | None) -> Mapping[str, Any]:
         request_id: RequestId = f"approval-broker-{next(_numbers)}"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Text, func, or_, type_coerce
+from sqlalchemy import Text, or_, type_coerce
 from sqlmodel import Session, col, select
 
 from broker.domain.audit import Head, Kind, Row
@@ -123,24 +123,45 @@ def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]
     Raises:
         ChainBroken: names the first row that was altered to something that cannot even be read.
     """
-    conditions = wanted.conditions() if wanted else []
-    last, size = 0, STREAM
-    while True:
-        next_ones = (*conditions, col(AuditRow.seq) > last)
-        try:
-            found = session.exec(select(AuditRow).where(*next_ones).order_by(col(AuditRow.seq)).limit(size))
-            rows = [_from_columns(row) for row in found]
-        except (ValueError, OverflowError) as error:
-            if size == 1:
-                unreadable = session.exec(select(func.min(AuditRow.seq)).where(*next_ones)).one()
-                raise ChainBroken(unreadable or last + 1, "its content was altered") from error
-            size = 1  # one by one, to name it
-            continue
+    last = 0
+    while rows := after(session, wanted or AuditFilter(), last):
         yield from rows
-        if len(rows) < size:
-            return
         last = rows[-1].seq
         session.expunge_all()
+
+
+def after(session: Session, wanted: AuditFilter, seq: int) -> list[Row]:
+    """The next rows that match after `seq`, oldest first, a bounded number; none at the end.
+
+    Raises:
+        ChainBroken: the first of them was altered to something that cannot even be read.
+    """
+    conditions = (*wanted.conditions(), col(AuditRow.seq) > seq)
+    statement = select(AuditRow).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
+    try:
+        return [_from_columns(row) for row in session.exec(statement)]
+    except (ValueError, OverflowError):
+        seqs = select(AuditRow.seq).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
+        return _up_to_unreadable(session, session.exec(seqs).all())
+
+
+def _up_to_unreadable(session: Session, seqs: Sequence[int]) -> list[Row]:
+    rows: list[Row] = []
+    for seq in seqs:
+        try:
+            found = get(session, seq)
+        except (ValueError, OverflowError) as error:
+            if rows:
+                return rows
+            raise ChainBroken(seq, "its content was altered") from error
+        rows.extend([found] if found is not None else [])
+    return rows
+
+
+def get(session: Session, seq: int) -> Row | None:
+    """One row, or None."""
+    found = session.get(AuditRow, seq)
+    return _from_columns(found) if found is not None else None
 
 
 def history(session: Session, approval_id: str) -> list[Row]:
@@ -156,5 +177,12 @@ def approvals_since(session: Session, seq: int) -> list[Row]:
 
 def contents(session: Session, call_id: str) -> dict[str, Any]:
     """What is still kept of a call: `arguments`, `result`."""
-    rows = session.exec(select(ContentRow).where(ContentRow.call_id == call_id))
-    return {row.what: row.body for row in rows}
+    return contents_of(session, [call_id])[call_id]
+
+
+def contents_of(session: Session, call_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The same for several calls, by their ids."""
+    found: dict[str, dict[str, Any]] = {call_id: {} for call_id in call_ids}
+    for row in session.exec(select(ContentRow).where(col(ContentRow.call_id).in_(found))) if found else ():
+        found[row.call_id][row.what] = row.body
+    return found

@@ -12,13 +12,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from broker.errors import SettingsError, StoreError, StoreLocked
 
 WRITER = "broker_writer"
 """Execution option of the connection that writes: its transactions take SQLite's write lock when they begin."""
+
+
+MIGRATING, SERVING = 0x42524F4B, 0x42524F4C
+"""PostgreSQL advisory locks (per database): any numbers that all brokers agree on."""
 
 
 def make_engine(url: str) -> Engine:
@@ -93,23 +97,39 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def serve_lock(engine: Engine) -> Generator[None]:
-    """Hold the sole right to serve from a SQLite file; other processes may still read and write it.
+    """Hold the sole right to serve from a store; other processes may still read and write it.
 
     Raises:
         StoreLocked: another server holds it.
     """
     path = sqlite_path(engine)
-    if path is None:
+    with _file_lock(path) if path is not None else _advisory_lock(engine):
         yield
-        return
+
+
+@contextmanager
+def _file_lock(path: Path) -> Generator[None]:
     descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise StoreLocked(
-                f"Another `broker serve` already uses {path}. Stop it, or give this one another store.url."
-            ) from error
+            raise _locked(str(path)) from error
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _advisory_lock(engine: Engine) -> Generator[None]:
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SERVING}).scalar_one():
+            raise _locked(engine.url.render_as_string(hide_password=True))
+        try:
+            yield
+        finally:
+            connection.invalidate()  # closes the connection, and the lock goes with it
+
+
+def _locked(where: str) -> StoreLocked:
+    return StoreLocked(f"Another `broker serve` already uses {where}. Stop it, or give this one another store.url.")

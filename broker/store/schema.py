@@ -8,13 +8,11 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from broker.errors import StoreError
-from broker.store.engine import WRITER, is_sqlite
+from broker.store.engine import MIGRATING, WRITER, is_sqlite
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 HEAD = "0001"
 """The newest revision; a test holds it against the migrations."""
-
-_ADVISORY_LOCK = 0x42524F4B  # any number that all brokers agree on
 
 
 def migrate(engine: Engine) -> None:
@@ -26,7 +24,7 @@ def migrate(engine: Engine) -> None:
     try:
         with engine.execution_options(**{WRITER: True}).connect() as connection, connection.begin():
             if not is_sqlite(engine):
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATING})
             if _revision(connection) != HEAD:
                 _upgrade(connection)
     except SQLAlchemyError as error:

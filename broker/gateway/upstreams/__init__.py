@@ -21,7 +21,8 @@ class UpstreamRequest:
     Args:
         method: POST with a `message`; GET and DELETE without.
         message: the parsed JSON-RPC object that was judged; it is serialised again for the upstream.
-        headers: what goes up: end-to-end fields only, without the client's credentials, Host, Origin and session id.
+        headers: the client's fields as they came; each upstream lets pass only what may go further, never the client's
+            credentials, Host, Origin or session id.
         session: the upstream's own session id (legacy), already found to belong to the grant.
         grant_id: whose request it is; a stdio process serves one grant only.
         modern: whether the request is of the stateless era (2026-07-28).
@@ -46,7 +47,7 @@ class UpstreamReply:
     Args:
         headers: end-to-end fields only; `content-length` is gone, `mcp-session-id` is taken out into `session`.
         chunks: the body, closed by whoever reads it; raises `UpstreamInterrupted` when the upstream goes away in the
-            middle.
+            middle, or `close` was called.
         close: gives the connection back, at any time; closing early cancels a modern request (2026-07-28, Transports).
     """
 

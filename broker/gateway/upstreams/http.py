@@ -97,6 +97,11 @@ class HttpUpstream:
             ) from error
         if 300 <= response.status < 400:
             self._refuse_redirect(response)
+        if response.status == 401:  # about the broker's credentials: told to the client, it would try to sign in
+            response.close()
+            raise UpstreamUnreachable(
+                self._sentence("refuses the broker's credentials (401): nothing ran. Set its `headers`.")
+            )
         return self._reply(response)
 
     async def close(self) -> None:

@@ -10,11 +10,12 @@ import asyncio
 import logging
 import os
 import signal
+import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from mcp.client.stdio import get_default_environment
 
@@ -25,8 +26,6 @@ MAX_LINE = 96 * 1024 * 1024
 MAX_LOG_LINE = 16 * 1024
 GRACE = 2.0
 """How long a process is waited for, after its stdin is closed and again after SIGTERM (2025-11-25, Lifecycle)."""
-
-_STDIN, _STDOUT = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +38,11 @@ class Command:
     cwd: Path | None = None
 
 
-class ServerProcess(asyncio.SubprocessProtocol):
+class ServerProcess:
     """One running child, in a process group of its own so that its children end with it.
+
+    It is started by `subprocess`, not by the event loop: uvloop leaves copies of the pipes in the child, which would
+    hide that it closed them.
 
     Args:
         on_line: called with each line of its stdout.
@@ -54,12 +56,14 @@ class ServerProcess(asyncio.SubprocessProtocol):
         self._log = logging.getLogger(f"broker.upstream.{command.name}")
         self._out = _Lines(MAX_LINE)
         self._err = _Lines(MAX_LOG_LINE)
-        self._exited = asyncio.Event()
         self._writable = asyncio.Event()
         self._writable.set()
+        self._exited = asyncio.Event()
         self._over = False
         self._ending: asyncio.Task[None] | None = None
-        self._transport: asyncio.SubprocessTransport
+        self._child: subprocess.Popen[bytes]
+        self._stdin: asyncio.WriteTransport
+        self._outputs: list[asyncio.ReadTransport]
 
     async def start(self) -> None:
         """Start the command.
@@ -67,21 +71,33 @@ class ServerProcess(asyncio.SubprocessProtocol):
         Raises:
             UpstreamUnreachable: it cannot be started.
         """
-        command = self._command
+        loop, command = asyncio.get_running_loop(), self._command
         try:
-            await asyncio.get_running_loop().subprocess_exec(
-                lambda: self,
-                *command.argv,
-                env=get_default_environment() | dict(command.env),
-                cwd=command.cwd,
-                start_new_session=True,
-            )
+            self._child = child = _popen(command)
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise UpstreamUnreachable(
                 f"The MCP server {command.name!r} could not be started with {command.argv[0]!r} ({why}): nothing ran. "
                 "Correct its `command` in the configuration."
             ) from error
+        try:
+            self._stdin, _ = await loop.connect_write_pipe(
+                lambda: _Input(self._writable, self._input_lost), child.stdin
+            )
+            log, _ = await loop.connect_read_pipe(lambda: _Output(self._read_log, self._log_lost), child.stderr)
+            out, _ = await loop.connect_read_pipe(lambda: _Output(self._read_output, self._output_lost), child.stdout)
+        except BaseException:
+            self._signal(signal.SIGKILL)
+            child.wait()
+            raise
+        self._outputs = [log, out]
+        threading.Thread(target=self._wait, args=(loop,), name=f"wait for {child.pid}", daemon=True).start()
+
+    def _wait(self, loop: asyncio.AbstractEventLoop) -> None:
+        """In a thread of its own, as asyncio's own children have: wait for the exit."""
+        self._child.wait()
+        with suppress(RuntimeError):  # the loop is closed: nobody wants to know any more
+            loop.call_soon_threadsafe(self._exit)
 
     @property
     def over(self) -> bool:
@@ -93,27 +109,23 @@ class ServerProcess(asyncio.SubprocessProtocol):
 
         Raises:
             UpstreamUnreachable: not a byte of it was taken.
-            UpstreamInterrupted: some of it was.
+            UpstreamInterrupted: some of it may have been.
         """
         await self._writable.wait()
         self.write_now(line)
 
     def write_now(self, line: bytes) -> None:
         """Like `write`, without waiting."""
-        stdin = self._stdin()
+        name, stdin = self._command.name, self._stdin
         if self.over or stdin.is_closing():
-            raise UpstreamUnreachable(
-                f"The MCP server {self._command.name!r} is ending: the call was not sent. Try again."
-            )
+            raise UpstreamUnreachable(f"The MCP server {name!r} is ending: the call was not sent. Try again.")
         waiting = stdin.get_write_buffer_size()
         stdin.write(line + b"\n")
         if not stdin.is_closing():
             return
         if not waiting:  # the pipe had been broken before: the system took nothing
-            raise UpstreamUnreachable(f"The MCP server {self._command.name!r} closed its input: the call was not sent.")
-        raise UpstreamInterrupted(
-            f"The MCP server {self._command.name!r} closed its input: the call may or may not have run."
-        )
+            raise UpstreamUnreachable(f"The MCP server {name!r} closed its input: the call was not sent.")
+        raise UpstreamInterrupted(f"The MCP server {name!r} closed its input: the call may or may not have run.")
 
     async def end(self) -> None:
         """End it and all its children: close its stdin, then SIGTERM, then SIGKILL."""
@@ -125,7 +137,7 @@ class ServerProcess(asyncio.SubprocessProtocol):
         return self._ending
 
     async def _end(self) -> None:
-        self._stdin().close()
+        self._stdin.close()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._exited.wait(), GRACE)
         self._signal(signal.SIGTERM)
@@ -134,7 +146,8 @@ class ServerProcess(asyncio.SubprocessProtocol):
         self._signal(signal.SIGKILL)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._exited.wait(), GRACE)
-        self._transport.close()
+        for transport in (self._stdin, *self._outputs):
+            transport.close()
         self._finish()
 
     async def _group_gone(self) -> None:
@@ -145,15 +158,12 @@ class ServerProcess(asyncio.SubprocessProtocol):
     def _signal(self, number: int) -> bool:
         """Signal the group; False when none of it is left."""
         try:
-            os.killpg(self._transport.get_pid(), number)
+            os.killpg(self._child.pid, number)
         except ProcessLookupError:
             return False
         except PermissionError:  # somebody is there who may not be signalled
             return True
         return True
-
-    def _stdin(self) -> asyncio.WriteTransport:
-        return cast("asyncio.WriteTransport", self._transport.get_pipe_transport(_STDIN))
 
     def _finish(self) -> None:
         if not self._over:
@@ -161,55 +171,86 @@ class ServerProcess(asyncio.SubprocessProtocol):
             self._writable.set()
             self._on_end()
 
-    def _log_lines(self, lines: list[bytes]) -> None:
-        for line in filter(None, lines):
-            self._log.info("%s", _printable(line))
-
     # -- what the event loop calls ------------------------------------------------------------------------------------
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """The process runs."""
-        self._transport = cast("asyncio.SubprocessTransport", transport)
-
-    def pipe_data_received(self, fd: int, data: bytes) -> None:
-        """It wrote something."""
-        if fd != _STDOUT:
-            self._log_lines(self._err.feed(data))
-            if self._err.too_long:
-                self._log_lines([self._err.take_rest()])
-        elif not self._over:
-            for line in self._out.feed(data):
-                self._on_line(line)
-            if self._out.too_long:
-                self._log.error("sent a line of more than %d bytes: it is ended", MAX_LINE)
-                self._finish()
-                self._end_soon()
-
-    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
-        """It closed a pipe; without its stdout there are no more answers, without its stdin no more requests."""
-        self._log.debug("closed pipe %d: %s", fd, exc)
-        if fd == _STDIN:
-            self._writable.set()
-        elif fd == _STDOUT:
-            self._finish()
-        else:
-            self._log_lines([self._err.take_rest()])
-            return
-        self._end_soon()
-
-    def process_exited(self) -> None:
+    def _exit(self) -> None:
         """It exited; its children go too, so that its stdout ends once what is in there was read."""
-        self._log.info("exited with status %s", self._transport.get_returncode())
+        self._log.info("exited with status %s", self._child.returncode)
         self._exited.set()
         self._end_soon()
 
+    def _input_lost(self) -> None:
+        self._writable.set()
+        self._end_soon()  # without its input it is of no use; nor without its output
+
+    def _output_lost(self) -> None:
+        self._finish()
+        self._end_soon()
+
+    def _read_output(self, data: bytes) -> None:
+        if self._over:
+            return
+        for line in self._out.feed(data):
+            self._on_line(line)
+        if self._out.too_long:
+            self._log.error("sent a line of more than %d bytes: it is ended", MAX_LINE)
+            self._output_lost()
+
+    def _read_log(self, data: bytes) -> None:
+        self._note(self._err.feed(data))
+        if self._err.too_long:
+            self._log_lost()
+
+    def _log_lost(self) -> None:
+        self._note([self._err.take_rest()])
+
+    def _note(self, lines: list[bytes]) -> None:
+        for line in filter(None, lines):
+            self._log.info("%s", _printable(line))
+
+
+class _Input(asyncio.BaseProtocol):
+    """Our end of the child's stdin."""
+
+    def __init__(self, writable: asyncio.Event, on_lost: Callable[[], None]) -> None:
+        self._writable = writable
+        self._on_lost = on_lost
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_lost()
+
     def pause_writing(self) -> None:
-        """It does not read as fast as it is written to."""
         self._writable.clear()
 
     def resume_writing(self) -> None:
-        """It reads again."""
         self._writable.set()
+
+
+class _Output(asyncio.Protocol):
+    """Our end of the child's stdout or stderr."""
+
+    def __init__(self, on_data: Callable[[bytes], None], on_lost: Callable[[], None]) -> None:
+        self._on_data = on_data
+        self._on_lost = on_lost
+
+    def data_received(self, data: bytes) -> None:
+        self._on_data(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._on_lost()
+
+
+def _popen(command: Command) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 - the administrator's own command, without a shell
+        command.argv,
+        bufsize=0,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=get_default_environment() | dict(command.env),
+        cwd=command.cwd,
+        start_new_session=True,
+    )
 
 
 class _Lines:

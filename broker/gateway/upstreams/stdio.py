@@ -7,6 +7,7 @@ the traffic with one process (`broker.gateway.upstreams.connection`).
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -192,7 +193,7 @@ class StdioUpstream:
         if left > 0:
             raise UpstreamUnreachable(
                 f"The MCP server {self.name!r} ended without answering anything: nothing ran. "
-                f"It is started again in {left:.0f} s at the earliest."
+                f"It is started again in {math.ceil(left)} s at the earliest."
             )
 
 

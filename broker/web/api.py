@@ -1,0 +1,125 @@
+"""The JSON API under /api/v1, and the probes.
+
+What belongs here: from a request to a call of the broker's parts, and back to JSON. What does not: shapes
+(`presentation`), permissions (`identity`), errors (`problems`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from broker.domain.approvals import Approval
+from broker.domain.audit import as_json
+from broker.domain.people import Person
+from broker.errors import AlreadyResolved, BrokerError, NotFound
+from broker.store import audit
+from broker.web import presentation
+from broker.web.decisions import DecisionBody
+from broker.web.identity import AskerOf, GuardedRoute
+from broker.web.parts import Parts, PartsOf
+from broker.web.problems import json_response, problem_of
+from broker.web.queries import ApprovalsBefore, ApprovalsWanted, RowsBefore, RowsWanted, cursor_of
+from broker.web.visibility import sees, visible_page
+
+PAGE = 50
+
+router = APIRouter(route_class=GuardedRoute)
+
+
+@router.get("/healthz", tags=["probes"])
+async def health() -> Response:
+    """The process is up."""
+    return json_response({"status": "ok"})
+
+
+@router.get("/readyz", tags=["probes"])
+async def readiness(parts: PartsOf) -> Response:
+    """Whether the broker can work: 200 when `status` is `ok`, else 503."""
+    try:
+        found = await parts.ready()
+    except BrokerError as error:
+        found = {"status": "unavailable", "detail": str(error)}
+    return json_response(found, 200 if found.get("status") == "ok" else 503)
+
+
+@router.get("/api/openapi.json", include_in_schema=False)
+async def description(request: Request) -> Response:
+    """This API in the words of OpenAPI."""
+    return json_response(request.app.openapi())
+
+
+@router.get("/api/v1/approvals", tags=["approvals"])
+async def list_approvals(
+    parts: PartsOf, asker: AskerOf, wanted: ApprovalsWanted, before: ApprovalsBefore = None
+) -> Response:
+    """Approvals that the asker sees, newest first."""
+    found = await parts.store.read(
+        lambda session: visible_page(session, asker.person, wanted, before=before, limit=PAGE)
+    )
+    items = [presentation.approval(approval) for approval in found.items]
+    return json_response({"items": items, "next": cursor_of(found.next)})
+
+
+@router.get("/api/v1/approvals/{approval_id}", tags=["approvals"])
+async def get_approval(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
+    """One approval with its history."""
+    return await _one(parts, await seen_by(parts, asker.person, approval_id))
+
+
+@router.post("/api/v1/approvals/{approval_id}/decision", tags=["approvals"])
+async def decide(parts: PartsOf, asker: AskerOf, approval_id: str, body: DecisionBody) -> Response:
+    """Approve or reject. Below the quorum the approval stays pending."""
+    try:
+        decided = await parts.approvals.review(
+            approval_id,
+            asker.person,
+            body.decision,
+            channel=asker.channel,
+            revision=body.revision,
+            reason=body.reason,
+        )
+    except AlreadyResolved as error:
+        late = await parts.approvals.get(approval_id)
+        return problem_of(error, resolution=presentation.resolution(late.resolution))
+    return await _one(parts, decided)
+
+
+@router.get("/api/v1/audit", tags=["audit"])
+async def list_rows(parts: PartsOf, wanted: RowsWanted, before: RowsBefore = None) -> Response:
+    """Audit rows, newest first."""
+    rows = await parts.store.read(lambda session: audit.page(session, wanted, before=before, limit=PAGE + 1))
+    following = str(rows[PAGE - 1].seq) if len(rows) > PAGE else None
+    return json_response({"items": [as_json(row) for row in rows[:PAGE]], "next": following})
+
+
+@router.get("/api/v1/audit/head", tags=["audit"])
+async def get_head(parts: PartsOf) -> Response:
+    """The end of the chain: how many rows there are, and the digest of the last."""
+    head = await parts.store.read(audit.head)
+    return json_response({"seq": head.seq, "digest": head.digest})
+
+
+async def seen_by(parts: Parts, person: Person, approval_id: str) -> Approval:
+    """The approval, for somebody who may look at it.
+
+    Raises:
+        NotFound: there is none, or they may not.
+    """
+    missing = NotFound("There is no such approval, or it is not yours to see.")
+    if not approval_id.isascii() or not approval_id.isprintable():
+        raise missing
+    try:
+        approval = await parts.approvals.get(approval_id)
+    except NotFound as error:
+        raise missing from error
+    if not sees(person, approval):
+        raise missing
+    return approval
+
+
+async def _one(parts: Parts, approval: Approval) -> Response:
+    history: list[Any] = await parts.approvals.history(approval.id)
+    return json_response(presentation.approval_with_history(approval, history))

@@ -1,0 +1,83 @@
+"""Server-sent events: that an approval was created, changed or resolved.
+
+An event is a hint and carries no arguments: who is told reads the approval again, as they may. The stream begins with
+`ready`, so that somebody who was cut off knows when to catch up. It ends when the feed ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from time import monotonic
+
+from fastapi import APIRouter
+from starlette.responses import Response, StreamingResponse
+
+from broker.domain.audit import Kind, Row, timestamp
+from broker.domain.people import Permission
+from broker.errors import StoreError
+from broker.web.identity import Asker, AskerOf, GuardedRoute, still_known
+from broker.web.parts import Parts, PartsOf
+
+BEAT = 2.0
+"""Seconds after which a silent stream carries a comment, and the asker is looked up again."""
+
+_EVENTS = {
+    Kind.APPROVAL_SUBMITTED: "created",
+    Kind.APPROVAL_APPROVED: "resolved",
+    Kind.APPROVAL_REJECTED: "resolved",
+    Kind.APPROVAL_EXPIRED: "resolved",
+    Kind.APPROVAL_WITHDRAWN: "resolved",
+}
+
+router = APIRouter(route_class=GuardedRoute)
+
+
+@router.get("/api/v1/events", tags=["approvals"])
+async def events(parts: PartsOf, asker: AskerOf) -> Response:
+    """`created`, `changed` and `resolved`, each with `{seq, id, kind, state, at}`."""
+    return StreamingResponse(_stream(parts, asker), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def _stream(parts: Parts, asker: Asker) -> AsyncIterator[str]:
+    rows = parts.feed.follow()
+    following = asyncio.ensure_future(anext(rows, None))  # follows from now on: before anybody is told to look
+    checked = monotonic()
+    try:
+        yield "event: ready\ndata: {}\n\n"
+        while True:
+            await asyncio.wait({following}, timeout=BEAT)
+            if monotonic() - checked >= BEAT:
+                if not await _may_still_see(parts, asker):
+                    return
+                checked = monotonic()
+            if not following.done():
+                yield ": still here\n\n"
+                continue
+            row = following.result()
+            if row is None:
+                return
+            following = asyncio.ensure_future(anext(rows, None))
+            yield _event(row)
+    finally:
+        following.cancel()
+
+
+async def _may_still_see(parts: Parts, asker: Asker) -> bool:
+    try:
+        now = await still_known(parts, asker)
+    except StoreError:
+        return False  # cannot tell: the browser comes back and is asked again
+    return now is not None and now.person.may(Permission.SEE_QUEUE)
+
+
+def _event(row: Row) -> str:
+    data = {
+        "seq": row.seq,
+        "id": row.approval_id,
+        "kind": row.kind.value,
+        "state": row.detail.get("state"),
+        "at": timestamp(row.at),
+    }
+    return f"event: {_EVENTS.get(row.kind, 'changed')}\ndata: {json.dumps(data)}\n\n"

@@ -1,0 +1,58 @@
+"""The audit log as a file: JSON lines or CSV, streamed in constant memory.
+
+What belongs here: reading in batches. What does not: the two formats (`broker.domain.exports`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response, StreamingResponse
+
+from broker.domain.audit import Row
+from broker.domain.exports import as_csv, as_jsonl
+from broker.store import audit
+from broker.store.audit import AuditFilter
+from broker.web.identity import GuardedRoute
+from broker.web.parts import Parts, PartsOf
+from broker.web.queries import RowsWanted
+
+router = APIRouter(route_class=GuardedRoute)
+
+
+@router.get("/api/v1/audit/export", tags=["audit"])
+async def export(
+    parts: PartsOf,
+    wanted: RowsWanted,
+    file_format: Annotated[Literal["jsonl", "csv"], Query(alias="format")] = "jsonl",
+) -> Response:
+    """All rows that match, oldest first, up to the head at the time of the request."""
+    head = await parts.store.read(audit.head)
+    spelled, media = (as_csv, "text/csv; charset=utf-8") if file_format == "csv" else (as_jsonl, "application/x-ndjson")
+    return StreamingResponse(
+        _lines(_batches(parts, wanted, head.seq), spelled),
+        media_type=media,
+        headers={"Content-Disposition": f'attachment; filename="audit.{file_format}"'},
+    )
+
+
+async def _lines(
+    batches: AsyncIterator[list[Row]], spelled: Callable[[Iterable[Row]], Iterator[str]]
+) -> AsyncIterator[str]:
+    """A whole file: what `spelled` makes of no rows is its beginning, and stands there once."""
+    beginning = "".join(spelled(()))
+    yield beginning
+    async for rows in batches:
+        yield "".join(spelled(rows)).removeprefix(beginning)
+
+
+async def _batches(parts: Parts, wanted: AuditFilter, end: int) -> AsyncIterator[list[Row]]:
+    """Each batch is a read of its own, so that a slow reader holds no transaction open."""
+    last = 0
+    while rows := await parts.store.read(lambda session, last=last: audit.after(session, wanted, last)):
+        yield [row for row in rows if row.seq <= end]
+        last = rows[-1].seq
+        if last >= end:
+            return

@@ -1,0 +1,163 @@
+"""The HTML pages: the queue, one approval, the audit log.
+
+What belongs here: gathering what a page shows. What does not: words (`words`), markup (`templates/`).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Form, Request
+from pydantic import ValidationError
+from sqlmodel import Session
+from starlette.responses import RedirectResponse, Response
+
+from broker.domain.approvals import Approval, State, check_reviewer
+from broker.domain.audit import Kind
+from broker.domain.people import Permission, Person
+from broker.errors import Invalid, NotFound, ReviewRefused
+from broker.store import approvals as stored
+from broker.store import audit
+from broker.store.approvals import ApprovalFilter
+from broker.web.api import PAGE, seen_by
+from broker.web.decisions import DecisionBody
+from broker.web.identity import Asker, AskerOf, GuardedRoute
+from broker.web.parts import Parts, PartsOf
+from broker.web.presentation import other_params
+from broker.web.problems import status_of
+from broker.web.queries import RowsBefore, RowsWanted, row_number
+from broker.web.templates import render
+from broker.web.visibility import visible_page
+
+MOST_WAITING = 100
+LATELY = 10
+
+_WAITING = ApprovalFilter(states=(State.PENDING,))
+_DECIDED = ApprovalFilter(states=tuple(state for state in State if state is not State.PENDING))
+
+router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
+
+
+@router.get("/")
+async def queue(parts: PartsOf, asker: AskerOf) -> Response:
+    """What waits for a person, and what was decided lately."""
+    found = await parts.store.read(lambda session: _queue(session, asker.person))
+    return render("queue.html", asker=asker, now=parts.clock.now(), **found)
+
+
+def _queue(session: Session, person: Person) -> dict[str, Any]:
+    waiting = visible_page(session, person, _WAITING, limit=MOST_WAITING)
+    lately = visible_page(session, person, _DECIDED, limit=LATELY)
+    if person.may(Permission.SEE_QUEUE):
+        total, last = stored.count(session, _WAITING), stored.last_held(session)
+    else:
+        own = visible_page(session, person, ApprovalFilter(), limit=1).items
+        total, last = len(waiting.items), own[0].created_at if own else None
+    return {"waiting": waiting.items, "total": total, "lately": lately.items, "last_held": last}
+
+
+@router.get("/approvals/{approval_id}")
+async def card(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
+    """One approval: what will run, why it is held, who decides, and what became of it."""
+    return await _card(parts, asker, await seen_by(parts, asker.person, approval_id))
+
+
+@router.post("/approvals/{approval_id}/decision")
+async def decide(
+    parts: PartsOf,
+    asker: AskerOf,
+    approval_id: str,
+    decision: Annotated[str, Form()] = "",
+    revision: Annotated[str | None, Form()] = None,
+    reason: Annotated[str | None, Form()] = None,
+) -> Response:
+    """Approve or reject from the card's form."""
+    try:
+        word = DecisionBody.model_validate({"decision": decision, "revision": revision, "reason": reason})
+        await parts.approvals.review(
+            approval_id,
+            asker.person,
+            word.decision,
+            channel=asker.channel,
+            revision=word.revision,
+            reason=word.reason,
+        )
+    except ValidationError as error:
+        raise Invalid(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+    except ReviewRefused as error:
+        approval = await seen_by(parts, asker.person, approval_id)
+        return await _card(parts, asker, approval, note=str(error), status=status_of(error))
+    return RedirectResponse(f"/approvals/{approval_id}", 303)
+
+
+async def _card(
+    parts: Parts, asker: Asker, approval: Approval, *, note: str | None = None, status: int = 200
+) -> Response:
+    history = await parts.approvals.history(approval.id)
+    kept = await parts.store.read(lambda session: audit.contents(session, approval.call.id))
+    arguments = approval.call.params.get("arguments", {})
+    return render(
+        "approval.html",
+        status=status,
+        asker=asker,
+        now=parts.clock.now(),
+        approval=approval,
+        arguments=arguments if isinstance(arguments, dict) else {"arguments": arguments},
+        beside=other_params(approval),
+        told=(approval.definition or {}).get("description"),
+        history=history,
+        answer=kept.get("result"),
+        why_not=_why_not(approval, asker, parts),
+        own=next((given for given in approval.reviews if given.by == asker.person.email), None),
+        note=note,
+    )
+
+
+def _why_not(approval: Approval, asker: Asker, parts: Parts) -> str | None:
+    """Why the asker cannot decide now, or None when they can."""
+    try:
+        check_reviewer(approval, asker.person, asker.channel)
+    except ReviewRefused as error:
+        return str(error)
+    return "The time to decide this is over." if parts.clock.now() >= approval.deadline else None
+
+
+@router.get("/audit")
+async def audit_log(
+    request: Request, parts: PartsOf, asker: AskerOf, wanted: RowsWanted, before: RowsBefore = None
+) -> Response:
+    """What happened, newest first."""
+
+    def look(session: Session) -> dict[str, Any]:
+        rows = audit.page(session, wanted, before=before, limit=PAGE + 1)
+        calls = {row.call_id for row in rows[:PAGE] if row.call_id is not None}
+        return {"rows": rows, "kept": audit.contents_of(session, calls), "head": audit.head(session)}
+
+    found = await parts.store.read(look)
+    rows = found.pop("rows")
+    query = {name: value for name, value in request.query_params.items() if value and name != "cursor"}
+    following = urlencode(query | {"cursor": str(rows[PAGE - 1].seq)}) if len(rows) > PAGE else None
+    return render(
+        "audit.html",
+        asker=asker,
+        rows=rows[:PAGE],
+        following=following,
+        query=query,
+        filters=urlencode(query),
+        kinds=list(Kind),
+        older=before is not None,
+        **found,
+    )
+
+
+@router.get("/audit/{seq}")
+async def audit_row(parts: PartsOf, asker: AskerOf, seq: str) -> Response:
+    """One row with all that is kept of its call."""
+    number = row_number(seq)
+    row = await parts.store.read(lambda session: audit.get(session, number))
+    if row is None:
+        raise NotFound(f"There is no row {number}.")
+    call_id = row.call_id or ""
+    kept = await parts.store.read(lambda session: audit.contents(session, call_id))
+    return render("audit_row.html", asker=asker, row=row, kept=kept)

@@ -1,0 +1,42 @@
+"""What the web side is given by the composition root, and how an endpoint asks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from fastapi import Depends, Request
+
+from broker.approvals.feed import Feed
+from broker.approvals.service import Approvals
+from broker.domain.canonical import Keyring
+from broker.domain.clock import Clock
+from broker.store.writer import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts of a broker that its pages and its API work with."""
+
+    store: Store
+    approvals: Approvals
+    feed: Feed
+    clock: Clock
+    keyring: Keyring
+    public_url: str
+    ready: Callable[[], Awaitable[dict[str, Any]]]
+
+    @property
+    def https(self) -> bool:
+        """Whether browsers reach the broker over TLS."""
+        return urlsplit(self.public_url).scheme == "https"
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts of the application that answers `request`."""
+    return request.app.state.parts
+
+
+PartsOf = Annotated[Parts, Depends(parts_of)]

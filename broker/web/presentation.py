@@ -1,0 +1,90 @@
+"""Approvals and audit rows in the JSON shapes of the HTTP API (design section 4).
+
+What belongs here: names and spellings that programs outside rely on. What does not: what pages say
+(`broker.web.words`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from broker.domain.approvals import Approval, Resolution, Review
+from broker.domain.audit import Row, as_json, timestamp
+from broker.domain.calls import Requirement
+
+
+def approval(value: Approval) -> dict[str, Any]:
+    """An approval as it stands in lists."""
+    call = value.call
+    return {
+        "id": value.id,
+        "state": value.state.value,
+        "upstream": call.upstream,
+        "tool": call.tool,
+        "arguments": call.params.get("arguments", {}),
+        "other_params": other_params(value),
+        "revision": value.revision,
+        "fingerprint": value.fingerprint,
+        "grant": {"id": call.grant.id, "label": call.grant.label, "owner": call.grant.owner},
+        "risk": value.risk.value if value.risk else None,
+        "reason": value.reason,
+        "rule": value.rule,
+        "requirement": _requirement(value.requirement),
+        "created_at": timestamp(value.created_at),
+        "deadline": timestamp(value.deadline),
+        "execute_by": _instant(value.execute_by),
+        "caller": value.caller.value,
+        "reviews": [_review(given) for given in value.reviews],
+        "resolution": resolution(value.resolution),
+    }
+
+
+def approval_with_history(value: Approval, history: Iterable[Row]) -> dict[str, Any]:
+    """One approval with its audit rows, oldest first."""
+    return approval(value) | {"history": [as_json(row) for row in history]}
+
+
+def other_params(value: Approval) -> dict[str, Any]:
+    """What the call carries beside name and arguments, such as `_meta`: it runs too, so it is shown too."""
+    return {name: given for name, given in value.call.params.items() if name not in ("name", "arguments")}
+
+
+def resolution(end: Resolution | None) -> dict[str, Any] | None:
+    """How it was decided, or how it ended."""
+    if end is None:
+        return None
+    return {
+        "state": end.state.value,
+        "by": end.by,
+        "at": timestamp(end.at),
+        "channel": end.channel,
+        "reason": end.reason,
+        "cause": end.cause.value if end.cause else None,
+    }
+
+
+def _review(given: Review) -> dict[str, Any]:
+    return {
+        "by": given.by,
+        "decision": given.decision.value,
+        "reason": given.reason,
+        "channel": given.channel,
+        "revision": given.revision,
+        "at": timestamp(given.at),
+    }
+
+
+def _requirement(wanted: Requirement) -> dict[str, Any]:
+    return {
+        "approvers": list(wanted.approvers),
+        "quorum": wanted.quorum,
+        "channels": list(wanted.channels),
+        "allow_edit": False,
+        "remember": None,
+    }
+
+
+def _instant(at: datetime | None) -> str | None:
+    return timestamp(at) if at is not None else None

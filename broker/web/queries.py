@@ -1,0 +1,135 @@
+"""What a request's query asks for, read strictly: a value that makes no sense is refused, never ignored.
+
+What belongs here: filters and cursors from text. What does not: running them (`broker.store`, `broker.web.visibility`).
+"""
+
+from __future__ import annotations
+
+import base64
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from broker.domain.approvals import State
+from broker.errors import Invalid
+from broker.store.approvals import ApprovalFilter
+from broker.store.audit import AuditFilter
+from broker.web.visibility import Place
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_MOST_DIGITS = 18
+
+Text = Annotated[str | None, Query(max_length=1000)]
+
+
+def _no_nul(request: Request) -> None:
+    if any("\0" in value for value in (*request.query_params.values(), *request.path_params.values())):
+        raise Invalid("A NUL character cannot be looked for.")
+
+
+def _approval_filter(
+    request: Request,
+    state: Annotated[str | None, Query(description="one state, or several with commas", max_length=200)] = None,
+    upstream: Text = None,
+    grant: Text = None,
+    tool: Text = None,
+    q: Text = None,
+) -> ApprovalFilter:
+    _no_nul(request)
+    return ApprovalFilter(
+        states=tuple(_state(name.strip()) for name in state.split(",")) if state else (),
+        upstream=upstream or None,
+        grant=grant or None,
+        tool=tool or None,
+        text=q or None,
+    )
+
+
+def _audit_filter(
+    request: Request,
+    since: Annotated[str | None, Query(description="RFC 3339, from then on")] = None,
+    until: Annotated[str | None, Query(description="RFC 3339, before then")] = None,
+    q: Text = None,
+    actor: Text = None,
+    upstream: Text = None,
+    tool: Text = None,
+    grant: Text = None,
+    kind: Text = None,
+    approval: Text = None,
+) -> AuditFilter:
+    _no_nul(request)
+    return AuditFilter(
+        since=_instant("since", since),
+        until=_instant("until", until),
+        text=q or None,
+        actor=actor or None,
+        upstream=upstream or None,
+        tool=tool or None,
+        grant=grant or None,
+        kind=kind or None,
+        approval=approval or None,
+    )
+
+
+def _place(cursor: Annotated[str | None, Query(max_length=200)] = None) -> Place | None:
+    if not cursor:
+        return None
+    try:
+        return _decoded(cursor)
+    except (ValueError, OverflowError) as error:
+        raise Invalid("cursor: this is not one that a page gave.") from error
+
+
+def _decoded(cursor: str) -> Place:
+    micros, _, last = base64.urlsafe_b64decode(cursor.encode()).decode("ascii").partition(" ")
+    if not last.isprintable():
+        raise ValueError("an id is printable")
+    return _EPOCH + int(micros) * _MICROSECOND, last
+
+
+def _seq(cursor: Annotated[str | None, Query(max_length=200)] = None) -> int | None:
+    return row_number(cursor) if cursor else None
+
+
+def row_number(text: str) -> int:
+    """The number of an audit row.
+
+    Raises:
+        Invalid: it is not a number that a row can have.
+    """
+    if not (text.isascii() and text.isdecimal()) or len(text) > _MOST_DIGITS:
+        raise Invalid("This is not the number of a row.")
+    return int(text)
+
+
+def cursor_of(place: Place | None) -> str | None:
+    """The opaque text from which the next page is found again."""
+    if place is None:
+        return None
+    at, last = place
+    return base64.urlsafe_b64encode(f"{(at - _EPOCH) // _MICROSECOND} {last}".encode()).decode()
+
+
+def _state(name: str) -> State:
+    try:
+        return State(name)
+    except ValueError as error:
+        raise Invalid(f"state: {name!r} is not one of {', '.join(State)}.") from error
+
+
+def _instant(name: str, text: str | None) -> datetime | None:
+    if not text:
+        return None
+    try:
+        given = datetime.fromisoformat(text)
+        return given.replace(tzinfo=UTC) if given.tzinfo is None else given.astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise Invalid(f"{name}: {text!r} is not a time such as 2026-07-28T12:00:00Z.") from error
+
+
+ApprovalsWanted = Annotated[ApprovalFilter, Depends(_approval_filter)]
+ApprovalsBefore = Annotated[Place | None, Depends(_place)]
+RowsWanted = Annotated[AuditFilter, Depends(_audit_filter)]
+RowsBefore = Annotated[int | None, Depends(_seq)]

@@ -1,0 +1,46 @@
+"""The Jinja environment: everything is escaped, a missing name is an error, hidden characters have a filter.
+
+What belongs here: filters and globals for templates. What does not: what a page is about (`broker.web.pages`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from starlette.responses import HTMLResponse
+
+from broker.web import words
+from broker.web.text import answer_parts, shown, telling_argument, visible
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _iso(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+_environment = Environment(
+    loader=PackageLoader("broker.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_filters: dict[str, Any] = {
+    "visible": visible,
+    "shown": shown,
+    "answer_parts": answer_parts,
+    "telling": telling_argument,
+    "moment": _moment,
+    "iso": _iso,
+    "ago": words.ago,
+    "left": words.left,
+    "outcome": words.outcome,
+    "event": words.event,
+}
+_environment.filters.update(_filters)
+
+
+def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    """The page that `template` makes of `values`; `asker` is who looks at it, or None."""
+    return HTMLResponse(_environment.get_template(template).render(**values), status)
