@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.domain.calls import arguments_digest, fingerprint, lasting_params, transport_params
+from broker.domain.calls import Call, arguments_digest, fingerprints, lasting_params, transport_params
 from broker.domain.canonical import Keyring
 from tests.domain.values import DEFINITION, GRANT, KEYRING, call
 
@@ -22,6 +22,12 @@ TRANSPORT: dict[str, Any] = {
     "io.modelcontextprotocol/clientCapabilities": {"a": {}},
 }
 PARAMS: dict[str, Any] = {"name": "press", "arguments": {"key": 1}, "later": "unknown field"}
+
+
+def fingerprint(keyring: Keyring, asked: Call, definition: Any) -> str:
+    """The present one."""
+    return fingerprints(keyring, asked, definition)[0]
+
 
 keys = st.sampled_from([*TRANSPORT, "tenant", "vendor/hint"])
 metas = st.dictionaries(keys, st.integers())
@@ -82,6 +88,13 @@ def test_anything_else_makes_it_another_call() -> None:
 def test_a_call_that_has_no_canonical_form_has_no_fingerprint() -> None:
     with pytest.raises(ValueError, match=r"."):
         fingerprint(KEYRING, call(text="\ud800"), DEFINITION)
+
+
+def test_after_a_rotation_a_call_is_recognised_by_the_old_fingerprint_too() -> None:
+    asked, newer = call(key=1), b"the next secret of the tests"
+    [before] = fingerprints(Keyring([b"an old secret of the tests"]), asked, DEFINITION)
+    rotated = fingerprints(Keyring([newer, b"an old secret of the tests"]), asked, DEFINITION)
+    assert rotated == [fingerprint(Keyring([newer]), asked, DEFINITION), before]
 
 
 def test_the_digest_of_the_arguments_is_keyed_and_over_all_params() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
@@ -24,7 +24,7 @@ DAY = timedelta(days=1)
 
 
 @contextmanager
-def scratch(store: Store) -> Iterator[Connection]:
+def scratch(store: Store) -> Generator[Connection]:
     """A connection whose changes are undone."""
     with store.engine.connect() as connection:
         yield connection
