@@ -162,7 +162,11 @@ async def _ready(store: Store, policies: dict[str, Policy]) -> dict[str, Any]:
         state = {"ok": True, "seq": head.seq}
     except StoreError as error:
         state = {"ok": False, "error": str(error)}
-    return {"ok": state["ok"], "store": state, "policies": {name: one.source for name, one in policies.items()}}
+    return {
+        "status": "ok" if state["ok"] else "failing",
+        "store": state,
+        "policies": {name: one.source for name, one in policies.items()},
+    }
 
 
 # -- running parts ----------------------------------------------------------------------------------------------------
@@ -207,7 +211,9 @@ def _sweeping(approvals: Approvals) -> Generator[None]:
             log.warning("%s Overdue approvals stay open until it can.", error)
 
     scheduler = AsyncIOScheduler()
-    scheduler.add_job(sweep, "interval", seconds=SWEEP_EVERY, max_instances=1, coalesce=True, misfire_grace_time=None)
+    scheduler.add_job(  # pyright: ignore[reportUnknownMemberType] - APScheduler 3 has no types
+        sweep, "interval", seconds=SWEEP_EVERY, max_instances=1, coalesce=True, misfire_grace_time=None
+    )
     scheduler.start()
     try:
         yield

@@ -6,13 +6,19 @@ What belongs here: fixtures that more than one folder of tests uses. What does n
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
+from broker.store.writer import Store
 from tests.clock import MovableClock
 from tests.postgres import PostgresServer, running_postgres
+
+settings.register_profile("broker", deadline=None)  # properties are about what is computed, not about a busy machine
+settings.load_profile("broker")
 
 
 @pytest.fixture(scope="session")
@@ -36,20 +42,40 @@ def postgres() -> Iterator[PostgresServer]:
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
-    """The url of the database that every `store_url` is a copy of."""
-    return postgres.new_database()
+    """The url of the migrated database that every `store_url` on PostgreSQL is a copy of."""
+    url = postgres.new_database()
+    Store(url, MovableClock()).close()
+    return url
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The migrated file that every `store_url` on SQLite is a copy of."""
+    path = tmp_path_factory.mktemp("template") / "broker.db"
+    Store(f"sqlite:///{path}", MovableClock()).close()
+    return path
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The url of a fresh database of the test's own; the test runs once on each engine."""
+    """The url of a fresh database of the test's own, with the tables; the test runs once on each engine."""
     if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'broker.db'}"
+        path = tmp_path / "broker.db"
+        shutil.copy(request.getfixturevalue("sqlite_template"), path)  # with its mode
+        yield f"sqlite:///{path}"
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     url = server.new_database(template=request.getfixturevalue("postgres_template"))
     yield url
     server.drop_database(url)
+
+
+@pytest.fixture
+def store(store_url: str, clock: MovableClock) -> Iterator[Store]:
+    """A store on the test's own database, on the clock that the test moves."""
+    store = Store(store_url, clock)
+    yield store
+    store.close()
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

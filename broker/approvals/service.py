@@ -13,15 +13,17 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from broker.approvals import events
+from broker.approvals.events import BROKER, REVIEWED, agent
 from broker.approvals.feed import Feed
 from broker.domain import answers, approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
-from broker.domain.audit import Event, Kind, Row
-from broker.domain.calls import Action, Call, Verdict, arguments_digest, fingerprint
+from broker.domain.audit import Kind, Row
+from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import Keyring, canonical_json, new_id
 from broker.domain.clock import Clock
-from broker.domain.people import GrantRef, Person
+from broker.domain.people import Person
 from broker.errors import DeadlinePassed, NotFound
 from broker.store import approvals as stored
 from broker.store import audit, grants, people, slots
@@ -34,9 +36,6 @@ LEASE = timedelta(seconds=30)
 
 RESULT_CAP = 256 * 1024
 """The most bytes of an upstream's answer that are kept with its approval."""
-
-BROKER = "broker"
-"""The actor of what happens by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +89,10 @@ class Approvals:
         Returns:
             The open approval, or what the agent is told when it cannot be held.
         """
-        mark = fingerprint(self._keyring, call, definition)
+        marks = fingerprints(self._keyring, call, definition)
 
         def work(tx: Transaction) -> Approval | Answer:
-            waiting = stored.unattended(tx.session, mark, tx.now)
+            waiting = stored.unattended(tx.session, marks, tx.now)
             if waiting is not None:
                 return self._resume(tx, waiting)
             asked = approvals.eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
@@ -103,7 +102,7 @@ class Approvals:
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
                 return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, told)
-            return self._open(tx, call, verdict, definition, mark)
+            return self._open(tx, call, verdict, definition, marks[0])
 
         return await self._change(work)
 
@@ -116,7 +115,9 @@ class Approvals:
                 return
             gone = replace(approval, caller=Caller.GONE)
             stored.save(tx.session, gone)
-            tx.record(self._event(Kind.APPROVAL_ABANDONED, gone, _agent(gone.call.grant), {"why": why}))
+            tx.record(
+                events.happened(self._keyring, Kind.APPROVAL_ABANDONED, gone, agent(gone.call.grant), {"why": why})
+            )
 
         await self._change(work)
 
@@ -136,14 +137,14 @@ class Approvals:
 
         def work(tx: Transaction) -> Approval:
             approval = _get(tx.session, approval_id)
-            actor = _agent(approval.call.grant)
+            actor = agent(approval.call.grant)
             if (cause := self._obstacle(tx, approval, verdict, definition)) is not None:
                 return self._end(tx, approvals.withdraw(approval, cause, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER)
             try:
                 claimed = approvals.claim(approval, self.holder, tx.now, LEASE)
             except DeadlinePassed:
                 return self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
-            slots.stamp(tx.session.connection(), approval.call.id, tx.now)
+            slots.stamp(tx.session.connection(), approval.call.id, tx.now, held_since=approval.created_at)
             return self._save(tx, claimed, Kind.APPROVAL_CLAIMED, actor)
 
         return await self._change(work, durable=True)
@@ -159,7 +160,7 @@ class Approvals:
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
             self._keep_result(tx, approval.call, result)
             if approval.state is State.INTERRUPTED:
-                tx.record(self._event(Kind.APPROVAL_LATE, approval, BROKER, {"outcome": kind.value}))
+                tx.record(events.happened(self._keyring, Kind.APPROVAL_LATE, approval, BROKER, {"outcome": kind.value}))
                 return approval
             return self._save(tx, approvals.finish(approval, failed=failed), kind, BROKER)
 
@@ -214,13 +215,13 @@ class Approvals:
                 channel=channel,
                 revision=revision or approval.fingerprint,
                 at=tx.now,
-                reason=reason or None,
+                reason=_whole(reason) if reason else None,
             )
             reviewed = approvals.review(approval, person, word, execute_within=self._rules.execute_within)
             if reviewed is approval:
                 return approval
             detail = {"decision": decision.value, "channel": channel, "reason": word.reason, "revision": word.revision}
-            kind = _REVIEWED[reviewed.state]
+            kind = REVIEWED[reviewed.state]
             if reviewed.state is State.REJECTED:
                 return self._end(tx, reviewed, kind, person.email, detail)
             return self._save(tx, reviewed, kind, person.email, detail)
@@ -230,7 +231,7 @@ class Approvals:
     # -- the clock's side ---------------------------------------------------------------------------------------------
 
     async def sweep(self) -> None:
-        """End whatever is overdue, renew this process's leases, forget old slots. Idempotent."""
+        """End what is overdue or whose grant has ended, renew this process's leases, forget old slots. Idempotent."""
         await self._change(self._sweep)
 
     def _sweep(self, tx: Transaction) -> None:
@@ -242,6 +243,9 @@ class Approvals:
                 self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, detail)
             else:
                 self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
+        for approval in stored.of_ended_grants(tx.session, tx.now):
+            withdrawn = approvals.withdraw(approval, Cause.GRANT, tx.now)
+            self._end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER)
 
     async def recover(self) -> None:
         """At the start of the only server on a store: no caller survived, and what was executing is interrupted."""
@@ -282,28 +286,15 @@ class Approvals:
             definition=definition,
         )
         tx.keep(call.id, "arguments", dict(call.params))
-        return self._save(tx, approval, Kind.APPROVAL_SUBMITTED, _agent(call.grant), {"reason": verdict.reason})
+        return self._save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
 
     def _resume(self, tx: Transaction, approval: Approval) -> Approval:
         back = replace(approval, caller=Caller.WAITING)
-        return self._save(tx, back, Kind.APPROVAL_RESUMED, _agent(approval.call.grant))
+        return self._save(tx, back, Kind.APPROVAL_RESUMED, agent(approval.call.grant))
 
     def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         tx.keep(call.id, "arguments", dict(call.params))
-        tx.record(
-            Event(
-                kind=kind,
-                actor=_agent(call.grant),
-                call_id=call.id,
-                upstream=call.upstream,
-                tool=call.tool,
-                grant=call.grant.id,
-                verdict=verdict.action.value,
-                rule=told.rule,
-                arguments_digest=arguments_digest(self._keyring, call),
-                detail={"reason": told.reason},
-            )
-        )
+        tx.record(events.refused(self._keyring, kind, call, verdict, told))
         return told
 
     def _obstacle(
@@ -316,7 +307,7 @@ class Approvals:
             return Cause.GRANT
         if verdict.action is Action.DENY:
             return Cause.POLICY
-        if fingerprint(self._keyring, approval.call, definition) != approval.fingerprint:
+        if approval.fingerprint not in fingerprints(self._keyring, approval.call, definition):
             return Cause.TOOL
         return None
 
@@ -335,39 +326,19 @@ class Approvals:
         self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
     ) -> Approval:
         stored.save(tx.session, approval)
-        tx.record(self._event(kind, approval, actor, detail))
+        tx.record(events.happened(self._keyring, kind, approval, actor, detail))
         return approval
 
-    def _event(self, kind: Kind, approval: Approval, actor: str, detail: Mapping[str, Any] | None = None) -> Event:
-        call, end = approval.call, approval.resolution
-        cause = {"cause": end.cause.value} if end is not None and end.cause is not None else {}
-        facts = {**(detail or {}), **cause, "state": approval.state.value}
-        return Event(
-            kind=kind,
-            actor=actor,
-            call_id=call.id,
-            approval_id=approval.id,
-            upstream=call.upstream,
-            tool=call.tool,
-            grant=call.grant.id,
-            verdict=Action.HOLD.value,
-            rule=approval.rule,
-            arguments_digest=arguments_digest(self._keyring, call),
-            detail={key: value for key, value in facts.items() if value is not None},
-        )
 
-
-_REVIEWED = {
-    State.PENDING: Kind.APPROVAL_REVIEWED,
-    State.APPROVED: Kind.APPROVAL_APPROVED,
-    State.REJECTED: Kind.APPROVAL_REJECTED,
-}
+def _whole(text: str) -> str:
+    """`text` without half characters (lone surrogates), which JSON can carry and no record can."""
+    return text.encode(errors="replace").decode()
 
 
 def _small(result: Any) -> bool:
     try:
         return len(canonical_json(result)) <= RESULT_CAP
-    except ValueError:  # a server may nest without an end; its answer passes, and is not kept
+    except ValueError:  # what a server nests without an end, or half a character; its answer passes, and is not kept
         return False
 
 
@@ -376,7 +347,3 @@ def _get(session: Session, approval_id: str) -> Approval:
     if found is None:
         raise NotFound(f"There is no approval {approval_id}.")
     return found
-
-
-def _agent(grant: GrantRef) -> str:
-    return f"agent:{grant.id}"

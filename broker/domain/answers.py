@@ -76,7 +76,7 @@ class Answer:
 
 def denied(verdict: Verdict) -> Answer:
     """The policy says no."""
-    sentence = f"Denied by policy: {verdict.reason or 'this call is not allowed'} Do not try it again."
+    sentence = f"Denied by policy: {_ended(verdict.reason or 'this call is not allowed')} Do not try it again."
     return Answer(status=Status.DENIED, sentence=sentence, reason=verdict.reason, rule=verdict.rule)
 
 
@@ -90,13 +90,13 @@ def nobody_eligible(verdict: Verdict) -> Answer:
 
 def limited(charge: Charge, free_at: datetime | None, now: datetime) -> Answer:
     """A limit is used up."""
-    # Rounded up, and past the end of the window: at the very second that is told, the slot is free.
-    wait = int((free_at - now) / timedelta(seconds=1)) + 1 if free_at is not None else None
+    # Rounded up: at the very second that is told, the slot is free.
+    wait = -((now - free_at) // timedelta(seconds=1)) if free_at is not None else None
     reason = charge.message or f"at most {charge.max} such calls in {_length(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
     return Answer(
         status=Status.LIMITED,
-        sentence=f"Rate limit reached: {reason}. Nothing ran. {when}",
+        sentence=f"Rate limit reached: {_ended(reason)} Nothing ran. {when}",
         reason=reason,
         rule=charge.rule,
         retry_after=wait,
@@ -105,7 +105,7 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime) -> Answer:
 
 def unavailable(reason: str, approval_id: str | None = None) -> Answer:
     """The broker cannot decide or cannot reach the server; nothing ran."""
-    sentence = f"Not possible right now: {reason} Nothing ran. Try again later."
+    sentence = f"Not possible right now: {_ended(reason)} Nothing ran. Try again later."
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
 
 
@@ -176,7 +176,12 @@ _CAUSES: dict[Cause | None, str] = {
 
 def _rejected(by: str | None, reason: str | None) -> str:
     why = f": {reason}" if reason else ", without a reason"
-    return f"Rejected by {by}{why}. Nothing ran. Do not try this call again."
+    return f"Rejected by {by}{_ended(why)} Nothing ran. Do not try this call again."
+
+
+def _ended(words: str) -> str:
+    """`words` of a policy or a person as the end of a sentence, whether or not they wrote the full stop."""
+    return words if words.endswith((".", "!", "?")) else f"{words}."
 
 
 def _expired(cause: Cause | None) -> str:

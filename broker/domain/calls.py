@@ -146,19 +146,20 @@ def _of_transport(key: str) -> bool:
     return key in TRANSPORT_META or key.startswith(TRANSPORT_META_PREFIX)
 
 
-def fingerprint(keyring: Keyring, call: Call, definition: Mapping[str, Any] | None) -> str:
+def fingerprints(keyring: Keyring, call: Call, definition: Mapping[str, Any] | None) -> list[str]:
     """What a retry of `call` is recognised by: HMAC-SHA-256, hex, over canonical JSON.
 
     Args:
         definition: the tool as its server describes it, so that a changed tool makes another call of the same words.
 
+    Returns:
+        The fingerprint, and those that it had under older secrets which still verify.
+
     Raises:
         ValueError: the call cannot be put in canonical form.
     """
-    return keyring.sign(
-        "fingerprint",
-        canonical_json([call.grant.id, call.upstream, call.tool, call.params, definition]),
-    )
+    said = canonical_json([call.grant.id, call.upstream, call.tool, call.params, definition])
+    return keyring.signatures("fingerprint", said)
 
 
 def arguments_digest(keyring: Keyring, call: Call) -> str:

@@ -74,14 +74,15 @@ class Keyring:
         """The 32-byte keys for `purpose`, newest first."""
         return [hmac.digest(secret, b"approval-broker/" + purpose.encode(), "sha256") for secret in self._secrets]
 
+    def signatures(self, purpose: str, message: bytes) -> list[str]:
+        """HMAC-SHA-256 (RFC 2104) of `message` in hex by every present key for `purpose`, the newest first."""
+        return [hmac.new(key, message, hashlib.sha256).hexdigest() for key in self.keys(purpose)]
+
     def sign(self, purpose: str, message: bytes) -> str:
-        """HMAC-SHA-256 (RFC 2104) of `message` in hex, keyed for `purpose`."""
+        """The signature by the newest key."""
         return hmac.new(self.keys(purpose)[0], message, hashlib.sha256).hexdigest()
 
     def verify(self, purpose: str, message: bytes, signature: str) -> bool:
         """Whether any present key made `signature`, in constant time."""
         given = signature.encode()
-        return any(
-            hmac.compare_digest(hmac.new(key, message, hashlib.sha256).hexdigest().encode(), given)
-            for key in self.keys(purpose)
-        )
+        return any(hmac.compare_digest(made.encode(), given) for made in self.signatures(purpose, message))

@@ -23,12 +23,3 @@ def parse_duration(text: str) -> timedelta:
     if not timedelta() < length <= LONGEST:
         raise ValueError(f"{text!r} is not a duration from 1s to {LONGEST.days}d such as 90s, 15m, 1h or 30d.")
     return length
-
-
-def spell_duration(length: timedelta) -> str:
-    """A whole number of seconds in the largest unit that leaves no rest, as `parse_duration` reads it."""
-    seconds = int(length.total_seconds())
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

@@ -34,7 +34,7 @@ COLUMNS: tuple[str, ...] = (
 )
 """The fields of a row in the order of an export."""
 
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20", "\t", "\r", "\n")  # full-width ones run too
 
 
 def csv_cell(value: Any) -> str:
@@ -82,8 +82,8 @@ def _row(values: Any) -> Row:
     given = cast("dict[str, Any]", values)
     if set(given) != set(COLUMNS):
         raise ValueError("other fields than a row has")
-    at = datetime.fromisoformat(given["at"])
-    read = Row(**{**given, "kind": Kind(given["kind"]), "at": at})
+    typed: dict[str, Any] = {"kind": Kind(given["kind"]), "at": datetime.fromisoformat(given["at"])}
+    read = Row(**(given | typed))
     if as_json(read) != given:  # an instant spelt otherwise would be a row that was altered and digests the same
         raise ValueError("not as an export spells it")
     return read

@@ -1,30 +1,30 @@
-"""Text from agents, servers and people, made safe to look at."""
+"""Text from agents, servers and people, made safe to look at: what the eye misses or misreads is an escape."""
 
 from __future__ import annotations
 
 import json
-import unicodedata
-
-_HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
-"""Categories of characters that act instead of being seen: control, format (bidirectional, zero-width), separators."""
 
 _SEEN_AS_NOTHING = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
-"""Others that show as nothing; variation selectors are told by their range."""
+"""Letters and marks that show as nothing; variation selectors are told by their range."""
+
+_WIDE_BLANK = "\u3000"  # the space of Chinese and Japanese text: seen as what it is
 
 
-def visible(text: str) -> str:
-    """`text` on one line, with everything that would not be seen as itself as an escape: ``\\n``, ``\\u202e``.
+def is_hidden(char: str) -> bool:
+    """Whether `char` is not seen as itself: a control, bidirectional, zero-width or invisible one, or an odd space."""
+    if char == _WIDE_BLANK:
+        return False
+    selects_variation = "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"
+    return not char.isprintable() or selects_variation or char in _SEEN_AS_NOTHING
 
-    The escapes are those of JSON, so they read the same in arguments that are shown as JSON.
-    """
-    return text if text.isascii() and text.isprintable() else "".join(map(_shown, text))
 
-
-def _shown(char: str) -> str:
-    if unicodedata.category(char) not in _HIDDEN and char not in _SEEN_AS_NOTHING and not _selects_variation(char):
-        return char
+def escape(char: str) -> str:
+    """A character as JSON spells it, such as ``\\n`` or ``\\u202e``, so that it reads the same within JSON."""
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
-def _selects_variation(char: str) -> bool:
-    return "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"
+def visible(text: str) -> str:
+    """`text` on one line, with everything that would not be seen as itself as an escape."""
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(escape(char) if is_hidden(char) else char for char in text)

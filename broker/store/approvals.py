@@ -18,7 +18,7 @@ from broker.domain.approvals import Approval, Caller, Cause, Decision, Resolutio
 from broker.domain.audit import timestamp
 from broker.domain.calls import Call, Requirement, Risk
 from broker.domain.people import GrantRef
-from broker.store.tables import ApprovalRow, ReviewRow
+from broker.store.tables import ApprovalRow, GrantRow, ReviewRow
 
 
 def get(session: Session, approval_id: str) -> Approval | None:
@@ -93,17 +93,28 @@ def overdue(session: Session, now: datetime) -> list[Approval]:
     return _from_rows(session.exec(select(ApprovalRow).where(late)).all(), session)
 
 
+def of_ended_grants(session: Session, now: datetime) -> list[Approval]:
+    """Those that could still run, of grants that are revoked or expired."""
+    ended = or_(col(GrantRow.revoked_at).is_not(None), col(GrantRow.expires_at) <= now)
+    statement = (
+        select(ApprovalRow)
+        .join(GrantRow, col(GrantRow.id) == col(ApprovalRow.grant_id))
+        .where(col(ApprovalRow.state).in_([State.PENDING.value, State.APPROVED.value]), ended)
+    )
+    return _from_rows(session.exec(statement).all(), session)
+
+
 def in_states(session: Session, states: Sequence[State]) -> list[Approval]:
     """Every approval in one of `states`."""
     wanted = ApprovalFilter(states=tuple(states))
     return _from_rows(session.exec(select(ApprovalRow).where(*wanted.conditions())).all(), session)
 
 
-def unattended(session: Session, fingerprint: str, now: datetime) -> Approval | None:
-    """The newest open approval of this fingerprint whose caller went away, and whose time is not over."""
+def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> Approval | None:
+    """The newest open approval of one of these fingerprints whose caller went away, and whose time is not over."""
     statement = (
         select(ApprovalRow)
-        .where(ApprovalRow.fingerprint == fingerprint, ApprovalRow.caller == Caller.GONE)
+        .where(col(ApprovalRow.fingerprint).in_(fingerprints), ApprovalRow.caller == Caller.GONE)
         .where(
             or_(
                 and_(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.deadline) > now),

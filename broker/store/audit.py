@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,6 +12,7 @@ from sqlalchemy import Text, or_, type_coerce
 from sqlmodel import Session, col, select
 
 from broker.domain.audit import Head, Kind, Row
+from broker.errors import ChainBroken
 from broker.store.tables import AuditRow, ChainHead, ContentRow
 
 STREAM = 1000
@@ -117,7 +118,11 @@ def page(session: Session, wanted: AuditFilter, *, before: int | None = None, li
 
 
 def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]:
-    """All rows that match, oldest first, in constant memory."""
+    """All rows that match, oldest first, in constant memory.
+
+    Raises:
+        ChainBroken: names the first row that was altered to something that cannot even be read.
+    """
     last = 0
     while rows := after(session, wanted or AuditFilter(), last):
         yield from rows
@@ -126,9 +131,31 @@ def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]
 
 
 def after(session: Session, wanted: AuditFilter, seq: int) -> list[Row]:
-    """The next rows that match after `seq`, oldest first, a bounded number; none at the end."""
-    statement = select(AuditRow).where(*wanted.conditions(), col(AuditRow.seq) > seq)
-    return [_from_columns(row) for row in session.exec(statement.order_by(col(AuditRow.seq)).limit(STREAM))]
+    """The next rows that match after `seq`, oldest first, a bounded number; none at the end.
+
+    Raises:
+        ChainBroken: the first of them was altered to something that cannot even be read.
+    """
+    conditions = (*wanted.conditions(), col(AuditRow.seq) > seq)
+    statement = select(AuditRow).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
+    try:
+        return [_from_columns(row) for row in session.exec(statement)]
+    except (ValueError, OverflowError):
+        seqs = select(AuditRow.seq).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
+        return _up_to_unreadable(session, session.exec(seqs).all())
+
+
+def _up_to_unreadable(session: Session, seqs: Sequence[int]) -> list[Row]:
+    rows: list[Row] = []
+    for seq in seqs:
+        try:
+            found = get(session, seq)
+        except (ValueError, OverflowError) as error:
+            if rows:
+                return rows
+            raise ChainBroken(seq, "its content was altered") from error
+        rows.extend([found] if found is not None else [])
+    return rows
 
 
 def get(session: Session, seq: int) -> Row | None:

@@ -55,6 +55,23 @@ def is_sqlite(engine: Engine) -> bool:
     return engine.dialect.name == "sqlite"
 
 
+def driver(connection: Connection) -> Any:
+    """The driver's own connection below `connection`."""
+    return connection.connection.driver_connection
+
+
+def in_transaction(connection: Connection) -> bool:
+    """Whether the transaction is still there and can be committed: the database may have ended it after an error.
+
+    SQLite does so when the disk is full, PostgreSQL lets every error spoil what has no savepoint. Neither tells at the
+    commit, which would then do nothing and look good.
+    """
+    below = driver(connection)
+    if connection.dialect.name == "sqlite":
+        return below.in_transaction
+    return below.info.transaction_status.name == "INTRANS"
+
+
 def _sqlite(path: Path) -> Engine:
     try:
         # 0600 from the first byte: whoever can read the store is its administrator.

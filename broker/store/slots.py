@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, delete, func, insert, or_, select, update
+from sqlalchemy import BigInteger, Connection, delete, func, insert, or_, select, type_coerce, update
 
 from broker.domain.calls import Charge
-from broker.store.tables import SlotRow, table_of
+from broker.store.tables import MICROSECOND, SlotRow, table_of
 
 _slots = table_of(SlotRow)
 
@@ -24,7 +24,7 @@ KEEP_AT_LEAST = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """No slot was free: which charge, and when one will be, if only time has to pass."""
+    """No slot was free: which charge, and the first instant at which one will be, if only time has to pass."""
 
     charge: Charge
     free_at: datetime | None
@@ -59,9 +59,10 @@ def take(
     return None
 
 
-def stamp(connection: Connection, call_id: str, now: datetime) -> None:
-    """The call is dispatched now: its slots count from here."""
-    connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=now))
+def stamp(connection: Connection, call_id: str, now: datetime, *, held_since: datetime) -> None:
+    """The call that was held since it took its slots is dispatched now: they count, and are kept, from here."""
+    later = type_coerce(_slots.c.keep_until, BigInteger) + (now - held_since) // MICROSECOND
+    connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=now, keep_until=later))
 
 
 def hold_again(connection: Connection, call_id: str) -> None:
@@ -88,7 +89,7 @@ def _check(connection: Connection, charge: Charge, now: datetime) -> LimitReache
         return None
     leaving = select(_slots.c.at).where(mine, inside).order_by(_slots.c.at).offset(taken - charge.max).limit(1)
     oldest: datetime | None = connection.execute(leaving).scalar() if charge.max else None
-    return LimitReached(charge, oldest + charge.window if oldest is not None else None)
+    return LimitReached(charge, oldest + charge.window + MICROSECOND if oldest is not None else None)
 
 
 def _counter(charge: Charge) -> str:

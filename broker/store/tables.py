@@ -154,7 +154,7 @@ class ReviewRow(Base, table=True):
     approval_id: str = Field(primary_key=True, foreign_key="approvals.id")
     person: str = Field(primary_key=True)
     decision: str
-    reason: str | None = None
+    reason: Any = Field(default=None, sa_type=Json, nullable=True)  # a string: what a person writes may hold anything
     channel: str
     revision: str
     at: datetime = Field(sa_type=Instant)

@@ -26,7 +26,7 @@ from broker.domain.audit import Event, Head, Row, chained
 from broker.domain.clock import Clock
 from broker.errors import StoreError
 from broker.store.audit import to_columns
-from broker.store.engine import WRITER, is_sqlite, make_engine
+from broker.store.engine import WRITER, driver, in_transaction, is_sqlite, make_engine
 from broker.store.schema import migrate
 from broker.store.tables import AuditRow, ChainHead, ContentRow, table_of
 
@@ -70,10 +70,11 @@ class Transaction:
 
     def accept(self, batch: _Batch) -> None:
         """The work returned: its savepoint and its events join the commit."""
+        rows = batch.chained(self._events)
         if self._session is not None:
             self._session.commit()
             self._session.close()
-        batch.events.extend(self._events)
+        batch.rows.extend(rows)
         batch.contents.extend(self._contents)
 
     def refuse(self) -> None:
@@ -84,9 +85,28 @@ class Transaction:
 
 
 class _Batch:
-    def __init__(self) -> None:
-        self.events: list[Event] = []
+    """What one commit appends after the end of the chain that it found."""
+
+    def __init__(self, head: Head, now: datetime) -> None:
+        self._found = head
+        self._now = now
+        self.rows: list[Row] = []
         self.contents: list[dict[str, Any]] = []
+
+    @property
+    def head(self) -> Head:
+        """The end of the chain with the rows so far."""
+        return Head(self.rows[-1].seq, self.rows[-1].digest) if self.rows else self._found
+
+    def chained(self, events: Sequence[Event]) -> list[Row]:
+        """The rows that `events` would become; what cannot be written raises here, for its own work alone."""
+        rows: list[Row] = []
+        head = self.head
+        for event in events:
+            row = chained(event, head.seq + 1, self._now, head.digest)
+            head = Head(row.seq, row.digest)
+            rows.append(row)
+        return rows
 
 
 @dataclass(slots=True)
@@ -202,29 +222,27 @@ class Store:
         durable = any(item.durable for item in items)
         with self._writer.connect() as connection:
             if is_sqlite(self.engine):  # a pragma works outside of a transaction only
-                _driver(connection).execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+                driver(connection).execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with connection.begin():
                 if not durable and not is_sqlite(self.engine):
                     connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
                 head = _lock_head(connection)
                 now = self._clock.now()
-                batch = _Batch()
+                batch = _Batch(head, now)
                 for item in items:
                     _run_work(item, Transaction(connection, now), batch)
-                _append(connection, batch, head, now)
-
-
-def _driver(connection: Connection) -> Any:
-    return connection.connection.driver_connection
+                _append(connection, batch)
 
 
 def _run_work(item: _Item[Any], transaction: Transaction, batch: _Batch) -> None:
     try:
         item.result = item.work(transaction)
         transaction.accept(batch)
-    except Exception as error:  # noqa: BLE001 - it goes to whoever gave the work
-        item.error = _unwritten(error) if isinstance(error, SQLAlchemyError) else error
+    except Exception as error:
         transaction.refuse()
+        if not in_transaction(transaction.connection):
+            raise  # a full disk ends the whole transaction: what the works before did is lost, and they must hear it
+        item.error = _unwritten(error) if isinstance(error, SQLAlchemyError) else error
 
 
 def _lock_head(connection: Connection) -> Head:
@@ -232,14 +250,10 @@ def _lock_head(connection: Connection) -> Head:
     return Head(found.seq, found.digest)
 
 
-def _append(connection: Connection, batch: _Batch, head: Head, now: datetime) -> None:
-    rows: list[Row] = []
-    for event in batch.events:
-        row = chained(event, head.seq + 1, now, head.digest)
-        head = Head(row.seq, row.digest)
-        rows.append(row)
-    if rows:
-        connection.execute(insert(table_of(AuditRow)), [to_columns(row) for row in rows])
+def _append(connection: Connection, batch: _Batch) -> None:
+    if batch.rows:
+        head = batch.head
+        connection.execute(insert(table_of(AuditRow)), [to_columns(row) for row in batch.rows])
         connection.execute(update(_head).where(_head.c.id == 1).values(seq=head.seq, digest=head.digest))
     if batch.contents:
         connection.execute(insert(table_of(ContentRow)), batch.contents)

@@ -1,50 +1,35 @@
 """The outermost layer: which requests come in at all, and the headers every answer carries.
 
-What belongs here: Host, Origin, size, security headers. What does not: who asks (`broker.web.identity`).
+What belongs here: Host, Origin, size. What does not: who asks (`broker.web.identity`).
 """
 
 from __future__ import annotations
-
-from urllib.parse import SplitResult, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from broker.domain.origins import Origins
+from broker.web.headers import SECURITY_HEADERS
 from broker.web.problems import problem
 
 LARGEST_BODY = 64 * 1024
 """The most bytes a request may carry: a reason and a few names."""
 
-_LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 _PROBES = frozenset({"/healthz", "/readyz"})
 _READS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
 
 
 class Boundary:
     """Refuses what was not meant for this broker, and adds the security headers.
 
     Args:
-        public_url: where browsers reach the broker; its host is the allowed Host and Origin. When that is a loopback
-            name, the other loopback names with the same port are allowed too.
+        public_url: where browsers reach the broker (see `Origins`).
     """
 
     def __init__(self, app: ASGIApp, public_url: str) -> None:
         self._app = app
-        public = urlsplit(public_url)
-        self._scheme = public.scheme
-        names = _LOOPBACK if public.hostname in _LOOPBACK else {public.hostname}
-        self._places = {(name, _port(public, public.scheme)) for name in names}
+        self._origins = Origins(public_url)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request, or pass it on."""
@@ -55,7 +40,9 @@ class Boundary:
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
+                if scope["path"].startswith("/static/"):
+                    headers.setdefault("Cache-Control", "no-cache")
+                for name, value in SECURITY_HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
@@ -64,7 +51,7 @@ class Boundary:
 
     def _refusal(self, scope: Scope) -> Response | None:
         headers = Headers(scope=scope)
-        if scope["path"] not in _PROBES and not self._is_here(f"{self._scheme}://{headers.get('host', '')}"):
+        if scope["path"] not in _PROBES and not self._origins.allows_host(headers.get("host")):
             return problem(421, "wrong_host", "This name is not the broker's: use the address in server.public_url.")
         if scope["method"] in _READS:
             return None
@@ -73,7 +60,7 @@ class Boundary:
         return _size_refusal(headers)
 
     def _same_origin(self, headers: Headers) -> bool:
-        """Whether a page of another site made the request.
+        """Whether no page of another site made the request.
 
         Under `no-referrer` a browser sends a form of our own pages with `Origin: null`; `Sec-Fetch-Site`, where the
         browser sends it, tells it from a sandboxed page elsewhere. A form needs its token in any case.
@@ -81,18 +68,7 @@ class Boundary:
         if headers.get("sec-fetch-site") not in (None, "same-origin", "none"):
             return False
         origin = headers.get("origin")
-        return origin in (None, "null") or (origin.startswith(f"{self._scheme}://") and self._is_here(origin))
-
-    def _is_here(self, url: str) -> bool:
-        try:
-            given = urlsplit(url)
-            return (given.hostname, _port(given, self._scheme)) in self._places
-        except ValueError:
-            return False
-
-
-def _port(url: SplitResult, scheme: str) -> int:
-    return url.port or (443 if scheme == "https" else 80)
+        return origin == "null" or self._origins.allows_origin(origin)
 
 
 def _size_refusal(headers: Headers) -> Response | None:

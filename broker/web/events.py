@@ -37,9 +37,7 @@ router = APIRouter(route_class=GuardedRoute)
 @router.get("/api/v1/events", tags=["approvals"])
 async def events(parts: PartsOf, asker: AskerOf) -> Response:
     """`created`, `changed` and `resolved`, each with `{seq, id, kind, state, at}`."""
-    return StreamingResponse(
-        _stream(parts, asker), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"}
-    )
+    return StreamingResponse(_stream(parts, asker), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
 async def _stream(parts: Parts, asker: Asker) -> AsyncIterator[str]:

@@ -1,32 +1,23 @@
 """The audit log as a file: JSON lines or CSV, streamed in constant memory.
 
-What belongs here: the two formats. What does not: checking the chain (`broker.domain.audit.verify`).
+What belongs here: reading in batches. What does not: the two formats (`broker.domain.exports`).
 """
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import AsyncIterator, Iterable
-from typing import Annotated, Any, Literal
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response, StreamingResponse
 
-from broker.domain.audit import Row, as_json
+from broker.domain.audit import Row
+from broker.domain.exports import as_csv, as_jsonl
 from broker.store import audit
 from broker.store.audit import AuditFilter
 from broker.web.identity import GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.queries import RowsWanted
-
-COLUMNS = (
-    *("seq", "at", "kind", "actor", "call_id", "approval_id", "upstream", "tool", "grant", "verdict", "rule"),
-    *("arguments_digest", "detail", "prev", "digest"),
-)
-
-_RUN_BY_SPREADSHEETS = ("=", "+", "-", "@", "\t", "\r")
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -39,12 +30,22 @@ async def export(
 ) -> Response:
     """All rows that match, oldest first, up to the head at the time of the request."""
     head = await parts.store.read(audit.head)
-    lines, media = (_csv, "text/csv; charset=utf-8") if file_format == "csv" else (_jsonl, "application/x-ndjson")
+    spelled, media = (as_csv, "text/csv; charset=utf-8") if file_format == "csv" else (as_jsonl, "application/x-ndjson")
     return StreamingResponse(
-        lines(_batches(parts, wanted, head.seq)),
+        _lines(_batches(parts, wanted, head.seq), spelled),
         media_type=media,
         headers={"Content-Disposition": f'attachment; filename="audit.{file_format}"'},
     )
+
+
+async def _lines(
+    batches: AsyncIterator[list[Row]], spelled: Callable[[Iterable[Row]], Iterator[str]]
+) -> AsyncIterator[str]:
+    """A whole file: what `spelled` makes of no rows is its beginning, and stands there once."""
+    beginning = "".join(spelled(()))
+    yield beginning
+    async for rows in batches:
+        yield "".join(spelled(rows)).removeprefix(beginning)
 
 
 async def _batches(parts: Parts, wanted: AuditFilter, end: int) -> AsyncIterator[list[Row]]:
@@ -55,32 +56,3 @@ async def _batches(parts: Parts, wanted: AuditFilter, end: int) -> AsyncIterator
         last = rows[-1].seq
         if last >= end:
             return
-
-
-async def _jsonl(batches: AsyncIterator[list[Row]]) -> AsyncIterator[str]:
-    async for rows in batches:
-        yield "".join(json.dumps(as_json(row)) + "\n" for row in rows)
-
-
-async def _csv(batches: AsyncIterator[list[Row]]) -> AsyncIterator[str]:
-    yield _written([COLUMNS])
-    async for rows in batches:
-        yield _written(_cells(as_json(row)) for row in rows)
-
-
-def _cells(row: dict[str, Any]) -> list[str]:
-    return [_defused(row[name]) for name in COLUMNS]
-
-
-def _defused(value: Any) -> str:
-    """A cell that no spreadsheet runs as a formula."""
-    if value is None:
-        return ""
-    text = value if isinstance(value, str) else json.dumps(value)
-    return f"'{text}" if text.startswith(_RUN_BY_SPREADSHEETS) else text
-
-
-def _written(rows: Iterable[Iterable[str]]) -> str:
-    sheet = io.StringIO()
-    csv.writer(sheet).writerows(rows)
-    return sheet.getvalue()

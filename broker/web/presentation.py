@@ -1,6 +1,7 @@
 """Approvals and audit rows in the JSON shapes of the HTTP API (design section 4).
 
-What belongs here: names and spellings that programs outside rely on. What does not: what pages say (`broker.web.words`).
+What belongs here: names and spellings that programs outside rely on. What does not: what pages say
+(`broker.web.words`).
 """
 
 from __future__ import annotations

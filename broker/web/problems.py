@@ -6,7 +6,6 @@ What belongs here: the one table from errors to HTTP statuses. What does not: th
 from __future__ import annotations
 
 import json
-import logging
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -17,9 +16,8 @@ from starlette.responses import RedirectResponse, Response
 
 from broker import errors
 from broker.errors import BrokerError
+from broker.web.headers import SECURITY_HEADERS
 from broker.web.templates import render
-
-log = logging.getLogger(__name__)
 
 STATUS: dict[type[BrokerError], int] = {
     errors.NotSignedIn: 401,
@@ -109,10 +107,13 @@ async def _http_error(request: Request, error: Exception) -> Response:
     return _answer(request, known.status_code, code, sentence)
 
 
-async def _unexpected_error(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    sentence = "Something in the broker failed, and it is unknown whether this was done. Look again; tell your operator."
-    return _answer(request, 500, "broker_error", sentence)
+async def _unexpected_error(request: Request, _: Exception) -> Response:
+    sentence = (
+        "Something in the broker failed, and it is unknown whether this was done. Look again; tell your operator."
+    )
+    answer = _answer(request, 500, "broker_error", sentence)
+    answer.headers.update(SECURITY_HEADERS)  # this answer is made outside of the boundary
+    return answer
 
 
 def _answer(request: Request, status: int, code: str, sentence: str) -> Response:

@@ -6,7 +6,6 @@ What belongs here: filters and cursors from text. What does not: running them (`
 from __future__ import annotations
 
 import base64
-import binascii
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -78,12 +77,16 @@ def _place(cursor: Annotated[str | None, Query(max_length=200)] = None) -> Place
     if not cursor:
         return None
     try:
-        micros, _, last = base64.urlsafe_b64decode(cursor.encode()).decode("ascii").partition(" ")
-        if not last.isprintable():
-            raise ValueError
-        return _EPOCH + int(micros) * _MICROSECOND, last
-    except (ValueError, OverflowError, binascii.Error) as error:
+        return _decoded(cursor)
+    except (ValueError, OverflowError) as error:
         raise Invalid("cursor: this is not one that a page gave.") from error
+
+
+def _decoded(cursor: str) -> Place:
+    micros, _, last = base64.urlsafe_b64decode(cursor.encode()).decode("ascii").partition(" ")
+    if not last.isprintable():
+        raise ValueError("an id is printable")
+    return _EPOCH + int(micros) * _MICROSECOND, last
 
 
 def _seq(cursor: Annotated[str | None, Query(max_length=200)] = None) -> int | None:

@@ -31,7 +31,9 @@ def local(address: str) -> str:
 
 @router.get("/sign-in")
 async def sign_in_page(
-    parts: PartsOf, token: Annotated[str, Query(max_length=200)] = "", after: Annotated[str, Query(alias="next", max_length=2000)] = "/"
+    parts: PartsOf,
+    token: Annotated[str, Query(max_length=200)] = "",
+    after: Annotated[str, Query(alias="next", max_length=2000)] = "/",
 ) -> Response:
     """The page with the button, or how to get a link."""
     now = parts.clock.now()

@@ -26,18 +26,19 @@ def _iso(at: datetime) -> str:
 _environment = Environment(
     loader=PackageLoader("broker.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_environment.filters.update(
-    visible=visible,
-    shown=shown,
-    answer_parts=answer_parts,
-    telling=telling_argument,
-    moment=_moment,
-    iso=_iso,
-    ago=words.ago,
-    left=words.left,
-    outcome=words.outcome,
-    event=words.event,
-)
+_filters: dict[str, Any] = {
+    "visible": visible,
+    "shown": shown,
+    "answer_parts": answer_parts,
+    "telling": telling_argument,
+    "moment": _moment,
+    "iso": _iso,
+    "ago": words.ago,
+    "left": words.left,
+    "outcome": words.outcome,
+    "event": words.event,
+}
+_environment.filters.update(_filters)
 
 
 def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

@@ -1,6 +1,7 @@
-"""Text from agents, servers and people, made visible: what the eye would not see, or see in another order, is an escape.
+"""Text from agents, servers and people, made visible: what the eye misses or misreads is an escape.
 
-What belongs here: single characters and JSON values as readable text. What does not: pages.
+What belongs here: JSON values as readable text, marked for HTML. What does not: which characters hide
+(`broker.domain.text`), pages.
 """
 
 from __future__ import annotations
@@ -13,8 +14,11 @@ from typing import Any, cast
 
 from markupsafe import Markup, escape
 
-_LAYOUT = frozenset("\n\t\u3000")
-_INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
+from broker.domain.calls import lasting_params
+from broker.domain.text import escape as escape_character
+from broker.domain.text import is_hidden
+
+_LAYOUT = frozenset("\n\t")
 _TELLING = (
     *("command", "cmd", "script", "code", "sql", "query", "path", "file", "url", "uri", "target", "to", "recipient"),
     *("message", "text", "body", "subject", "title", "name", "branch", "id"),
@@ -22,30 +26,22 @@ _TELLING = (
 _LINE = 200
 
 
-def is_hidden(char: str) -> bool:
-    """Whether `char` is a control, bidirectional, zero-width or otherwise invisible character, or an odd space."""
-    if char in _LAYOUT:
-        return False
-    selector = "\ufe00" <= char <= "\ufe0f" or "\U000e0100" <= char <= "\U000e01ef"
-    return not char.isprintable() or selector or char in _INVISIBLE_LETTERS
-
-
 def escaped(text: str) -> str:
-    """`text` with each hidden character as its escape, such as ``\\u202e``."""
-    return "".join(_escape(char) if is_hidden(char) else char for char in text)
+    """`text` with each hidden character as its escape; line breaks stay."""
+    return "".join(escape_character(char) if _is_hidden(char) else char for char in text)
 
 
 def visible(text: object) -> Markup:
     """`text` for HTML: hidden characters as escapes that are marked, so that they differ from a typed ``\\u202e``."""
     pieces: list[Markup] = []
-    for hidden, run in groupby(str(text), is_hidden):
-        piece = "".join(_escape(char) if hidden else char for char in run)
+    for hidden, run in groupby(str(text), _is_hidden):
+        piece = "".join(escape_character(char) if hidden else char for char in run)
         pieces.append(Markup('<b class="hidden-character">{}</b>').format(piece) if hidden else escape(piece))
     return Markup("").join(pieces)
 
 
-def _escape(char: str) -> str:
-    return f"\\u{ord(char):04x}" if ord(char) < 0x10000 else f"\\U{ord(char):08x}"
+def _is_hidden(char: str) -> bool:
+    return char not in _LAYOUT and is_hidden(char)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +102,7 @@ def _candidates(given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def answer_parts(result: Any) -> list[Shown]:
-    """A tool's result in full, for readers: its plain texts as text, whatever else there is as JSON."""
+    """A tool's result for readers: plain texts as text, whatever else it says as JSON; not what is only protocol."""
     if not isinstance(result, Mapping):
         return [shown(result)]
     given = dict(cast("Mapping[str, Any]", result))
@@ -114,11 +110,19 @@ def answer_parts(result: Any) -> list[Shown]:
     if not isinstance(content, list):
         return [shown(given)]
     del given["content"]
+    if given.get("isError") is False:
+        del given["isError"]
+    if given.get("resultType") == "complete":
+        del given["resultType"]
+    if isinstance(given.get("_meta"), Mapping) and not lasting_params(given).get("_meta"):
+        del given["_meta"]
     blocks = [shown(_plain_text(block)) for block in cast("list[Any]", content)]
-    return [*blocks, shown(given)] if given and given != {"isError": False} else blocks
+    return [*blocks, shown(given)] if given else blocks
 
 
 def _plain_text(block: Any) -> Any:
-    if isinstance(block, dict) and cast("dict[str, Any]", block).keys() == {"type", "text"}:
-        return cast("dict[str, Any]", block)["text"]
-    return block
+    match block:
+        case {"type": "text", "text": text, **rest} if not rest:
+            return text
+        case _:
+            return block

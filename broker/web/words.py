@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from math import ceil
 
 from broker.domain.approvals import Approval, Cause, State
 from broker.domain.audit import Kind, Row
@@ -84,15 +85,15 @@ def ago(passed: timedelta) -> str:
 
 
 def left(remaining: timedelta) -> str:
-    """How long still, rounded down: `13 min left`."""
-    seconds = int(remaining.total_seconds())
+    """How long still, rounded up: `13 min left`."""
+    seconds = ceil(remaining.total_seconds())
     if seconds <= 0:
         return "time is over"
-    if seconds < 60:
+    if seconds <= 60:
         return f"{seconds} s left"
-    if seconds < 5400:
-        return f"{seconds // 60} min left"
-    return f"{seconds // 3600} h left" if seconds < 172800 else f"{seconds // 86400} days left"
+    if seconds <= 7200:
+        return f"{ceil(seconds / 60)} min left"
+    return f"{ceil(seconds / 3600)} h left" if seconds <= 172800 else f"{ceil(seconds / 86400)} days left"
 
 
 def _counted(number: int, unit: str) -> str:

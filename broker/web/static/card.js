@@ -5,8 +5,9 @@ import { follow, reader } from "./live.js";
 
 const mine = document.body.dataset.approval;
 
-const read = reader((page, answer) => {
-  if (!answer.ok) { location.reload(); return; }
+const read = reader((page, status) => {
+  if (status === 404) location.reload();
+  if (status !== 200) return;
   setTime(page);
   for (const old of document.querySelectorAll("[data-live]")) {
     const now = page.getElementById(old.id);

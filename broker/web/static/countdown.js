@@ -10,15 +10,15 @@ export function setTime(page) {
 
 function words(seconds) {
   if (seconds <= 0) return "time is over";
-  if (seconds < 60) return `${seconds} s left`;
-  if (seconds < 5400) return `${Math.floor(seconds / 60)} min left`;
-  return seconds < 172800 ? `${Math.floor(seconds / 3600)} h left` : `${Math.floor(seconds / 86400)} days left`;
+  if (seconds <= 60) return `${seconds} s left`;
+  if (seconds <= 7200) return `${Math.ceil(seconds / 60)} min left`;
+  return seconds <= 172800 ? `${Math.ceil(seconds / 3600)} h left` : `${Math.ceil(seconds / 86400)} days left`;
 }
 
 function tick() {
   if (document.hidden) return;
   for (const left of document.querySelectorAll("[data-until]")) {
-    const seconds = Math.floor((Date.parse(left.dataset.until) - Date.now() - ahead) / 1000);
+    const seconds = Math.ceil((Date.parse(left.dataset.until) - Date.now() - ahead) / 1000);
     const text = words(seconds);
     const label = left.querySelector(".left-words");
     if (label.textContent !== text) label.textContent = text;

@@ -40,9 +40,9 @@ export function reader(put) {
       again = false;
       try {
         const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" } });
-        if (answer.redirected) { signedOut(); return; }
+        if (answer.redirected) { signedOut(); break; }
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        put(page, answer);
+        put(page, answer.status);
       } catch { /* the stream says that the connection is lost, and reads again when it is back */ }
     } while (again);
     reading = false;

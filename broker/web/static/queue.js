@@ -13,7 +13,8 @@ let timer = null;
 waiting.addEventListener("pointermove", () => { moved = performance.now(); });
 waiting.addEventListener("pointerleave", () => { moved = -Infinity; if (held) put(held); });
 
-const read = reader((page) => {
+const read = reader((page, status) => {
+  if (status !== 200) return;
   held = page;
   settle();
 });

@@ -138,7 +138,7 @@ def upgrade() -> None:
         sa.Column("approval_id", sa.String(), nullable=False),
         sa.Column("person", sa.String(), nullable=False),
         sa.Column("decision", sa.String(), nullable=False),
-        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("reason", Json(), nullable=True),
         sa.Column("channel", sa.String(), nullable=False),
         sa.Column("revision", sa.String(), nullable=False),
         sa.Column("at", Instant(), nullable=False),

@@ -1,0 +1,152 @@
+"""`broker approvals`: reviewing from a terminal, over the HTTP API.
+
+`BROKER_URL` says where the broker is (else the settings' public_url), `BROKER_TOKEN` who decides. What does not belong
+here: the store; a decision goes through the same door as everybody's.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from broker.cli import output, store
+from broker.cli.arguments import AsJson, Config
+from broker.domain.approvals import Decision, State
+from broker.errors import BrokerError, SettingsError
+
+if TYPE_CHECKING:
+    import httpx2
+
+app = typer.Typer(help="Held calls: look at them and decide, over the HTTP API.", no_args_is_help=True)
+
+ApprovalId = Annotated[str, typer.Argument(metavar="APPROVAL", help="Its id, as `broker approvals list` shows it.")]
+
+
+@app.command("list")
+def list_approvals(
+    state: Annotated[State | None, typer.Option(help="Only those in this state; else all.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="The most approvals.")] = 50,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """List approvals, newest first."""
+    found: list[dict[str, Any]] = []
+    query: dict[str, str] = {"state": state.value} if state else {}
+    while len(found) < limit:
+        page = _ask(config, "GET", "", query=query)
+        found.extend(page["items"])
+        if not page["next"]:
+            break
+        query["cursor"] = page["next"]
+    shown = [{**item, "agent": item["grant"]["label"]} for item in found[:limit]]
+    if as_json:
+        shown = found[:limit]
+    columns = ("id", "state", "upstream", "tool", "agent", "deadline")
+    output.listing(columns, shown, as_json=as_json, nothing="There is no such approval.")
+
+
+@app.command()
+def show(approval: ApprovalId, config: Config = None, as_json: AsJson = False) -> None:
+    """Show one approval: exactly what will run, who asks and why."""
+    _print(_ask(config, "GET", _path(approval)), as_json=as_json)
+
+
+@app.command()
+def approve(
+    approval: ApprovalId,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Let a held call run, once."""
+    _decide(config, approval, Decision.APPROVE, reason, as_json=as_json)
+
+
+@app.command()
+def reject(
+    approval: ApprovalId,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="The agent is told.")] = None,
+    config: Config = None,
+    as_json: AsJson = False,
+) -> None:
+    """Refuse a held call."""
+    _decide(config, approval, Decision.REJECT, reason, as_json=as_json)
+
+
+def _decide(config: Path | None, approval: str, decision: Decision, reason: str | None, *, as_json: bool) -> None:
+    body = {"decision": decision.value, "reason": reason}
+    _print(_ask(config, "POST", f"{_path(approval)}/decision", body=body), as_json=as_json)
+
+
+def _path(approval: str) -> str:
+    return "/" + quote(approval, safe="")
+
+
+def _print(approval: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        output.say_json(approval)
+        return
+    grant: dict[str, str] = approval["grant"]
+    end: dict[str, str | None] = approval["resolution"] or {}
+    shown: dict[str, Any] = {
+        "approval": approval["id"],
+        "state": approval["state"],
+        "call": f"{approval['upstream']} / {approval['tool']}",
+        "agent": f"{grant['label']} of {grant['owner']} ({grant['id']})",
+        "why": approval["reason"],
+        "rule": approval["rule"],
+        "risk": approval["risk"],
+        "deadline": approval["deadline"],
+        "caller": approval["caller"],
+        "reviews": [f"{one['by']} {one['decision']}" for one in approval["reviews"]],
+        "decided by": end.get("by"),
+        "reason": end.get("reason") or end.get("cause"),
+    }
+    output.facts({key: value for key, value in shown.items() if value})
+    output.say("arguments")
+    for line in json.dumps(approval["arguments"], indent=2, ensure_ascii=False).splitlines():
+        output.say(f"  {line}")
+
+
+def _ask(
+    config: Path | None,
+    method: str,
+    path: str,
+    *,
+    query: dict[str, str] | None = None,
+    body: dict[str, Any] | None = None,
+) -> Any:
+    """One request to `/api/v1/approvals…`.
+
+    Raises:
+        SettingsError: there is no token.
+        BrokerError: the broker cannot be reached, or says no; the message is its own.
+    """
+    import httpx2  # noqa: PLC0415 - slow to import
+
+    if not (token := os.environ.get("BROKER_TOKEN")):
+        raise SettingsError("BROKER_TOKEN is not set: `broker token create EMAIL --label L` makes an API token.")
+    url = os.environ.get("BROKER_URL") or store.settings(config).public_url
+    try:
+        # A proxy of the environment has no business between a reviewer and the broker.
+        with httpx2.Client(timeout=30.0, trust_env=False, headers={"Authorization": f"Bearer {token}"}) as client:
+            answer = client.request(method, f"{url.rstrip('/')}/api/v1/approvals{path}", params=query, json=body)
+    except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
+        raise BrokerError(f"The broker at {url} cannot be reached: {error or type(error).__name__}.") from error
+    return _read(answer, url)
+
+
+def _read(answer: httpx2.Response, url: str) -> Any:
+    try:
+        said: Any = json.loads(answer.content)
+        if answer.is_success:
+            return said
+        sentence = said.get("detail") or said["title"]
+    except (ValueError, LookupError, AttributeError) as error:
+        raise BrokerError(f"{url} does not answer like a broker (HTTP {answer.status_code}).") from error
+    raise BrokerError(str(sentence))

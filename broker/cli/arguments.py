@@ -1,0 +1,52 @@
+"""What several commands take: `--config`, `--json`, e-mail addresses, lengths of time."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from broker.domain.durations import parse_duration
+
+T = TypeVar("T")
+
+
+def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """`parse` for typer: its ValueError is a wrong usage."""
+
+    def parser(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+
+    return parser
+
+
+def _email(text: str) -> str:
+    if not re.fullmatch(r"[^@\s]+@[^@\s]+", text.strip()):
+        raise ValueError(f"{text!r} is not an e-mail address.")
+    return text.strip()
+
+
+def _instant(text: str) -> datetime:
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ValueError(f"{text!r} is not an instant such as 2026-07-28 or 2026-07-28T12:00:00Z.") from error
+    return instant.astimezone()  # without an offset it is the terminal's own time
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option("--config", metavar="FILE", help="The settings; else $BROKER_CONFIG, else broker.toml here."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=_parsed(_email))]
+EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=_parsed(_email))]
+Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_parsed(parse_duration))]
+Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=_parsed(_instant))]

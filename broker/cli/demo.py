@@ -1,0 +1,25 @@
+"""`broker demo`: the whole story in one command (`broker.demo`)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+
+class Ending(StrEnum):
+    """How a demo that plays by itself ends."""
+
+    APPROVE = "approve"
+    REJECT = "reject"
+    EXPIRE = "expire"
+
+
+def demo(
+    auto: Annotated[Ending | None, typer.Option(help="Play it without a person, to this end.")] = None,
+) -> None:
+    """Show the whole story on this machine: a real MCP server, a scripted agent, and you as the reviewer."""
+    from broker.demo import run  # noqa: PLC0415
+
+    raise typer.Exit(run(auto.value if auto else None))

@@ -1,0 +1,83 @@
+"""The README's tables against the code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import typer
+from pydantic_core import PydanticUndefined
+
+from broker.cli.main import app
+from broker.domain.approvals import TRANSITIONS, State
+from broker.domain.durations import parse_duration
+from broker.settings import ApprovalSettings, ServerSettings, StoreSettings, UpstreamSettings
+from tests.cli.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+SECTIONS = {
+    "server": ServerSettings,
+    "store": StoreSettings,
+    "upstreams.NAME": UpstreamSettings,
+    "approvals": ApprovalSettings,
+}
+
+
+def table(heading: str) -> list[list[str]]:
+    """The cells of the table under a heading, without its own head."""
+    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`([^`]+)`", cell)
+
+
+def commands(group: typer.Typer, path: str) -> Iterator[str]:
+    for command in group.registered_commands:
+        yield f"{path} {command.name or getattr(command.callback, '__name__', '')}"
+    for inner in group.registered_groups:
+        if inner.typer_instance is not None:
+            yield from commands(inner.typer_instance, f"{path} {inner.name}")
+
+
+def test_every_command_is_listed() -> None:
+    listed = [quoted(row[0])[0] for row in table("Commands")]
+    assert sorted(listed) == sorted(commands(app, "broker"))
+
+
+def test_every_setting_is_listed() -> None:
+    listed = [quoted(row[0])[0] for row in table("Settings")]
+    assert listed == [f"{section}.{key}" for section, shape in SECTIONS.items() for key in shape.model_fields]
+
+
+@pytest.mark.parametrize("row", table("Settings"), ids=lambda row: row[0].strip("`"))
+def test_every_default_is_the_one_of_the_code(row: list[str]) -> None:
+    section, _, key = quoted(row[0])[0].rpartition(".")
+    default: Any = SECTIONS[section].model_fields[key].default
+    if key == "public_url":
+        assert (default, row[1]) == (None, "`http://host:port`")
+    elif default is None or default is PydanticUndefined:
+        assert row[1] == ""
+    elif isinstance(default, timedelta):
+        assert parse_duration(quoted(row[1])[0]) == default
+    else:
+        assert quoted(row[1]) == [str(default)]
+
+
+def test_every_state_and_what_can_follow_it_is_listed() -> None:
+    listed = {quoted(row[0])[0]: set(quoted(row[2])) for row in table("The life of an approval")}
+    follow = {
+        state.value: {to.value for (before, _), after in TRANSITIONS.items() if before is state for to in after}
+        - {state.value}
+        for state in State
+    }
+    assert listed == follow
+
+
+def test_it_is_one_page() -> None:
+    assert len(README.splitlines()) < 150

@@ -1,0 +1,173 @@
+"""A real server in a process of its own, and the commands that talk to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+
+from broker.demo.agent import Agent, Outcome, connected_agent
+from broker.demo.stage import POLICY, Repository, make_stage
+from tests.cli.conftest import Shell
+
+TIME_LIMIT = 30.0
+
+
+class Served:
+    """A broker in front of a real git server, with a reviewer's token and an agent's grant."""
+
+    def __init__(self, shell: Shell, repository: Repository) -> None:
+        self.shell = shell
+        self.repository = repository
+        self.process = shell.start("serve", "--json")
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, self.process.communicate(timeout=TIME_LIMIT)[1]
+        self.told = json.loads(line)
+        self.url: str = self.told["url"]
+        shell.lines("user", "add", "alice@x.org", "--role", "approver")
+        token: str = shell.json("token", "create", "alice@x.org", "--label", "test")["token"]
+        self.door = {"BROKER_URL": self.url, "BROKER_TOKEN": token}
+        grant = ("grant", "create", "--upstream", "git", "--label", "the [red]agent\x1b", "--owner", "bob@x.org")
+        self.grant: str = shell.json(*grant)["token"]
+
+    def agent(self) -> Any:
+        return connected_agent(f"{self.url}/mcp/git", self.grant)
+
+    async def held(self, agent: Agent) -> tuple[asyncio.Task[Outcome], str]:
+        """A commit that the agent waits for, and the id of its approval."""
+        waits = asyncio.Event()
+        arguments = {"repo_path": str(self.repository.folder), "message": "two\nlines"}
+        call = asyncio.create_task(agent.call("git_commit", arguments, lambda _: waits.set()))
+        async with asyncio.timeout(TIME_LIMIT):
+            await waits.wait()
+        (held,) = await self.command("approvals", "list", "--state", "pending")
+        return call, held["id"]
+
+    async def command(self, *arguments: str) -> Any:
+        return await asyncio.to_thread(self.shell.json, *arguments, **self.door)
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(TIME_LIMIT)
+
+
+@pytest.fixture
+def served(shell: Shell) -> Iterator[Served]:
+    stage = make_stage(shell.folder, timedelta(minutes=5))
+    command, env = stage.settings.upstreams["git"].command, stage.settings.upstreams["git"].env
+    variables = ", ".join(f"{name} = {json.dumps(value)}" for name, value in env.items())
+    (shell.folder / "broker.toml").write_text(
+        f"[server]\nport = 0\n[upstreams.git]\ncommand = {json.dumps(command)}\nenv = {{ {variables} }}\n"
+        f"policy = {json.dumps(str(POLICY))}\n[upstreams.other]\ncommand = ['nothing']\n"
+    )
+    running = Served(shell, stage.repository)
+    try:
+        yield running
+    finally:
+        running.process.kill()
+        running.process.communicate()
+
+
+async def test_a_held_call_is_shown_and_approved_from_a_terminal(served: Served) -> None:
+    async with served.agent() as agent:
+        call, approval_id = await served.held(agent)
+        shown = await served.command("approvals", "show", approval_id)
+        assert shown["arguments"]["message"] == "two\nlines"
+        approved = await served.command("approvals", "approve", approval_id)
+        assert approved["reviews"][0]["by"] == "alice@x.org"
+        outcome = await call
+    assert outcome.decision["status"] == "approved"
+    assert served.repository.commits()[0] == "two lines"
+
+
+async def test_a_rejection_reaches_the_agent_with_its_reason(served: Served) -> None:
+    async with served.agent() as agent:
+        call, approval_id = await served.held(agent)
+        await served.command("approvals", "reject", approval_id, "--reason", "not today")
+        outcome = await call
+    assert (outcome.decision["status"], outcome.decision["reason"]) == ("rejected", "not today")
+    assert len(served.repository.commits()) == 1
+    approve = partial(served.shell.refused, "approvals", "approve", approval_id, **served.door)
+    assert "Already rejected by alice@x.org" in await asyncio.to_thread(approve)
+
+
+async def test_what_an_agent_wrote_is_shown_and_never_acts(served: Served) -> None:
+    async with served.agent() as agent:
+        call, approval_id = await served.held(agent)
+        show = ("approvals", "show", approval_id)
+        shown = await asyncio.to_thread(served.shell.lines, *show, **served.door)
+        assert any("the [red]agent\\u001b of bob@x.org" in line for line in shown)
+        assert '    "message": "two\\nlines"' in "\n".join(shown)
+        await served.command("approvals", "reject", approval_id)
+        await call
+
+
+def test_serve_tells_what_it_does(served: Served) -> None:
+    assert served.told["upstreams"] == {"git": str(POLICY), "other": None}
+    assert served.told["store"] == f"sqlite:///{served.shell.folder}/broker.db"
+    assert served.told["sign_in"].startswith(f"{served.url}/sign-in?token=")
+    everybody = [person["email"] for person in served.shell.json("user", "list")]
+    assert everybody == ["admin@localhost", "alice@x.org"]
+
+
+def test_a_second_server_on_the_same_store_is_refused_and_the_first_stops_when_asked(served: Served) -> None:
+    second = served.shell.start("serve")
+    _, said = second.communicate(timeout=TIME_LIMIT)
+    assert second.returncode == 1
+    assert said.startswith("broker: Another `broker serve` already uses")
+    assert served.stop() == 0
+    third = served.shell.start("serve")
+    assert third.stdout is not None
+    told = [third.stdout.readline() for _ in range(4)]
+    third.send_signal(signal.SIGINT)
+    rest, errors = third.communicate(timeout=TIME_LIMIT)
+    assert (third.returncode, errors) == (0, "")
+    text = "".join(told) + rest
+    assert "WARNING: no policy, so every call is held for a person" in text
+    assert "sign-in" not in text  # somebody exists now
+
+
+@pytest.mark.parametrize(
+    ("environment", "status", "says"),
+    [
+        ({}, 2, "BROKER_TOKEN is not set"),
+        ({"BROKER_TOKEN": "bt_wrong", "BROKER_URL": "http://127.0.0.1:9"}, 1, "http://127.0.0.1:9 cannot be reached"),
+        ({"BROKER_TOKEN": "bt_wrong", "BROKER_URL": "nonsense"}, 1, "nonsense cannot be reached"),
+    ],
+)
+def test_without_a_token_or_a_broker_there_is_one_line(
+    environment: dict[str, str], status: int, says: str, shell: Shell
+) -> None:
+    assert says in shell.refused("approvals", "list", status=status, **environment)
+
+
+def test_a_wrong_token_is_refused_by_the_broker(served: Served) -> None:
+    said = served.shell.refused("approvals", "list", BROKER_URL=served.url, BROKER_TOKEN="bt_wrong")
+    assert "Sign in" in said
+
+
+def test_help_is_there_at_once_since_nothing_heavy_is_imported_for_it(shell: Shell) -> None:
+    program = (
+        "import sys\nfrom broker.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    process = shell.start("--help", program=program)
+    out, modules = process.communicate(timeout=TIME_LIMIT)
+    assert "Commands:" in out
+    assert "typer" in modules.split()
+    assert {"sqlalchemy", "mcp", "fastapi", "pydantic", "httpx2", "rich.table"}.isdisjoint(modules.split())
+
+
+def test_each_mistake_in_a_policy_has_a_line_of_its_own(shell: Shell) -> None:
+    (shell.folder / "broker.toml").write_text('[upstreams.git]\ncommand = ["git-server"]\npolicy = "git.json"\n')
+    (shell.folder / "git.json").write_text('{"version": "1", "default": "maybe", "tolls": {}}')
+    ended = shell.run("serve")
+    lines = ended.stderr.splitlines()
+    assert ended.status == 1
+    assert [line.split(":")[0].strip() for line in lines] == ["broker", "default", "tolls"]

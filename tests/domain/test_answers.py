@@ -1,0 +1,191 @@
+"""What an agent is told: the sentence, and the block for programs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from broker.domain import answers
+from broker.domain.answers import Answer, Status
+from broker.domain.approvals import Cause, Decision, State, expire, withdraw
+from broker.domain.calls import Action, Requirement, Verdict
+from tests.clock import NOON
+from tests.domain.values import ALICE, BOB, QUARTER, charge, held, in_state, reviewed
+
+KEYS = {
+    "status",
+    "retry",
+    "retry_after",
+    "approval_id",
+    "reason",
+    "rule",
+    "cause",
+    "review_url",
+    "deadline",
+    "reviewers",
+}
+RETRY = {
+    Status.APPROVED: None,
+    Status.DENIED: "never",
+    Status.LIMITED: "later",
+    Status.REJECTED: "never",
+    Status.EXPIRED: "ask",
+    Status.WITHDRAWN: "ask",
+    Status.INTERRUPTED: "check",
+    Status.UNAVAILABLE: "later",
+}
+DENY = Verdict(Action.DENY, "tools.press.deny_if[0]", "not on this machine")
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_each_status_says_whether_to_try_again(status: Status) -> None:
+    assert Answer(status=status, sentence="").meta().get("retry") == RETRY[status]
+
+
+@pytest.mark.parametrize("status", list(Status))
+def test_the_block_has_the_promised_keys_and_none_without_a_value(status: Status) -> None:
+    bare = Answer(status=status, sentence="s").meta()
+    assert set(bare) == {"status", "retry"} - ({"retry"} if status is Status.APPROVED else set())
+    full = Answer(
+        status=status,
+        sentence="s",
+        approval_id="apr_1",
+        reason="r",
+        rule="tools.press.action",
+        cause="tool",
+        review_url="http://127.0.0.1/approvals/apr_1",
+        deadline=NOON,
+        reviewers=("a@example.com",),
+        retry_after=3,
+    ).meta()
+    assert set(full) | {"retry"} == KEYS
+    assert full["deadline"] == "2026-07-28T12:00:00.000000Z"
+    assert full["reviewers"] == ["a@example.com"]
+
+
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        ("not here", "Denied by policy: not here. Do not try it again."),
+        ("This server has no such tool.", "Denied by policy: This server has no such tool. Do not try it again."),
+        ("sure?", "Denied by policy: sure? Do not try it again."),
+        (None, "Denied by policy: this call is not allowed. Do not try it again."),
+    ],
+)
+def test_a_denial_gives_the_policys_reason_as_a_sentence(reason: str | None, sentence: str) -> None:
+    told = answers.denied(replace(DENY, reason=reason))
+    assert told.sentence == sentence
+    assert told.meta().get("reason") == reason
+    assert told.meta()["rule"] == DENY.rule
+
+
+def test_when_nobody_may_decide_the_agent_learns_who_was_wanted() -> None:
+    wanted = replace(DENY, requirement=Requirement(approvers=("desktop-owners", "alice@example.com")))
+    assert "approval of desktop-owners, alice@example.com" in answers.nobody_eligible(wanted).sentence
+    assert "people with the approver role" in answers.nobody_eligible(DENY).sentence
+    assert answers.nobody_eligible(DENY).meta()["status"] == "denied"
+
+
+@pytest.mark.parametrize(
+    ("left", "seconds"),
+    [
+        (timedelta(microseconds=1), 1),
+        (timedelta(seconds=1), 1),
+        (timedelta(seconds=1, microseconds=1), 2),
+        (timedelta(days=3650), 315360000),
+        (timedelta(days=3650, microseconds=-1), 315360000),
+    ],
+)
+def test_the_wait_for_a_slot_is_rounded_up_to_whole_seconds(left: timedelta, seconds: int) -> None:
+    told = answers.limited(charge(), NOON + left, NOON)
+    assert told.retry_after == seconds
+    assert (
+        told.sentence == f"Rate limit reached: at most 1 such calls in a minute. Nothing ran. Try again in {seconds} s."
+    )
+
+
+def test_a_limit_without_a_known_end_says_later() -> None:
+    told = answers.limited(replace(charge(), message="slow down."), None, NOON)
+    assert told.sentence == "Rate limit reached: slow down. Nothing ran. Try again later."
+    assert "retry_after" not in told.meta()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "spelt"), [(1, "a second"), (60, "a minute"), (3600, "an hour"), (86400, "a day"), (90, "90 seconds")]
+)
+def test_a_window_is_spelt_in_words(seconds: int, spelt: str) -> None:
+    told = answers.limited(charge(window=timedelta(seconds=seconds)), None, NOON)
+    assert f"in {spelt}." in told.sentence
+
+
+def test_a_rejection_names_the_person_and_the_reason() -> None:
+    told = answers.of(in_state(State.REJECTED), "http://127.0.0.1/approvals/apr_1")
+    assert told.sentence == ("Rejected by alice@example.com: not on a Friday. Nothing ran. Do not try this call again.")
+    assert told.meta() == {
+        "status": "rejected",
+        "retry": "never",
+        "approval_id": "apr_1",
+        "reason": "not on a Friday",
+        "rule": "tools.press.action",
+        "review_url": "http://127.0.0.1/approvals/apr_1",
+        "deadline": "2026-07-28T12:15:00.000000Z",
+        "reviewers": ["alice@example.com"],
+    }
+
+
+def test_a_rejection_without_a_reason_says_so() -> None:
+    told = answers.of(reviewed(held(), ALICE, Decision.REJECT))
+    assert told.sentence.startswith("Rejected by alice@example.com, without a reason. Nothing ran.")
+
+
+def test_unanswered_and_unused_are_told_apart() -> None:
+    unanswered, unused = (
+        answers.of(expire(in_state(state), NOON + 2 * QUARTER)) for state in (State.PENDING, State.APPROVED)
+    )
+    assert unanswered.meta()["cause"] == "unanswered"
+    assert unanswered.sentence.startswith("Nobody answered in time.")
+    assert unused.meta()["cause"] == "unused"
+    assert unused.sentence.startswith("It was approved, and not used in time.")
+
+
+@pytest.mark.parametrize("cause", [Cause.GRANT, Cause.TOOL, Cause.POLICY, Cause.SESSION, Cause.ADMINISTRATOR])
+def test_a_withdrawal_tells_its_cause(cause: Cause) -> None:
+    told = answers.of(withdraw(held(), cause, NOON))
+    assert told.meta()["cause"] == cause.value
+    assert cause.value in told.sentence
+    assert "Nothing ran. A new call asks again." in told.sentence
+
+
+def test_an_interrupted_call_is_never_simply_repeated() -> None:
+    told = answers.of(in_state(State.INTERRUPTED))
+    assert told.meta() == {"status": "interrupted", "retry": "check", "approval_id": "apr_1"}
+    assert "may or may not have run" in told.sentence
+
+
+def test_unavailable_says_that_nothing_ran() -> None:
+    assert answers.unavailable("The server is down").sentence == (
+        "Not possible right now: The server is down. Nothing ran. Try again later."
+    )
+
+
+@pytest.mark.parametrize("state", [State.PENDING, State.APPROVED, State.EXECUTING, State.SUCCEEDED, State.FAILED])
+def test_what_runs_or_still_may_has_no_such_answer(state: State) -> None:
+    with pytest.raises(ValueError, match=state.value):
+        answers.of(in_state(state))
+
+
+def test_the_result_of_an_approved_call_names_those_who_approved() -> None:
+    approved = reviewed(reviewed(held(Requirement(quorum=2)), ALICE), BOB)
+    assert answers.approved(approved).meta() == {
+        "status": "approved",
+        "approval_id": "apr_1",
+        "rule": "tools.press.action",
+        "reviewers": ["alice@example.com", "bob@example.com"],
+    }
+
+
+def test_an_agent_hears_whom_it_waits_for() -> None:
+    assert answers.who_is_asked(held()) == "an approver"
+    assert answers.who_is_asked(held(Requirement(approvers=("oncall", "a@example.com")))) == "oncall, a@example.com"

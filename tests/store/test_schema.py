@@ -1,0 +1,171 @@
+"""Opening a store: the tables, their migrations, and who may open it at the same time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from broker.errors import SettingsError, StoreError, StoreLocked
+from broker.store.engine import make_engine, serve_lock
+from broker.store.schema import HEAD, MIGRATIONS
+from broker.store.tables import Base
+from broker.store.writer import Store
+from tests.clock import MovableClock
+
+ROOT = Path(__file__).parents[2]
+AT_ONCE = 6
+
+
+def opened(url: str) -> None:
+    Store(url, MovableClock()).close()
+
+
+def execute(url: str, statement: str) -> None:
+    engine = sa.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sa.text(statement))
+    engine.dispose()
+
+
+# -- tables -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(empty_url: str) -> None:
+    opened(empty_url)
+    engine = make_engine(empty_url)
+    with engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_server_default": True})
+        assert compare_metadata(context, Base.metadata) == []
+    engine.dispose()
+
+
+def test_the_code_knows_the_newest_revision() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    assert ScriptDirectory.from_config(config).get_heads() == [HEAD]
+
+
+def test_a_store_opens_again_with_what_was_in_it(empty_url: str) -> None:
+    opened(empty_url)
+    execute(empty_url, "INSERT INTO people VALUES ('a@example.com', '[]', '[]', 0, NULL)")
+    opened(empty_url)
+    store = Store(empty_url, MovableClock())
+    with store.engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT email FROM people")).scalars().all() == ["a@example.com"]
+    store.close()
+
+
+def test_several_threads_may_open_a_new_store_at_once(empty_url: str) -> None:
+    barrier = Barrier(AT_ONCE)
+
+    def open_it() -> None:
+        barrier.wait(timeout=10)
+        opened(empty_url)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for opening in [pool.submit(open_it) for _ in range(AT_ONCE)]:
+            opening.result(timeout=60)
+
+
+def test_several_processes_may_open_a_new_store_at_once(empty_url: str) -> None:
+    command = [sys.executable, "-m", "tests.store.appender", empty_url, "x", "0"]
+    openings = [
+        subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for opening in openings:
+        out, error = opening.communicate(timeout=60)
+        assert (out, error) == (b"ready\n", b"")
+
+
+def test_a_store_of_a_newer_broker_is_refused_and_left_as_it_is(store_url: str) -> None:
+    execute(store_url, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StoreError, match=r"written by a newer broker: nothing was changed; install that version"):
+        opened(store_url)
+    engine = sa.create_engine(store_url)
+    with engine.connect() as connection:
+        assert connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+    engine.dispose()
+
+
+# -- places -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", ["missing/broker.db", "a-file/broker.db", "a-folder"])
+def test_a_file_that_cannot_be_made_is_refused_with_its_path(place: str, tmp_path: Path) -> None:
+    (tmp_path / "a-file").touch()
+    (tmp_path / "a-folder").mkdir()
+    with pytest.raises(StoreError, match=rf"^The store {tmp_path / place} cannot be opened: [A-Z].*\.$"):
+        opened(f"sqlite:///{tmp_path / place}")
+
+
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broker.db").write_text("these are the notes of last week's meeting\n" * 100)
+    with pytest.raises(StoreError, match=r"^The store cannot be opened: .+\.$"):
+        opened(f"sqlite:///{tmp_path / 'broker.db'}")
+
+
+def test_a_server_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"^The store cannot be opened: .+\.$"):
+        opened(f"postgresql://postgres@/broker?host={tmp_path}")
+
+
+@pytest.mark.parametrize(
+    "url", ["", "broker.db", "sqlite://", "sqlite:///:memory:", "mysql://localhost/broker", "\x00"]
+)
+def test_a_url_of_another_kind_is_a_mistake_in_the_settings(url: str) -> None:
+    with pytest.raises(SettingsError, match=r"^store\.url: "):
+        opened(url)
+
+
+def test_all_files_of_a_store_are_only_the_owners(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'broker.db'}", MovableClock())
+    with serve_lock(store.engine), store.engine.connect() as connection:
+        connection.execute(sa.text("SELECT count(*) FROM people"))
+        modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    store.close()
+    assert set(modes) >= {"broker.db", "broker.db-wal", "broker.db-shm", "broker.db.lock"}
+    assert set(modes.values()) == {0o600}
+
+
+# -- the lock of a server ---------------------------------------------------------------------------------------------
+
+HOLDER = """
+import sys
+from broker.store.engine import make_engine, serve_lock
+with serve_lock(make_engine(sys.argv[1])):
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_server_on_one_file_is_refused_until_the_first_is_dead(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'broker.db'}"
+    engine = make_engine(url)
+    command = [sys.executable, "-c", HOLDER, url]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout
+        assert first.stdout.readline() == "locked\n"
+        with pytest.raises(StoreLocked, match=r"Another `broker serve` already uses .*broker\.db"), serve_lock(engine):
+            pytest.fail("two servers at once")
+        opened(url)  # a command may still use the store
+        first.kill()
+    with serve_lock(engine):
+        pass
+
+
+def test_several_servers_may_share_a_postgresql_store(postgres_template: str) -> None:
+    engine = make_engine(postgres_template)
+    with serve_lock(engine), serve_lock(engine):
+        pass
+    engine.dispose()

@@ -1,0 +1,68 @@
+"""What the pages say, and to whom."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from broker.domain.approvals import Decision
+from broker.domain.calls import Requirement
+from tests.clock import MovableClock
+from tests.web.desk import Desk, person
+
+
+async def test_an_empty_queue_says_when_the_last_call_was_held(desk: Desk, clock: MovableClock) -> None:
+    client = await desk.browser("approver")
+    assert "Nothing waits. No call was held yet." in (await client.get("/")).text
+    held = await desk.hold()
+    await desk.approvals.review(held.id, person("second"), Decision.REJECT, channel="web")
+    clock.advance(timedelta(minutes=12, seconds=5))
+    assert "Nothing waits. The last call was held 12 minutes ago." in (await client.get("/")).text
+
+
+async def test_a_card_says_what_runs_why_it_is_held_who_asks_and_who_decides(desk: Desk) -> None:
+    held = await desk.hold(requirement=Requirement(("approver@example.com", "second@example.com"), 2))
+    await desk.approvals.abandon(held.id, "lost")
+    text = (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
+    for told in (
+        "git_push",
+        "branch",
+        "tools.git_push.action",
+        "Writes to a shared branch",
+        "release-bot",
+        "agent of owner@example.com",
+        "The agent stopped waiting.",
+        "approver@example.com, second@example.com",
+        "2 of them must approve",
+        "15 min left",
+        "The server says",
+        "Pushes commits.",
+    ):
+        assert told in text, told
+
+
+async def test_buttons_are_there_for_those_who_may_decide_and_for_nobody_else(desk: Desk) -> None:
+    held = await desk.hold(requirement=Requirement(("approver@example.com", "second@example.com"), 2))
+    for name, buttons in (("approver", 2), ("second", 2), ("admin", 0), ("auditor", 0), ("owner", 0)):
+        text = (await (await desk.browser(name)).get(f"/approvals/{held.id}")).text
+        assert text.count('name="decision"') == buttons, name
+
+
+async def test_who_has_voted_sees_their_vote_and_no_buttons(desk: Desk) -> None:
+    held = await desk.hold(requirement=Requirement(quorum=2))
+    await desk.approvals.review(held.id, person("approver"), Decision.APPROVE, channel="api")
+    text = (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
+    assert "You approved at" in text
+    assert 'name="decision"' not in text
+
+
+async def test_pages_show_only_the_ways_that_are_open_to_their_reader(desk: Desk) -> None:
+    for name, shown in (("auditor", True), ("admin", True), ("approver", False), ("nobody", False)):
+        assert ('href="/audit"' in (await (await desk.browser(name)).get("/")).text) is shown, name
+
+
+async def test_the_own_calls_of_somebody_without_a_role_are_listed_without_a_stream(desk: Desk) -> None:
+    held = await desk.hold()
+    text = (await (await desk.browser("owner")).get("/")).text
+    assert held.id in text
+    assert "queue.js" not in text
+    assert held.id not in (await (await desk.browser("nobody")).get("/")).text

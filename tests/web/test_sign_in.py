@@ -1,0 +1,88 @@
+"""Signing in by a link that works once."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from broker.store.people import CredentialKind
+from tests.clock import MovableClock
+from tests.web.desk import Desk
+
+
+async def test_looking_at_a_link_does_not_use_it_up_and_its_button_does(desk: Desk) -> None:
+    link = await desk.secret("approver", CredentialKind.LINK)
+    client = desk.client()
+    for _ in range(3):
+        page = await client.get(f"/sign-in?token={link}")
+        assert (page.status_code, page.headers["referrer-policy"]) == (200, "no-referrer")
+        assert "set-cookie" not in page.headers
+    got = await client.post("/sign-in", data={"token": link, "next": "/audit?q=x"})
+    assert (got.status_code, got.headers["location"]) == (303, "/audit?q=x")
+    cookie = got.headers["set-cookie"]
+    assert all(part in cookie for part in ("HttpOnly", "SameSite=lax", "Path=/", "Max-Age=43200"))
+    assert (await client.get("/")).status_code == 200
+    again = await desk.client().post("/sign-in", data={"token": link})
+    assert again.status_code == 404
+    assert "set-cookie" not in again.headers
+
+
+async def test_a_link_is_too_old_after_fifteen_minutes_and_a_session_after_twelve_hours(
+    desk: Desk, clock: MovableClock
+) -> None:
+    late = await desk.secret("approver", CredentialKind.LINK)
+    link = await desk.secret("approver", CredentialKind.LINK)
+    client = desk.client()
+    await client.post("/sign-in", data={"token": link})
+    clock.advance(timedelta(minutes=15))
+    assert (await client.get(f"/sign-in?token={late}")).status_code == 404
+    assert (await desk.client().post("/sign-in", data={"token": late})).status_code == 404
+    clock.advance(timedelta(hours=11, minutes=44))
+    assert (await client.get("/")).status_code == 200
+    clock.advance(timedelta(minutes=1))
+    assert (await client.get("/")).status_code == 303
+
+
+@pytest.mark.parametrize("address", ["//evil.example", "https://evil.example", "/\\evil.example", "/\n/x", "x", ""])
+async def test_signing_in_leads_nowhere_else(desk: Desk, address: str) -> None:
+    link = await desk.secret("approver", CredentialKind.LINK)
+    got = await desk.client().post("/sign-in", data={"token": link, "next": address})
+    assert got.headers["location"] == "/"
+
+
+async def test_who_is_not_signed_in_is_led_to_the_sign_in_and_back(desk: Desk) -> None:
+    got = await desk.client().get("/audit?q=a%26b")
+    assert got.headers["location"] == "/sign-in?next=%2Faudit%3Fq%3Da%2526b"
+
+
+async def test_signing_out_ends_the_session_for_every_copy_of_its_cookie(desk: Desk) -> None:
+    client = await desk.browser("approver")
+    copy = desk.client()
+    copy.cookies.set("broker_session", client.cookies["broker_session"])
+    got = await client.post("/sign-out", data={"csrf": await desk.csrf(client)})
+    assert got.status_code == 303
+    assert (await copy.get("/")).status_code == 303
+
+
+async def test_every_answer_carries_the_headers_that_keep_a_page_from_doing_harm(desk: Desk) -> None:
+    client = await desk.browser("admin")
+    for path in ("/", "/audit", "/sign-in", "/nowhere", "/static/style.css", "/api/v1/approvals", "/healthz"):
+        headers = (await client.get(path)).headers
+        assert headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert headers["cache-control"] == ("no-cache" if path.startswith("/static") else "no-store")
+
+
+async def test_a_body_that_is_too_large_is_not_read(desk: Desk) -> None:
+    assert (await desk.client().post("/sign-in", content=b"x" * 65537)).status_code == 413
+    assert (await desk.client().post("/sign-in", headers={"Transfer-Encoding": "chunked"})).status_code == 411
+
+
+async def test_readiness_is_what_the_broker_says_of_itself(desk: Desk) -> None:
+    assert (await desk.client().get("/readyz")).status_code == 200
+    desk.readiness.update(status="unavailable", store="gone")
+    got = await desk.client().get("/readyz")
+    assert (got.status_code, got.json()["store"]) == (503, "gone")
