@@ -8,10 +8,14 @@ from pathlib import Path
 
 def children_running(words: str) -> list[int]:
     """Those whose command line holds `words`."""
-    found: list[int] = []
-    for task in Path(f"/proc/{os.getpid()}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            command = Path(f"/proc/{child}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-            if words in command:
-                found.append(int(child))
-    return found
+    tasks = Path(f"/proc/{os.getpid()}/task").iterdir()
+    children = [int(child) for task in tasks for child in _read(task / "children").split()]
+    return [child for child in children if words in _read(Path(f"/proc/{child}/cmdline")).replace("\0", " ")]
+
+
+def _read(path: Path) -> str:
+    """Nothing when the thread or the process has just ended."""
+    try:
+        return path.read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import subprocess
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,8 @@ def block(message: Mapping[str, Any]) -> dict[str, Any]:
 
 def told(result: Any) -> dict[str, Any]:
     """The broker's block in a result that an SDK client parsed."""
-    return (result.meta or {})[META_KEY]
+    meta: dict[str, Any] = result.meta
+    return meta[META_KEY]
 
 
 def text(result: Any) -> str:
@@ -160,7 +161,7 @@ class Agent:
         if session is not None:
             fields["Mcp-Session-Id"] = session
         sent = {name: value for name, value in (fields | dict(headers or {})).items() if value is not None}
-        data = body if body is None or isinstance(body, bytes | AsyncIterator) else json.dumps(body).encode()
+        data: Any = json.dumps(body).encode() if isinstance(body, dict | list) else body
         async with asyncio.timeout(BOUND):
             return Bare(await self.http.request(method, self.at(upstream), data=data, headers=sent))
 
@@ -248,7 +249,8 @@ class Scene:
                 if len(rows) >= nth:
                     return rows[nth - 1]
 
-    async def _watch(self) -> None:
+    async def watch(self) -> None:
+        """Take note of what the feed tells, until cancelled."""
         async for row in self.broker.feed.follow():
             async with self.news:
                 self.rows.append(row)
@@ -272,7 +274,7 @@ async def playing(
     async with aiohttp.ClientSession() as http, running(settings, clock) as broker:  # agents outlive the broker
         scene = Scene(broker, http)
         await scene.person(APPROVER)
-        watching = asyncio.ensure_future(scene._watch())
+        watching = asyncio.ensure_future(scene.watch())
         try:
             yield scene
         finally:

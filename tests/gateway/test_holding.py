@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import sys
+from collections.abc import AsyncGenerator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -406,10 +406,11 @@ async def test_when_the_grant_is_revoked_nothing_runs_and_the_caller_hears_why(s
     held = await agent.call("one", "act")
     approval = await small.submitted(agent)
     await small.revoke(agent)
-    await small.decide(approval)
     facts = block(answer := await held.message())
     assert (facts["status"], facts["cause"], facts["retry"]) == ("withdrawn", "grant", "ask")
     assert "the agent's grant ended" in answer["result"]["content"][0]["text"]
+    with pytest.raises(AlreadyResolved):
+        await small.decide(approval)
     assert server.calls == []
 
 
@@ -449,7 +450,7 @@ async def test_when_the_server_dies_in_the_middle_the_agent_hears_that_it_may_ha
     small: Scene, server: Scripted
 ) -> None:
     async def act(message: Message) -> Response:
-        async def broken() -> Any:
+        async def broken() -> AsyncGenerator[bytes]:
             yield sse(progress(message, 1))
             raise ConnectionAbortedError
 
@@ -498,7 +499,7 @@ async def test_an_answer_that_is_none_leaves_the_outcome_open(
 async def test_when_the_process_of_a_stdio_server_dies_in_the_middle_too(scene: Scene, agent: Agent, mode: str) -> None:
     started = asyncio.Event()
 
-    async def heard(value: float, total: float | None, message: str | None) -> None:
+    async def heard(progress: float, total: float | None, message: str | None) -> None:
         if message == "step 3":
             started.set()
 

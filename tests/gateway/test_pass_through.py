@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import pytest
@@ -43,12 +44,13 @@ async def test_prompts_resources_and_completions_pass(agent: Agent, era: str, tr
     async with agent.client(f"open-{transport}", era) as client:
         assert [prompt.name for prompt in (await client.list_prompts()).prompts] == ["greeting"]
         prompt = await client.get_prompt("greeting", {"name": "Ada"})
-        assert prompt.messages[0].content.text == "Greet Ada."  # pyright: ignore[reportAttributeAccessIssue]
+        assert "Greet Ada." in prompt.model_dump_json()
         assert (await client.list_resource_templates()).resource_templates[0].uri_template == "note://{name}"
         note = await client.read_resource("note://Ada")
-        assert note.contents[0].text == "note of Ada"  # pyright: ignore[reportAttributeAccessIssue]
+        assert "note of Ada" in note.model_dump_json()
         completed = await client.complete(PromptReference(name="greeting"), {"name": "name", "value": "A"})
         assert completed.completion.values == ["Anna"]
+        assert client.server_info is not None
         assert client.server_info.name == "feature-server"
 
 
@@ -57,9 +59,9 @@ async def test_prompts_resources_and_completions_pass(agent: Agent, era: str, tr
 async def test_what_only_the_handshake_era_has_passes_too(agent: Agent, transport: str) -> None:
     async with agent.client(f"open-{transport}", "legacy") as client:
         assert client.protocol_version == "2025-11-25"
-        await client.send_ping()
+        await client.send_ping()  # pyright: ignore[reportDeprecated] - in the era that is tested it is not
         with pytest.raises(MCPError, match="Method not found"):  # the server's own word: it has no logging
-            await client.set_logging_level("debug")
+            await client.set_logging_level("debug")  # pyright: ignore[reportDeprecated] - as above
 
 
 @both
@@ -79,7 +81,7 @@ async def test_progress_comes_before_the_call_ends_and_other_calls_go_on_meanwhi
 ) -> None:
     started, heard = asyncio.Event(), list[str | None]()
 
-    async def hear(value: float, total: float | None, message: str | None) -> None:
+    async def hear(progress: float, total: float | None, message: str | None) -> None:
         heard.append(message)
         if message == "step 3":
             started.set()
@@ -177,7 +179,7 @@ async def test_methods_and_notifications_that_nobody_knows_pass_with_all_they_ca
     session = await agent.open("one")
     strange = {"jsonrpc": "2.0", "id": "ü", "method": "x/unheard", "params": {"a": [1, None]}, "beside": {"k": 1}}
     note = {"jsonrpc": "2.0", "method": "notifications/unheard", "params": {"b": "\0"}}
-    reply = {"jsonrpc": "2.0", "id": 77, "result": {"roots": []}}
+    reply: dict[str, Any] = {"jsonrpc": "2.0", "id": 77, "result": {"roots": []}}
     assert (await (await agent.send("one", strange, session=session)).message())["error"]["data"] == {"kept": True}
     assert (await agent.send("one", note, session=session)).status == 202
     assert (await agent.send("one", reply, session=session)).status == 202
@@ -201,7 +203,11 @@ async def test_an_upstream_never_sees_the_grant_nor_the_session_id_of_the_client
 
 async def test_a_stream_passes_byte_for_byte(small: Scene, server: Scripted) -> None:
     body = b': hello\r\n\r\nid: 7\nretry: 10\nevent: message\ndata: {"jsonrpc":"2.0",\ndata: "method":"n"}\n\n'
-    final = {"jsonrpc": "2.0", "id": 1, "result": {"content": [], "resultType": "complete", "odd": 1e-7}}
+    final: dict[str, Any] = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "result": {"content": [], "resultType": "complete", "odd": 1e-7},
+    }
 
     async def look(message: Message) -> Response:
         return Response(body + sse(final), media_type="text/event-stream")
@@ -243,7 +249,7 @@ async def test_an_allowed_call_whose_server_dies_in_the_middle_is_told_as_interr
     small: Scene, server: Scripted
 ) -> None:
     async def die(message: Message) -> Response:
-        async def broken() -> Any:
+        async def broken() -> AsyncGenerator[bytes]:
             yield sse({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}) + b'data: {"half'
             raise ConnectionAbortedError
 

@@ -105,7 +105,7 @@ async def test_a_server_that_dies_while_it_lists_its_tools_leaves_no_doubt_that_
     small: Scene, server: Scripted
 ) -> None:
     async def die(message: Message) -> Response:
-        async def broken_off() -> Any:
+        async def broken_off() -> AsyncGenerator[bytes]:
             yield b"data: {"
             raise ConnectionAbortedError
 
@@ -227,12 +227,13 @@ class OneThread(ThreadPoolExecutor):
 
 
 async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_missed(own: Scene, tmp_path: Path) -> None:
-    """The threads that read are all busy but one, so the store is gone exactly between the news and the look at it."""
+    """One thread does all that is read, in order: the store goes away between the news and the look at it."""
+    executor, busy, table = OneThread(), threading.Event(), contextlib.ExitStack()
+    asyncio.get_running_loop().set_default_executor(executor)
     agent = await own.agent()
     held = await agent.call("one", "act")
     approval = await own.submitted(agent)
-    executor, busy, table = OneThread(), threading.Event(), contextlib.ExitStack()
-    asyncio.get_running_loop().set_default_executor(executor)
+    await asyncio.wrap_future(executor.submit(bool))  # the held call has looked at what was submitted
     executor.submit(busy.wait, BOUND)
     executor.asked.clear()
     await own.decide(approval)  # written by the store's own thread
@@ -241,7 +242,7 @@ async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_misse
     busy.set()
     try:
         await own.happened("approval.approved", agent)
-        await asyncio.wrap_future(executor.submit(bool))  # the held call's look has failed by now
+        await asyncio.wrap_future(executor.submit(bool))  # the held call's own look has failed by now
     finally:
         await asyncio.wrap_future(executor.submit(table.close))
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
@@ -367,7 +368,7 @@ async def test_a_broker_stops_though_a_caller_does_not_read_what_it_is_told(tmp_
     flooded = asyncio.Event()
 
     async def flood(message: Message) -> Response:
-        async def much() -> Any:
+        async def much() -> AsyncGenerator[bytes]:
             for value in range(1, 200):
                 yield sse(progress(message, value, message="x" * (1 << 18)))
                 flooded.set()
