@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, cast
 
 from broker.approvals.service import Approvals
@@ -59,8 +60,8 @@ class Execution:
         if claimed.state is not State.EXECUTING:
             await hold.tell(answers.of(claimed))
         elif hold.line.gone is not None:  # while it was claimed: nothing runs for nobody
-            await self._approvals.release(claimed.id, "the caller went away")
-            await self._approvals.abandon(claimed.id, hold.line.gone)
+            await hold.insist(partial(self._approvals.release, claimed.id, "the caller went away"))
+            await hold.insist(partial(self._approvals.abandon, claimed.id, hold.line.gone))
         else:
             await self._dispatch(hold, claimed)
 
@@ -68,7 +69,7 @@ class Execution:
         try:
             reply = await self._upstream.send(hold.inbound.upward(_stored_request(hold, claimed)))
         except UpstreamUnreachable as error:
-            await self._approvals.release(claimed.id, str(error))
+            await hold.insist(partial(self._approvals.release, claimed.id, str(error)))
             await self._put_back(hold, str(error))
             return
         except UpstreamError as error:
@@ -76,16 +77,14 @@ class Execution:
             return
         if reply.status == 404 and hold.inbound.session is not None:  # the session was over before the call came
             await reply.close()
-            await self._approvals.release(claimed.id, str(SessionUnknown()))
+            await hold.insist(partial(self._approvals.release, claimed.id, str(SessionUnknown())))
             await self._put_back(hold, str(SessionUnknown()))
             return
         try:
             await self._pass_on(hold, claimed, reply)
         except UpstreamError as error:
             await self._interrupted(hold, claimed, str(error))
-        except (
-            Exception
-        ):  # it was sent: whatever went wrong with its answer, the agent has to hear that it may have run
+        except Exception:  # it was sent: whatever its answer did to us, the agent has to hear that it may have run
             log.exception("the answer of approval %s cannot be passed on", claimed.id)
             await self._interrupted(hold, claimed, "its answer could not be passed on")
         finally:
@@ -100,20 +99,30 @@ class Execution:
         await self._interrupted(hold, claimed, "the answer ended before the result")
 
     async def _answer(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
+        result = response.get("result", response.get("error"))
+        finish = partial(self._approvals.finish, claimed.id, failed=failed(response), result=result)
+        answer = sse_event(marked(response, answers.approved(claimed)))
         try:
-            result = response.get("result", response.get("error"))
-            await self._approvals.finish(claimed.id, failed=failed(response), result=result)
-        except StoreError as error:
-            # The result exists: withholding it would only make the agent do it again.
-            log.error("%s The outcome of approval %s is not recorded.", error, claimed.id)
-        await hold.line.send(sse_event(marked(response, answers.approved(claimed))))
+            await finish()
+        except StoreError:  # the result exists: withholding it would only make the agent do it again
+            await hold.line.send(answer)
+            await hold.line.end()
+            await hold.insist(finish)
+        else:
+            await hold.line.send(answer)
 
     async def _interrupted(self, hold: Hold, claimed: Approval, why: str) -> None:
         log.warning("approval %s is interrupted: %s", claimed.id, why)
+        interrupt = partial(self._approvals.interrupt, claimed.id, why)
         try:
-            await self._approvals.interrupt(claimed.id, why)
-        except (StoreError, TransitionRefused) as error:
-            log.error("%s The lease of approval %s will lapse.", error, claimed.id)
+            await interrupt()
+        except TransitionRefused:
+            log.warning("the outcome of approval %s is recorded already", claimed.id)
+        except StoreError:
+            await hold.tell(answers.interrupted(claimed.id))
+            await hold.line.end()
+            await hold.insist(interrupt)
+            return
         await hold.tell(answers.interrupted(claimed.id))
 
     async def _missed(self, hold: Hold) -> None:

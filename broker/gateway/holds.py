@@ -13,6 +13,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 
 from broker.approvals.feed import Feed
@@ -54,6 +55,7 @@ class Hold:
     approval: Approval
     line: Line
     changed: asyncio.Event
+    stopping: asyncio.Event
     progress: float = 0
     next_sign: float = 0
 
@@ -76,6 +78,24 @@ class Hold:
         """The broker's own final answer."""
         await self.line.send(sse_event(refusal(self.inbound, told)))
 
+    async def insist(self, write: Callable[[], Awaitable[object]]) -> None:
+        """Have `write` done however long the store is away. At a stop it is given up: the next start mends the record.
+
+        Raises:
+            BrokerError: what `write` raises for other reasons.
+        """
+        while True:
+            try:
+                await write()
+                return
+            except StoreError as error:
+                log.error("%s What became of approval %s is not noted yet.", error, self.approval.id)
+            if self.stopping.is_set():
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_EVERY):
+                    await self.stopping.wait()
+
 
 Execute = Callable[[Hold], Awaitable[None]]
 """Runs the approved call of a hold and sends its answer."""
@@ -94,12 +114,12 @@ class Holds:
         self._clock = clock
         self._review_url = review_url
         self._open: dict[asyncio.Task[None], Hold] = {}
-        self._closing = False
+        self._stopping = asyncio.Event()
 
     def open(self, inbound: Inbound, approval: Approval, execute: Execute) -> UpstreamReply:
         """Hold the call of `inbound`: returns the answer, whose body comes as time goes by."""
         changed = asyncio.Event()
-        hold = Hold(inbound, approval, Line(changed.set), changed)
+        hold = Hold(inbound, approval, Line(changed.set), changed, self._stopping)
         task = asyncio.get_running_loop().create_task(self._attend(hold, execute))
         self._open[task] = hold
         task.add_done_callback(lambda ended: self._open.pop(ended, None))
@@ -120,7 +140,7 @@ class Holds:
 
     async def close(self) -> None:
         """The broker stops: callers are told to come back, and calls that run get a while to end."""
-        self._closing = True
+        self._stopping.set()
         for hold in self._open.values():
             hold.changed.set()
         if self._open:
@@ -147,22 +167,12 @@ class Holds:
             await hold.line.end()
 
     async def _abandon(self, hold: Hold, why: str) -> None:
-        """Note that nobody waits any more, however long the store is away: else nobody could pick the approval up."""
-        while True:
-            try:
-                return await self._approvals.abandon(hold.approval.id, why)
-            except StoreError as error:
-                log.error("%s That nobody waits for %s is not noted yet.", error, hold.approval.id)
-            if self._closing:  # the next start notes it
-                return None
-            hold.changed.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(RETRY_EVERY):
-                    await hold.changed.wait()
+        """Note that nobody waits any more: else the identical call could not pick the approval up."""
+        await hold.insist(partial(self._approvals.abandon, hold.approval.id, why))
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.changed):
-            while hold.line.gone is None and not self._closing:
+            while hold.line.gone is None and not self._stopping.is_set():
                 await self._read(hold)
                 if hold.approval.state is not State.PENDING:
                     return

@@ -303,10 +303,31 @@ async def test_a_result_that_exists_is_told_even_when_it_cannot_be_recorded(
         server.on["tools/call"] = act
         agent = await own.agent()
         held = await agent.call("one", "act")
-        await own.review(agent)
+        approval = (await own.review(agent)).id
         answer = await held.message()
     assert answer["result"]["content"][0]["text"] == "done"
     assert block(answer)["status"] == "approved"
+    await own.happened("approval.succeeded", agent)  # once the store is back
+    assert (await own.broker.approvals.get(approval)).state == "succeeded"
+
+
+async def test_an_interruption_that_cannot_be_recorded_is_told_and_recorded_later(
+    own: Scene, server: Scripted, tmp_path: Path
+) -> None:
+    with contextlib.ExitStack() as store:
+
+        async def act(message: Message) -> Response:
+            store.enter_context(missing(tmp_path, "approvals"))
+            return Response(b"nonsense", media_type="application/json")
+
+        server.on["tools/call"] = act
+        agent = await own.agent()
+        held = await agent.call("one", "act")
+        approval = (await own.review(agent)).id
+        answer = await held.message()
+    assert block(answer)["status"] == "interrupted"
+    await own.happened("approval.interrupted", agent)
+    assert (await own.broker.approvals.get(approval)).state == "interrupted"
 
 
 # -- a broker that stops ----------------------------------------------------------------------------------------------
