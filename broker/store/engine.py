@@ -10,12 +10,15 @@ import os
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from broker.errors import SettingsError, StoreError, StoreLocked
+
+_creating = Lock()
 
 WRITER = "broker_writer"
 """Execution option of the connection that writes: its transactions take SQLite's write lock when they begin."""
@@ -73,15 +76,25 @@ def in_transaction(connection: Connection) -> bool:
 
 
 def _sqlite(path: Path) -> Engine:
-    try:
-        # 0600 from the first byte: whoever can read the store is its administrator.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StoreError(f"The store {path} cannot be opened: {error.strerror}.") from error
+    _create(path)
     engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0, "check_same_thread": False})
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
+
+
+def _create(path: Path) -> None:
+    # A file that is there is not even looked into: closing it would drop the locks that SQLite holds on it elsewhere in
+    # this process (they are POSIX locks), and another process would take the log away from under it.
+    with _creating:
+        try:
+            # 0600 from the first byte: whoever can read the store is its administrator.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError as error:
+            if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+                raise StoreError(f"The store {path} cannot be opened: it is no file to read and write.") from error
+        except OSError as error:
+            raise StoreError(f"The store {path} cannot be opened: {error.strerror}.") from error
 
 
 def _configure(connection: Any, _record: Any) -> None:
