@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from threading import Barrier
 
@@ -78,6 +80,16 @@ def test_several_threads_may_open_a_new_store_at_once(empty_url: str) -> None:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for opening in [pool.submit(open_it) for _ in range(AT_ONCE)]:
             opening.result(timeout=60)
+
+
+def test_a_new_file_that_another_process_is_busy_with_is_waited_for(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(1) as pool, closing(sqlite3.connect(tmp_path / "new.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        opening = pool.submit(opened, f"sqlite:///{tmp_path / 'new.db'}")
+        with pytest.raises(TimeoutError):
+            opening.result(timeout=0.3)
+        other.execute("ROLLBACK")
+        opening.result(timeout=20)
 
 
 def test_several_processes_may_open_a_new_store_at_once(empty_url: str) -> None:
