@@ -33,5 +33,6 @@ def main() -> None:
     try:
         app(prog_name="broker")
     except BrokerError as error:
-        print(f"broker: {visible(str(error))}", file=sys.stderr)  # noqa: T201 - this is the terminal's side
+        told = "\n".join(visible(line) for line in str(error).splitlines())  # a policy's mistakes are a line each
+        print(f"broker: {told}", file=sys.stderr)  # noqa: T201 - this is the terminal's side
         sys.exit(2 if isinstance(error, SettingsError) else 1)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from broker.domain.canonical import canonical_json
-from broker.errors import UpstreamError, UpstreamInterrupted
+from broker.errors import SessionUnknown, UpstreamError, UpstreamInterrupted
 from broker.gateway.inbound import Inbound
 from broker.gateway.replies import read_response
 from broker.gateway.upstreams import Upstream
@@ -36,15 +36,20 @@ class Catalog:
         """How the upstream describes `tool` now; None when it does not list it.
 
         Raises:
+            SessionUnknown: the caller's session is over.
             UpstreamError: the upstream does not tell.
         """
         try:
             async with asyncio.timeout(TIMEOUT):
                 return await self._find(inbound, tool)
         except TimeoutError:
-            raise UpstreamInterrupted(
+            raise UpstreamError(
                 f"The MCP server {self._upstream.name!r} did not list its tools within {TIMEOUT:.0f} s."
             ) from None
+        except UpstreamInterrupted as error:  # what may or may not have run is the listing, not the call
+            raise UpstreamError(
+                f"The MCP server {self._upstream.name!r} went away before it listed its tools."
+            ) from error
 
     async def _find(self, inbound: Inbound, tool: str) -> Definition | None:
         cursor: str | None = None
@@ -77,6 +82,8 @@ class Catalog:
             params["_meta"] = {key: value for key, value in meta.items() if key.startswith("io.modelcontextprotocol/")}
         reply = await self._upstream.send(inbound.asking("tools/list", request_id, params))
         try:
+            if reply.status == 404 and inbound.session is not None:
+                raise SessionUnknown
             response = await read_response(reply, request_id)
         finally:
             await reply.close()

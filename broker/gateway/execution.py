@@ -50,8 +50,11 @@ class Execution:
         try:
             definition = await self._catalog.definition(hold.inbound, approval.call.tool)
             claimed = await self._approvals.claim(approval.id, self._judge(approval.call), definition)
-        except (UpstreamError, TransitionRefused) as error:
+        except UpstreamError as error:
             await self._put_back(hold, str(error))
+            return
+        except TransitionRefused:
+            await self._missed(hold)
             return
         if claimed.state is not State.EXECUTING:
             await hold.tell(answers.of(claimed))
@@ -80,6 +83,11 @@ class Execution:
             await self._pass_on(hold, claimed, reply)
         except UpstreamError as error:
             await self._interrupted(hold, claimed, str(error))
+        except (
+            Exception
+        ):  # it was sent: whatever went wrong with its answer, the agent has to hear that it may have run
+            log.exception("the answer of approval %s cannot be passed on", claimed.id)
+            await self._interrupted(hold, claimed, "its answer could not be passed on")
         finally:
             await reply.close()
 
@@ -104,9 +112,17 @@ class Execution:
         log.warning("approval %s is interrupted: %s", claimed.id, why)
         try:
             await self._approvals.interrupt(claimed.id, why)
-        except StoreError as error:
+        except (StoreError, TransitionRefused) as error:
             log.error("%s The lease of approval %s will lapse.", error, claimed.id)
         await hold.tell(answers.interrupted(claimed.id))
+
+    async def _missed(self, hold: Hold) -> None:
+        """There was nothing left to claim: it ended while the tool was looked up, or another call used it."""
+        approval = await self._approvals.get(hold.approval.id)
+        if approval.state in (State.EXPIRED, State.WITHDRAWN):
+            await hold.tell(answers.of(approval))
+        else:
+            await hold.tell(answers.unavailable("another call used this approval.", approval.id))
 
     async def _put_back(self, hold: Hold, why: str) -> None:
         """Nothing ran, and the approval can still be used: the identical call picks it up."""

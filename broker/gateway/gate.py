@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from typing import Any, cast
 
-from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
 from broker.approvals.service import Approvals
 from broker.domain import answers
@@ -63,17 +63,18 @@ class Gate:
         message = inbound.message
         if message is None:
             return await self._forward(inbound)
-        if message.method == "tools/call" and message.kind == "request":
+        if message.method == "tools/call":
             return await self._call(inbound, message)
         if message.method == "notifications/cancelled" and self._cancels_hold(inbound, message):
             return empty_reply(202)
         return await self._forward(inbound)
 
     async def close(self) -> None:
-        """Answer what is held, see to its end what runs, end the upstream."""
+        """Answer what is held, let what runs end, end the upstream."""
         await self._holds.close()
-        await self._record.drain()
         await self.upstream.close()
+        await self._holds.end()
+        await self._record.drain()
 
     # -- tool calls ---------------------------------------------------------------------------------------------------
 
@@ -189,6 +190,8 @@ class Gate:
 
 def _read_call(upstream: str, inbound: Inbound, message: Message) -> Call:
     name, arguments = message.params.get("name"), message.params.get("arguments")
+    if message.id is None:  # a notification: a server that looks at the method alone would run it
+        raise WireError(INVALID_REQUEST, "tools/call needs an id: a call has an answer.")
     if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
         raise WireError(INVALID_PARAMS, "params.name must be the name of a tool.", message.id)
     if arguments is not None and not isinstance(arguments, dict):

@@ -33,6 +33,15 @@ log = logging.getLogger(__name__)
 TELL_EVERY = 10.0
 """Seconds between signs of life; the first comes at once."""
 
+RETRY_EVERY = 1.0
+"""Seconds between attempts while the store is away."""
+
+FINISH_WITHIN = 3.0
+"""Seconds that calls which run get when the broker stops, before their upstream is closed."""
+
+LAST_WORDS = 1.0
+"""Seconds that a caller then gets to read its answer."""
+
 LONGEST_MESSAGE = 200
 """Characters of a progress message that clients show."""
 
@@ -110,10 +119,19 @@ class Holds:
         return False
 
     async def close(self) -> None:
-        """The broker stops: callers are told to come back, and calls that run are seen to their end."""
+        """The broker stops: callers are told to come back, and calls that run get a while to end."""
         self._closing = True
         for hold in self._open.values():
             hold.changed.set()
+        if self._open:
+            await asyncio.wait(self._open, timeout=FINISH_WITHIN)
+
+    async def end(self) -> None:
+        """The upstream is closed: what still ran is interrupted. Who does not read that is left."""
+        if self._open:
+            await asyncio.wait(self._open, timeout=LAST_WORDS)
+        for hold in self._open.values():
+            hold.line.hang_up("lost")
         await asyncio.gather(*self._open)
 
     async def _attend(self, hold: Hold, execute: Execute) -> None:
@@ -123,8 +141,24 @@ class Holds:
         except BrokerError as error:
             log.error("%s Held call %s was not run.", error, hold.approval.id)
             await hold.tell(answers.unavailable("the broker could not go on with it.", hold.approval.id))
+            await hold.line.end()
+            await self._abandon(hold, "it could not be run")
         finally:
             await hold.line.end()
+
+    async def _abandon(self, hold: Hold, why: str) -> None:
+        """Note that nobody waits any more, however long the store is away: else nobody could pick the approval up."""
+        while True:
+            try:
+                return await self._approvals.abandon(hold.approval.id, why)
+            except StoreError as error:
+                log.error("%s That nobody waits for %s is not noted yet.", error, hold.approval.id)
+            if self._closing:  # the next start notes it
+                return None
+            hold.changed.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(RETRY_EVERY):
+                    await hold.changed.wait()
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.changed):
@@ -147,11 +181,12 @@ class Holds:
             hold.approval = await self._approvals.get(hold.approval.id)
         except StoreError as error:
             log.warning("%s Held call %s waits on.", error, hold.approval.id)
+            asyncio.get_running_loop().call_later(RETRY_EVERY, hold.changed.set)  # the news of it will not come again
 
     async def _conclude(self, hold: Hold, execute: Execute) -> None:
         approval = hold.approval
         if hold.line.gone is not None:
-            await self._approvals.abandon(approval.id, hold.line.gone)
+            await self._abandon(hold, hold.line.gone)
         elif approval.state is State.APPROVED:
             await execute(hold)
         elif approval.state is State.PENDING:

@@ -31,10 +31,10 @@ class Line:
             await self._chunks.put(chunk)
 
     async def end(self) -> None:
-        """Nothing more follows."""
+        """Nothing more follows; a second end is none."""
+        if self.gone is None and not self._ended:
+            await self._chunks.put(None)  # may wait for room, and a caller that leaves meanwhile makes it
         self._ended = True
-        if self.gone is None:
-            await self._chunks.put(None)
 
     def hang_up(self, why: str) -> None:
         """The caller went away, `cancelled` or `lost`."""

@@ -162,3 +162,12 @@ def test_help_is_there_at_once_since_nothing_heavy_is_imported_for_it(shell: She
     assert "Commands:" in out
     assert "typer" in modules.split()
     assert {"sqlalchemy", "mcp", "fastapi", "pydantic", "httpx2", "rich.table"}.isdisjoint(modules.split())
+
+
+def test_each_mistake_in_a_policy_has_a_line_of_its_own(shell: Shell) -> None:
+    (shell.folder / "broker.toml").write_text('[upstreams.git]\ncommand = ["git-server"]\npolicy = "git.json"\n')
+    (shell.folder / "git.json").write_text('{"version": "1", "default": "maybe", "tolls": {}}')
+    ended = shell.run("serve")
+    lines = ended.stderr.splitlines()
+    assert ended.status == 1
+    assert [line.split(":")[0].strip() for line in lines] == ["broker", "default", "tolls"]

@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -19,15 +19,24 @@ BOUND = 20.0
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
-@contextlib.asynccontextmanager
-async def feature_http(effects: Path) -> AsyncGenerator[str]:
+def feature_http(effects: Path) -> contextlib.AbstractAsyncContextManager[str]:
     """The feature server on a free loopback port, as its own process; gives its MCP URL."""
+    return _http_process("tests.servers.feature_server", "--http", env={"FEATURE_SERVER_FILE": str(effects)})
+
+
+def git_http(repository: Path) -> contextlib.AbstractAsyncContextManager[str]:
+    """mcp-server-git over HTTP, as its own process; gives its MCP URL."""
+    return _http_process("tests.servers.git_http", str(repository))
+
+
+@contextlib.asynccontextmanager
+async def _http_process(module: str, *args: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[str]:
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
-        "tests.servers.feature_server",
-        "--http",
-        env={**os.environ, "FEATURE_SERVER_FILE": str(effects)},
+        module,
+        *args,
+        env={**os.environ, **(env or {})},
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,

@@ -12,10 +12,11 @@ import socket
 import sys
 from collections import defaultdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import uvicorn
 from mcp.server.mcpserver import Context, MCPServer
+from mcp.types import Completion, CompletionArgument
 from pydantic import Field
 
 server = MCPServer("feature-server", version="1.0.0")
@@ -65,6 +66,36 @@ async def append_line(line: str) -> str:
 async def label(text: str, region: Annotated[str, Field(json_schema_extra={"x-mcp-header": "Region"})]) -> str:
     """Give both back; `region` is mirrored in a header."""
     return f"{region}: {text}"
+
+
+@server.tool()
+async def secret() -> str:
+    """What a policy hides in the tests."""
+    return "secret"
+
+
+@server.tool()
+async def large(size: int) -> str:
+    """Give a text of `size` letters."""
+    return "x" * size
+
+
+@server.prompt()
+async def greeting(name: str) -> str:
+    """Greet somebody."""
+    return f"Greet {name}."
+
+
+@server.resource("note://{name}")
+async def note(name: str) -> str:
+    """A note."""
+    return f"note of {name}"
+
+
+@server.completion()
+async def complete(ref: Any, argument: CompletionArgument, context: Any) -> Completion:
+    """Complete a name."""
+    return Completion(values=[f"{argument.value}nna"])
 
 
 def _append(line: str) -> None:
