@@ -62,8 +62,8 @@ class Feed:
 
     async def run(self) -> None:
         """Look and tell until cancelled. A store that cannot be read is tried again."""
-        seen = await self._store.read(lambda session: audit.head(session).seq)
         try:
+            seen = await self._store.read(lambda session: audit.head(session).seq)
             while True:
                 seen = await self._look(seen)
                 try:

@@ -30,8 +30,8 @@ def get(session: Session, approval_id: str) -> Approval | None:
 def save(session: Session, approval: Approval) -> None:
     """Insert or update an approval and add the reviews that are not stored yet."""
     session.merge(_to_row(approval))
-    for given in approval.reviews:
-        session.merge(_review_to_row(approval.id, given))
+    for place, given in enumerate(approval.reviews):
+        session.merge(_review_to_row(approval.id, place, given))
     session.flush()
 
 
@@ -143,7 +143,7 @@ def last_held(session: Session) -> datetime | None:
 
 def _from_rows(rows: Sequence[ApprovalRow], session: Session) -> list[Approval]:
     given: dict[str, list[Review]] = {row.id: [] for row in rows}
-    statement = select(ReviewRow).where(col(ReviewRow.approval_id).in_(given)).order_by(col(ReviewRow.at))
+    statement = select(ReviewRow).where(col(ReviewRow.approval_id).in_(given)).order_by(col(ReviewRow.place))
     for review in session.exec(statement) if given else ():
         given[review.approval_id].append(_review_from_row(review))
     return [_from_row(row, tuple(given[row.id])) for row in rows]
@@ -221,10 +221,11 @@ def _review_from_row(row: ReviewRow) -> Review:
     )
 
 
-def _review_to_row(approval_id: str, given: Review) -> ReviewRow:
+def _review_to_row(approval_id: str, place: int, given: Review) -> ReviewRow:
     return ReviewRow(
         approval_id=approval_id,
         person=given.by,
+        place=place,
         decision=given.decision.value,
         reason=given.reason,
         channel=given.channel,

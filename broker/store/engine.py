@@ -7,15 +7,23 @@ from __future__ import annotations
 
 import fcntl
 import os
+import sqlite3
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.exc import ArgumentError
 
 from broker.errors import SettingsError, StoreError, StoreLocked
+
+PATIENCE = 10.0
+"""Seconds that one process waits for another to be done with a SQLite file."""
+
+_creating = Lock()
 
 WRITER = "broker_writer"
 """Execution option of the connection that writes: its transactions take SQLite's write lock when they begin."""
@@ -73,21 +81,46 @@ def in_transaction(connection: Connection) -> bool:
 
 
 def _sqlite(path: Path) -> Engine:
-    try:
-        # 0600 from the first byte: whoever can read the store is its administrator.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-    except OSError as error:
-        raise StoreError(f"The store {path} cannot be opened: {error.strerror}.") from error
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": 10.0, "check_same_thread": False})
+    _create(path)
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": PATIENCE, "check_same_thread": False})
     event.listen(engine, "connect", _configure)
     event.listen(engine, "begin", _begin)
     return engine
 
 
-def _configure(connection: Any, _record: Any) -> None:
+def _create(path: Path) -> None:
+    # A file that is there is not even looked into: closing it would drop the locks that SQLite holds on it elsewhere in
+    # this process (they are POSIX locks), and another process would take the log away from under it.
+    with _creating:
+        try:
+            # 0600 from the first byte: whoever can read the store is its administrator.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError as error:
+            if not path.is_file() or not os.access(path, os.R_OK | os.W_OK):
+                raise StoreError(f"The store {path} cannot be opened: it is no file to read and write.") from error
+        except OSError as error:
+            raise StoreError(f"The store {path} cannot be opened: {error.strerror}.") from error
+
+
+def _configure(connection: sqlite3.Connection, _record: Any) -> None:
     connection.isolation_level = None  # transactions begin in `_begin`, not where the driver guesses
-    for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=10000"):
+    _write_ahead(connection)
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    give_up = time.monotonic() + PATIENCE
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            # Of two that change the mode of a new file at once SQLite refuses one without any waiting.
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def _begin(connection: Connection) -> None:

@@ -153,6 +153,7 @@ class ReviewRow(Base, table=True):
     __tablename__: ClassVar[Any] = "reviews"
     approval_id: str = Field(primary_key=True, foreign_key="approvals.id")
     person: str = Field(primary_key=True)
+    place: int  # among the approval's reviews: several may be of one instant
     decision: str
     reason: Any = Field(default=None, sa_type=Json, nullable=True)  # a string: what a person writes may hold anything
     channel: str

@@ -1,9 +1,8 @@
-"""The service on a store of the test's own, with people, a grant, and a feed that nobody runs unless the test does."""
+"""The service on a store of the test's own, with people, a grant."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -24,13 +23,3 @@ def other_store(store_url: str, clock: MovableClock) -> Iterator[Store]:
     other = Store(store_url, clock)
     yield other
     other.close()
-
-
-@pytest.fixture
-async def feeding(desk: Desk) -> AsyncIterator[None]:
-    """While the test runs, the desk's feed looks and tells."""
-    task = asyncio.ensure_future(desk.feed.run())
-    await desk.feed_started()
-    yield
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

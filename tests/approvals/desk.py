@@ -133,10 +133,6 @@ class Desk:
             assert replayed(mine) is now.state
             assert mine[-1].detail["state"] == now.state.value
 
-    async def feed_started(self) -> None:
-        """Return once the feed notices what happens from now on."""
-        await self.store.read(lambda session: None)
-
 
 def again(asked: Call) -> Call:
     """The identical call, made once more."""

@@ -137,6 +137,7 @@ def upgrade() -> None:
         "reviews",
         sa.Column("approval_id", sa.String(), nullable=False),
         sa.Column("person", sa.String(), nullable=False),
+        sa.Column("place", sa.Integer(), nullable=False),
         sa.Column("decision", sa.String(), nullable=False),
         sa.Column("reason", Json(), nullable=True),
         sa.Column("channel", sa.String(), nullable=False),
