@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.approvals.feed import Feed
 from broker.approvals.service import Approvals, Rules
+from broker.approvals.sweeps import recover, sweep
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
 from broker.domain.origins import Origins
@@ -95,7 +96,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         terms = settings.approvals
         rules = Rules(terms.timeout, terms.execute_within, keep_results=terms.results == "capped")
         approvals = Approvals(store, clock, keyring, feed, rules)
-        await approvals.recover()
+        await recover(approvals)
         await stack.enter_async_context(_task(feed.run()))
         stack.enter_context(_sweeping(approvals))
         record = Record(store, keyring)
@@ -204,15 +205,15 @@ async def _task(work: Any) -> AsyncGenerator[None]:
 
 @contextmanager
 def _sweeping(approvals: Approvals) -> Generator[None]:
-    async def sweep() -> None:
+    async def tidy() -> None:
         try:
-            await approvals.sweep()
+            await sweep(approvals)
         except StoreError as error:
             log.warning("%s Overdue approvals stay open until it can.", error)
 
     scheduler = AsyncIOScheduler()
     scheduler.add_job(  # pyright: ignore[reportUnknownMemberType] - APScheduler 3 has no types
-        sweep, "interval", seconds=SWEEP_EVERY, max_instances=1, coalesce=True, misfire_grace_time=None
+        tidy, "interval", seconds=SWEEP_EVERY, max_instances=1, coalesce=True, misfire_grace_time=None
     )
     scheduler.start()
     try:

@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
-from broker.approvals import events
-from broker.approvals.events import BROKER, REVIEWED, agent
 from broker.approvals.feed import Feed
+from broker.approvals.journal import BROKER, REVIEWED, Journal, agent
 from broker.domain import answers, approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
@@ -50,8 +49,7 @@ class Rules:
 class Approvals:
     """All that can be done to approvals.
 
-    Args:
-        holder: names this process, as the one that executes what it claimed.
+    `holder` names this process as the one that executes what it claims, and `executing` holds what it executes now.
     """
 
     def __init__(self, store: Store, clock: Clock, keyring: Keyring, feed: Feed, rules: Rules) -> None:
@@ -61,6 +59,8 @@ class Approvals:
         self._feed = feed
         self._rules = rules
         self.holder = new_id("proc")
+        self.executing: set[str] = set()
+        self.journal = Journal(keyring)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -97,14 +97,14 @@ class Approvals:
                 return self._resume(tx, waiting)
             asked = approvals.eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
             if len(asked) < verdict.requirement.quorum:
-                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
+                return self.journal.refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
             reached = slots.take(tx.session.connection(), call.id, verdict.charges, tx.now, held=True)
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
-                return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, told)
+                return self.journal.refuse(tx, Kind.CALL_LIMITED, call, verdict, told)
             return self._open(tx, call, verdict, definition, marks[0])
 
-        return await self._change(work)
+        return await self.change(work)
 
     async def abandon(self, approval_id: str, why: str) -> None:
         """The caller went away: `cancelled`, or its connection is `lost`. Nothing is run for it."""
@@ -114,12 +114,9 @@ class Approvals:
             if approval.state.final or approval.caller is Caller.GONE:
                 return
             gone = replace(approval, caller=Caller.GONE)
-            stored.save(tx.session, gone)
-            tx.record(
-                events.happened(self._keyring, Kind.APPROVAL_ABANDONED, gone, agent(gone.call.grant), {"why": why})
-            )
+            self.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, agent(gone.call.grant), {"why": why})
 
-        await self._change(work)
+        await self.change(work)
 
     async def claim(self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None) -> Approval:
         """Take the sole right to run an approved call, if all that it was approved for still holds.
@@ -139,15 +136,20 @@ class Approvals:
             approval = _get(tx.session, approval_id)
             actor = agent(approval.call.grant)
             if (cause := self._obstacle(tx, approval, verdict, definition)) is not None:
-                return self._end(tx, approvals.withdraw(approval, cause, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER)
+                return self.journal.end(
+                    tx, approvals.withdraw(approval, cause, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER
+                )
             try:
                 claimed = approvals.claim(approval, self.holder, tx.now, LEASE)
             except DeadlinePassed:
-                return self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
+                return self.journal.end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
             slots.stamp(tx.session.connection(), approval.call.id, tx.now, held_since=approval.created_at)
-            return self._save(tx, claimed, Kind.APPROVAL_CLAIMED, actor)
+            return self.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, actor)
 
-        return await self._change(work, durable=True)
+        claimed = await self.change(work, durable=True)
+        if claimed.state is State.EXECUTING:
+            self.executing.add(claimed.id)
+        return claimed
 
     async def finish(self, approval_id: str, *, failed: bool, result: Any = None) -> Approval:
         """Record the outcome of a claimed call, and keep the upstream's result when it is not too large.
@@ -160,11 +162,11 @@ class Approvals:
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
             self._keep_result(tx, approval.call, result)
             if approval.state is State.INTERRUPTED:
-                tx.record(events.happened(self._keyring, Kind.APPROVAL_LATE, approval, BROKER, {"outcome": kind.value}))
+                self.journal.note(tx, approval, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
                 return approval
-            return self._save(tx, approvals.finish(approval, failed=failed), kind, BROKER)
+            return self.journal.save(tx, approvals.finish(approval, failed=failed), kind, BROKER)
 
-        return await self._change(work, durable=True)
+        return await self._let_go(approval_id, work)
 
     async def release(self, approval_id: str, why: str) -> Approval:
         """Give a claim back: the call provably never reached the tool, so the approval can still be used."""
@@ -172,18 +174,18 @@ class Approvals:
         def work(tx: Transaction) -> Approval:
             approval = approvals.release(_get(tx.session, approval_id))
             slots.hold_again(tx.session.connection(), approval.call.id)
-            return self._save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
+            return self.journal.save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
 
-        return await self._change(work, durable=True)
+        return await self._let_go(approval_id, work)
 
     async def interrupt(self, approval_id: str, why: str) -> Approval:
         """The server went away in the middle: nobody knows whether it ran, and it is never run again."""
 
         def work(tx: Transaction) -> Approval:
             approval = _get(tx.session, approval_id)
-            return self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why})
+            return self.journal.save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why})
 
-        return await self._change(work, durable=True)
+        return await self._let_go(approval_id, work)
 
     # -- the people's side --------------------------------------------------------------------------------------------
 
@@ -223,49 +225,22 @@ class Approvals:
             detail = {"decision": decision.value, "channel": channel, "reason": word.reason, "revision": word.revision}
             kind = REVIEWED[reviewed.state]
             if reviewed.state is State.REJECTED:
-                return self._end(tx, reviewed, kind, person.email, detail)
-            return self._save(tx, reviewed, kind, person.email, detail)
+                return self.journal.end(tx, reviewed, kind, person.email, detail)
+            return self.journal.save(tx, reviewed, kind, person.email, detail)
 
-        return await self._change(work, durable=True)
-
-    # -- the clock's side ---------------------------------------------------------------------------------------------
-
-    async def sweep(self) -> None:
-        """End what is overdue or whose grant has ended, renew this process's leases, forget old slots. Idempotent."""
-        await self._change(self._sweep)
-
-    def _sweep(self, tx: Transaction) -> None:
-        stored.renew_leases(tx.session, self.holder, tx.now + LEASE)
-        slots.forget_old(tx.session.connection(), tx.now)
-        for approval in stored.overdue(tx.session, tx.now):
-            if approval.state is State.EXECUTING:
-                detail = {"why": "the process that ran it went away"}
-                self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, detail)
-            else:
-                self._end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
-        for approval in stored.of_ended_grants(tx.session, tx.now):
-            withdrawn = approvals.withdraw(approval, Cause.GRANT, tx.now)
-            self._end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER)
-
-    async def recover(self) -> None:
-        """At the start of the only server on a store: no caller survived, and what was executing is interrupted."""
-
-        def work(tx: Transaction) -> None:
-            for approval in stored.in_states(tx.session, (State.PENDING, State.APPROVED)):
-                if approval.caller is Caller.WAITING:
-                    gone = replace(approval, caller=Caller.GONE)
-                    self._save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
-            for approval in stored.in_states(tx.session, (State.EXECUTING,)):
-                detail = {"why": "the broker stopped while it ran"}
-                self._save(tx, approvals.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, detail)
-
-        await self._change(work, durable=True)
+        return await self.change(work, durable=True)
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
-    async def _change(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+    async def change(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+        """Run `work` in a transaction, then let the feed look at what it recorded."""
         done = await self._store.write(work, durable=durable)
         self._feed.nudge()
+        return done
+
+    async def _let_go(self, approval_id: str, work: Callable[[Transaction], Approval]) -> Approval:
+        done = await self.change(work, durable=True)
+        self.executing.discard(approval_id)
         return done
 
     def _open(
@@ -286,16 +261,11 @@ class Approvals:
             definition=definition,
         )
         tx.keep(call.id, "arguments", dict(call.params))
-        return self._save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
+        return self.journal.save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
 
     def _resume(self, tx: Transaction, approval: Approval) -> Approval:
         back = replace(approval, caller=Caller.WAITING)
-        return self._save(tx, back, Kind.APPROVAL_RESUMED, agent(approval.call.grant))
-
-    def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
-        tx.keep(call.id, "arguments", dict(call.params))
-        tx.record(events.refused(self._keyring, kind, call, verdict, told))
-        return told
+        return self.journal.save(tx, back, Kind.APPROVAL_RESUMED, agent(approval.call.grant))
 
     def _obstacle(
         self, tx: Transaction, approval: Approval, verdict: Verdict, definition: Mapping[str, Any] | None
@@ -314,20 +284,6 @@ class Approvals:
     def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
         if self._rules.keep_results and result is not None and _small(result):
             tx.keep(call.id, "result", result)
-
-    def _end(
-        self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
-    ) -> Approval:
-        """Save an end without a run: the call never reached its upstream, so its slots are free again."""
-        slots.give_back(tx.session.connection(), approval.call.id)
-        return self._save(tx, approval, kind, actor, detail)
-
-    def _save(
-        self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
-    ) -> Approval:
-        stored.save(tx.session, approval)
-        tx.record(events.happened(self._keyring, kind, approval, actor, detail))
-        return approval
 
 
 def _whole(text: str) -> str:

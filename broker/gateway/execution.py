@@ -14,7 +14,14 @@ from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.approvals import Approval, State
 from broker.domain.calls import Call, Verdict, transport_params
-from broker.errors import SessionUnknown, StoreError, TransitionRefused, UpstreamError, UpstreamUnreachable
+from broker.errors import (
+    SessionUnknown,
+    StoreError,
+    TransitionRefused,
+    UpstreamError,
+    UpstreamInterrupted,
+    UpstreamUnreachable,
+)
 from broker.gateway.catalog import Catalog
 from broker.gateway.holds import Hold
 from broker.gateway.outcome import failed
@@ -67,36 +74,34 @@ class Execution:
 
     async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
         try:
-            reply = await self._upstream.send(hold.inbound.upward(_stored_request(hold, claimed)))
+            reply = await self._send(hold, claimed)
         except UpstreamUnreachable as error:
             await hold.insist(partial(self._approvals.release, claimed.id, str(error)))
             await self._put_back(hold, str(error))
-            return
-        except UpstreamError as error:
-            await self._interrupted(hold, claimed, str(error))
-            return
-        if reply.status == 404 and hold.inbound.session is not None:  # the session was over before the call came
-            await reply.close()
-            await hold.insist(partial(self._approvals.release, claimed.id, str(SessionUnknown())))
-            await self._put_back(hold, str(SessionUnknown()))
-            return
-        try:
+        except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
+            await self._interrupted(hold, claimed, error)
+        else:
             await self._pass_on(hold, claimed, reply)
-        except UpstreamError as error:
-            await self._interrupted(hold, claimed, str(error))
-        except Exception:  # it was sent: whatever its answer did to us, the agent has to hear that it may have run
-            log.exception("the answer of approval %s cannot be passed on", claimed.id)
-            await self._interrupted(hold, claimed, "its answer could not be passed on")
-        finally:
+
+    async def _send(self, hold: Hold, claimed: Approval) -> UpstreamReply:
+        reply = await self._upstream.send(hold.inbound.upward(_stored_request(hold, claimed)))
+        if reply.status == 404 and hold.inbound.session is not None:
             await reply.close()
+            raise SessionUnknown  # it was over before the call came
+        return reply
 
     async def _pass_on(self, hold: Hold, claimed: Approval, reply: UpstreamReply) -> None:
-        async for message, raw in messages(reply):
-            if _answers(message, hold):
-                await self._answer(hold, claimed, cast("dict[str, Any]", message))
-                return
-            await hold.line.send(sse_event(_raised(message, hold)) if _is_progress(message, hold) else raw)
-        await self._interrupted(hold, claimed, "the answer ended before the result")
+        try:
+            async for message, raw in messages(reply):
+                if _answers(message, hold):
+                    await self._answer(hold, claimed, cast("dict[str, Any]", message))
+                    return
+                await hold.line.send(sse_event(_raised(message, hold)) if _is_progress(message, hold) else raw)
+            await self._interrupted(hold, claimed, UpstreamInterrupted("The answer ended before the result."))
+        except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
+            await self._interrupted(hold, claimed, error)
+        finally:
+            await reply.close()
 
     async def _answer(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
         result = response.get("result", response.get("error"))
@@ -111,8 +116,11 @@ class Execution:
         else:
             await hold.line.send(answer)
 
-    async def _interrupted(self, hold: Hold, claimed: Approval, why: str) -> None:
-        log.warning("approval %s is interrupted: %s", claimed.id, why)
+    async def _interrupted(self, hold: Hold, claimed: Approval, error: Exception) -> None:
+        """It was sent: whatever happened then, nobody knows the outcome, and the agent has to hear that."""
+        expected = isinstance(error, UpstreamError)
+        log.warning("Approval %s is interrupted: %s", claimed.id, error, exc_info=None if expected else error)
+        why = str(error) if expected else "its answer could not be passed on"
         interrupt = partial(self._approvals.interrupt, claimed.id, why)
         try:
             await interrupt()

@@ -158,8 +158,9 @@ class Holds:
         try:
             await self._wait(hold)
             await self._conclude(hold, execute)
-        except BrokerError as error:
-            log.error("%s Held call %s was not run.", error, hold.approval.id)
+        except Exception as error:  # whatever it was, the agent is not left without a word
+            expected = isinstance(error, BrokerError)
+            log.error("%s Held call %s was not run.", error, hold.approval.id, exc_info=None if expected else error)
             await hold.tell(answers.unavailable("the broker could not go on with it.", hold.approval.id))
             await hold.line.end()
             await self._abandon(hold, "it could not be run")

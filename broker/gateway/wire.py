@@ -40,6 +40,9 @@ RequestId = str | int
 Kind = Literal["request", "notification", "response"]
 
 _LONG = 19  # digits: orjson makes a float of an integer beyond 64 bits
+DEEPEST = 500
+"""Levels of a server's JSON that are read: Python's writer gives up at its recursion limit, 1000 by default."""
+
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _DIGIT = re.compile(rb"[0-9]")
 _MODERN_VERSIONS = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
@@ -126,12 +129,16 @@ def loads(text: bytes) -> Any:
     """A JSON value from a server: UTF-8, integers exact at any size, lone surrogates let through.
 
     Raises:
-        ValueError: it is not JSON, or holds NaN, an infinity or a number that becomes one.
+        ValueError: it is not JSON, nests deeper than `dumps` can write again, or holds NaN, an infinity or a number
+            that becomes one.
     """
     try:
-        return _strictly(text)
+        value = _strictly(text)
     except ValueError:
-        return _exactly(text)
+        value = _exactly(text)
+    if text.count(b"{") + text.count(b"[") > DEEPEST and depth_exceeds(value, DEEPEST):
+        raise ValueError("nested too deep")
+    return value
 
 
 def _strictly(text: bytes) -> Any:

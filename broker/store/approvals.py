@@ -6,7 +6,7 @@ What belongs here: reading and saving whole approvals. What does not: which chan
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -127,10 +127,11 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
     return _from_rows([found], session)[0] if found is not None else None
 
 
-def renew_leases(session: Session, holder: str, until: datetime) -> None:
-    """Say that `holder` still executes what it claimed."""
-    mine = (col(ApprovalRow.holder) == holder, col(ApprovalRow.state) == State.EXECUTING)
-    session.exec(update(ApprovalRow).where(*mine).values(lease_until=until))
+def renew_leases(session: Session, ids: Collection[str], until: datetime) -> None:
+    """Say that those of `ids` that are executing are still being executed."""
+    if ids:
+        mine = (col(ApprovalRow.id).in_(ids), col(ApprovalRow.state) == State.EXECUTING)
+        session.exec(update(ApprovalRow).where(*mine).values(lease_until=until))
 
 
 def last_held(session: Session) -> datetime | None:

@@ -12,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
+from broker.approvals.sweeps import recover, sweep
 from broker.domain.answers import Answer
 from broker.domain.approvals import TRANSITIONS, Approval, Decision, State, eligible
 from broker.domain.audit import Kind, Row, verify
@@ -110,7 +111,7 @@ class Life(RuleBasedStateMachine):
     def time_passes(self, seconds: int, service: int, sweeps: bool) -> None:
         self.clock.advance(timedelta(seconds=seconds))
         if sweeps:
-            self.step(self.services[service].sweep())
+            self.step(sweep(self.services[service]))
             now = self.clock.now()
             assert all(each.deadline > now for each in self.in_state(State.PENDING))
             assert all(each.execute_by and each.execute_by > now for each in self.in_state(State.APPROVED))
@@ -119,7 +120,7 @@ class Life(RuleBasedStateMachine):
     def restart(self) -> None:
         self.services = [self.desk.service(), self.desk.service()]
         self.desk.approvals = self.services[0]
-        self.step(self.desk.approvals.recover())
+        self.step(recover(self.desk.approvals))
         assert self.in_state(State.EXECUTING) == []
 
     @precondition(lambda self: len(self.known) > 2)
@@ -127,7 +128,7 @@ class Life(RuleBasedStateMachine):
     def revoke(self, chance: int) -> None:
         if chance == 0:
             self.step(self.store.write(lambda tx: grants.revoke(tx, "cli:root", self.desk.grant.id)))
-            self.step(self.desk.approvals.sweep())
+            self.step(sweep(self.desk.approvals))
             assert self.in_state(State.PENDING, State.APPROVED) == []
             self.desk = self.runner.run(Desk.open(self.store, self.clock))
             self.services = [self.desk.approvals, self.desk.service()]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from broker.approvals.service import Approvals
+from broker.approvals.sweeps import sweep
 from broker.domain.approvals import Approval, Decision, State
 from broker.domain.audit import Kind
 from broker.domain.people import Person
@@ -100,7 +101,7 @@ async def test_an_approval_in_the_last_moment_and_its_end_exclude_each_other(
     desk.clock.advance(-timedelta(seconds=turn))  # how far the clocks are apart makes no difference
     pending = await desk.held(hold(timeout=QUARTER))
     outcomes = await at_once(
-        reviewing(desk.service(), pending, ALICE, Decision.APPROVE), lambda: desk.service(ahead).sweep()
+        reviewing(desk.service(), pending, ALICE, Decision.APPROVE), lambda: sweep(desk.service(ahead))
     )
     ahead.close()
     ended = await desk.approvals.get(pending.id)
@@ -130,7 +131,7 @@ async def test_a_claim_and_the_end_of_its_time_exclude_each_other(desk: Desk, st
     ahead = Store(store_url, MovableClock(desk.clock.now() + QUARTER))
     approved = await desk.approved()
     outcomes = await at_once(
-        lambda: desk.service().claim(approved.id, hold(), DEFINITION), lambda: desk.service(ahead).sweep()
+        lambda: desk.service().claim(approved.id, hold(), DEFINITION), lambda: sweep(desk.service(ahead))
     )
     kinds = await desk.kinds(approved)
     assert (Kind.APPROVAL_CLAIMED in kinds) is isinstance(outcomes[0], Approval)

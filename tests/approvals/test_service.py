@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from broker.approvals.service import LEASE, RESULT_CAP, Rules
+from broker.approvals.sweeps import recover, sweep
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
 from broker.domain.audit import Kind
@@ -410,7 +411,7 @@ async def test_the_slot_of_a_rejected_call_is_free_again(desk: Desk) -> None:
 async def test_the_slot_of_an_expired_call_is_free_again(desk: Desk) -> None:
     await desk.held(hold(charge()))
     desk.clock.advance(QUARTER)
-    await desk.approvals.sweep()
+    await sweep(desk.approvals)
     assert await desk.slots() == []
 
 
@@ -427,11 +428,11 @@ async def test_a_sweep_ends_what_is_overdue_and_nothing_else(desk: Desk) -> None
     unanswered, unused = await desk.held(asked=desk.call(key=1)), await desk.approved(asked=desk.call(key=2))
     desk.clock.advance(QUARTER - MINUTE)
     fresh = await desk.held(asked=desk.call(key=3))
-    await desk.approvals.sweep()
+    await sweep(desk.approvals)
     assert await desk.approvals.get(unanswered.id) == unanswered
     desk.clock.advance(MINUTE)
     for _ in range(2):  # the second one finds nothing
-        await desk.approvals.sweep()
+        await sweep(desk.approvals)
     ends = [(await desk.approvals.get(each.id)).resolution for each in (unanswered, unused)]
     assert [end.cause for end in ends if end] == [Cause.UNANSWERED, Cause.UNUSED]
     assert (await desk.approvals.get(fresh.id)).state is State.PENDING
@@ -441,11 +442,11 @@ async def test_a_sweep_ends_what_is_overdue_and_nothing_else(desk: Desk) -> None
 async def test_a_sweep_withdraws_what_belongs_to_grants_that_ended(desk: Desk) -> None:
     pending, approved = await desk.held(hold(charge()), desk.call(key=1)), await desk.approved(asked=desk.call(key=2))
     claimed = await desk.claimed()
-    await desk.approvals.sweep()
+    await sweep(desk.approvals)
     assert await desk.approvals.get(pending.id) == pending
     await desk.store.write(lambda tx: grants.revoke(tx, "cli:root", desk.grant.id))
     for _ in range(2):
-        await desk.approvals.sweep()
+        await sweep(desk.approvals)
     for before in (pending, approved):
         after = await desk.approvals.get(before.id)
         assert after.state is State.WITHDRAWN
@@ -460,7 +461,7 @@ async def test_what_is_overdue_and_of_an_ended_grant_ends_once(desk: Desk) -> No
     approval = await desk.held()
     await desk.store.write(lambda tx: grants.revoke(tx, "cli:root", desk.grant.id))
     desk.clock.advance(QUARTER)
-    await desk.approvals.sweep()
+    await sweep(desk.approvals)
     assert (await desk.approvals.get(approval.id)).state is State.EXPIRED
     assert len(await desk.kinds(approval)) == 2
 
@@ -470,11 +471,11 @@ async def test_a_holder_that_sweeps_keeps_its_lease_and_one_that_does_not_loses_
     other = desk.service()
     for _ in range(4):
         desk.clock.advance(LEASE / 2)
-        await desk.approvals.sweep()
-        await other.sweep()
+        await sweep(desk.approvals)
+        await sweep(other)
     assert (await desk.approvals.get(claimed.id)).state is State.EXECUTING
     desk.clock.advance(LEASE)
-    await other.sweep()
+    await sweep(other)
     assert (await desk.approvals.get(claimed.id)).state is State.INTERRUPTED
 
 
@@ -486,7 +487,7 @@ async def test_after_a_restart_no_caller_waits_and_what_ran_is_interrupted(desk:
     rejected = await desk.review(await desk.held(), ALICE, Decision.REJECT)
     restarted = desk.service()
     for _ in range(2):
-        await restarted.recover()
+        await recover(restarted)
     assert await restarted.get(pending.id) == replace(pending, caller=Caller.GONE)
     assert await restarted.get(approved.id) == replace(approved, caller=Caller.GONE)
     assert (await restarted.get(claimed.id)).state is State.INTERRUPTED

@@ -316,6 +316,15 @@ async def test_a_command_that_is_not_there_is_unreachable() -> None:
                 await server.send(request)
 
 
+async def test_a_command_that_speaks_no_mcp_is_ended_with_a_sentence() -> None:
+    server = StdioUpstream("git", ["yes", "this is no message"], opens_within=0.2)
+    try:
+        with pytest.raises(UpstreamInterrupted, match=r"did not answer `initialize` within 0\.2 s"):
+            await server.send(post("initialize"))
+    finally:
+        await server.close()
+
+
 async def test_a_process_that_dies_interrupts_what_is_under_way_and_its_session_is_over() -> None:
     async with upstream() as server:
         session = await opened(server)

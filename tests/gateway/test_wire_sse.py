@@ -100,11 +100,11 @@ def test_an_event_with_other_data_keeps_its_other_fields() -> None:
 def test_an_event_of_20_megabytes_takes_linear_time() -> None:
     def seconds(size: int) -> float:
         stream = b"data: " + b"x" * size + b"\n\n"
-        start = time.perf_counter()
+        start = time.process_time()
         parser = SseParser()
         found = [event for at in range(0, len(stream), 4096) for event in parser.feed(stream[at : at + 4096])]
         assert [len(event.data or b"") for event in found] == [size]
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     small = min(seconds(2_000_000) for _ in range(3))
     assert seconds(20_000_000) < 60 * small  # 10 times the bytes; a quadratic one takes 100 times as long

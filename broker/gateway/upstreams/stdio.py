@@ -17,7 +17,7 @@ from typing import Any
 from mcp_types.jsonrpc import INVALID_REQUEST
 
 from broker.domain.canonical import new_id
-from broker.errors import SessionUnknown, UpstreamUnreachable
+from broker.errors import SessionUnknown, UpstreamInterrupted, UpstreamUnreachable
 from broker.gateway.replies import empty_reply, json_reply
 from broker.gateway.upstreams import UpstreamReply, UpstreamRequest
 from broker.gateway.upstreams.connection import CANCELLED, Connection
@@ -25,6 +25,8 @@ from broker.gateway.upstreams.process import Command
 from broker.gateway.wire import error_message, is_response
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
+OPENS_WITHIN = 60.0
+"""Seconds in which a started server answers `initialize`; the first start of some installs them."""
 
 
 @dataclass(slots=True)
@@ -47,11 +49,18 @@ class StdioUpstream:
 
     Args:
         env: what the process gets beside the few variables that every child needs.
+        opens_within: seconds in which a started process has to answer `initialize`.
     """
 
     def __init__(
-        self, name: str, command: Sequence[str], env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        opens_within: float = OPENS_WITHIN,
     ) -> None:
+        self._opens_within = opens_within
         self._command = Command(name, tuple(command), dict(env or {}), cwd)
         self._alive: set[Connection] = set()
         self._opening: set[asyncio.Task[Connection]] = set()
@@ -149,10 +158,16 @@ class StdioUpstream:
         session = None
         try:
             # Never a stream: whether there is a session is said in the header, so the answer has to be known by then.
-            answer = await connection.answer(message)
+            async with asyncio.timeout(self._opens_within):
+                answer = await connection.answer(message)
             if "result" in answer:
                 session = new_id("mcp")
                 self._sessions[session] = connection
+        except TimeoutError:
+            raise UpstreamInterrupted(
+                f"The MCP server {self.name!r} was started and did not answer `initialize` within "
+                f"{self._opens_within:g} s, so it was ended. Does its command speak MCP on standard output?"
+            ) from None
         finally:
             if session is None:
                 await connection.close()

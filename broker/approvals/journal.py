@@ -1,0 +1,90 @@
+"""Saving what happens to approvals: each change with its audit row, in the transaction that it is given.
+
+What belongs here: how a row is filled, and what a change takes along. What does not: which change is made
+(`broker.approvals.service`, `broker.approvals.sweeps`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from broker.domain.answers import Answer
+from broker.domain.approvals import Approval, State
+from broker.domain.audit import Event, Kind
+from broker.domain.calls import Action, Call, Verdict, arguments_digest
+from broker.domain.canonical import Keyring
+from broker.domain.people import GrantRef
+from broker.store import approvals as stored
+from broker.store import slots
+from broker.store.writer import Transaction
+
+BROKER = "broker"
+"""The actor of what happens by itself."""
+
+REVIEWED = {
+    State.PENDING: Kind.APPROVAL_REVIEWED,
+    State.APPROVED: Kind.APPROVAL_APPROVED,
+    State.REJECTED: Kind.APPROVAL_REJECTED,
+}
+"""What a review was, by the state that it led to."""
+
+
+def agent(grant: GrantRef) -> str:
+    """The actor that a grant's agent is."""
+    return f"agent:{grant.id}"
+
+
+class Journal:
+    """Saves approvals and records what happened to them."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        self._keyring = keyring
+
+    def save(
+        self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
+    ) -> Approval:
+        """Save a changed approval with the row that says how."""
+        stored.save(tx.session, approval)
+        self.note(tx, approval, kind, actor, detail)
+        return approval
+
+    def end(
+        self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
+    ) -> Approval:
+        """Save an end without a run: the call never reached its upstream, so its slots are free again."""
+        slots.give_back(tx.session.connection(), approval.call.id)
+        return self.save(tx, approval, kind, actor, detail)
+
+    def note(
+        self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
+    ) -> None:
+        """Record something about an approval that does not change it."""
+        end = approval.resolution
+        cause = {"cause": end.cause.value} if end is not None and end.cause is not None else {}
+        facts = {**(detail or {}), **cause, "state": approval.state.value}
+        event = self._event(kind, approval.call, Action.HOLD, approval.rule, actor, facts)
+        tx.record(replace(event, approval_id=approval.id))
+
+    def refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
+        """Record a call that could not be held, and what its agent is told."""
+        tx.keep(call.id, "arguments", dict(call.params))
+        tx.record(self._event(kind, call, verdict.action, told.rule, agent(call.grant), {"reason": told.reason}))
+        return told
+
+    def _event(
+        self, kind: Kind, call: Call, verdict: Action, rule: str | None, actor: str, detail: Mapping[str, Any]
+    ) -> Event:
+        return Event(
+            kind=kind,
+            actor=actor,
+            call_id=call.id,
+            upstream=call.upstream,
+            tool=call.tool,
+            grant=call.grant.id,
+            verdict=verdict.value,
+            rule=rule,
+            arguments_digest=arguments_digest(self._keyring, call),
+            detail={key: value for key, value in detail.items() if value is not None},
+        )
