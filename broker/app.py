@@ -47,6 +47,9 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY = 1.0
 """Seconds between looks for approvals that are overdue."""
 
+VANISHED_AFTER_MS = 30_000
+"""How long bytes may stay unacknowledged by a client's machine. Held calls get some every ten seconds."""
+
 GRACE = 5
 """Seconds that open streams get to end when the broker stops."""
 
@@ -89,17 +92,23 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         url = _public_url(settings, listener)
         policies = {name: _policy(settings, name) for name in settings.upstreams}
         keyring = Keyring(settings.secrets())
+        stack.enter_context(serve_lock(settings.store_url()))  # before anything is migrated
         store = Store(settings.store_url(), clock)
         stack.callback(store.close)
-        stack.enter_context(serve_lock(store.engine))
         feed = Feed(store)
         terms = settings.approvals
-        rules = Rules(terms.timeout, terms.execute_within, keep_results=terms.results == "capped")
+        rules = Rules(
+            timeout=terms.timeout,
+            execute_within=terms.execute_within,
+            keep_results=terms.results == "capped",
+            max_pending=terms.max_pending,
+            max_per_hour=terms.max_per_hour,
+        )
         approvals = Approvals(store, clock, keyring, feed, rules)
         await recover(approvals)
         await stack.enter_async_context(_task(feed.run()))
         stack.enter_context(_sweeping(approvals))
-        record = Record(store, keyring)
+        record = Record(store, keyring, keep_results=rules.keep_results)
         stack.push_async_callback(record.drain)
         gates: dict[str, Gate] = {}
         for name in settings.upstreams:
@@ -181,6 +190,8 @@ def _listening(settings: Settings) -> Generator[socket.socket]:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # a caller whose machine vanished is gone too, not waiting
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_AFTER_MS)
         try:
             listener.bind((host, port))
         except OSError as error:

@@ -149,12 +149,6 @@ class TransitionRefused(BrokerError):
     code = "transition_refused"
 
 
-class NobodyEligible(BrokerError):
-    """Nobody may approve this call."""
-
-    code = "nobody_eligible"
-
-
 # -- the way of a call ------------------------------------------------------------------------------------------------
 
 

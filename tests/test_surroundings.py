@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
-from tests.clock import MovableClock
 from tests.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[1]
@@ -67,17 +64,3 @@ def test_what_is_left_out_fails_in_ci_only(body: str, ci: str, status: int, tmp_
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": ci}
     run = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True)
     assert run.returncode == status, run.stdout
-
-
-async def test_a_sleeper_wakes_when_the_clock_reaches_its_instant_and_not_before(clock: MovableClock) -> None:
-    sleeper = asyncio.create_task(clock.sleep_until(clock.now() + timedelta(minutes=15)))
-    await asyncio.sleep(0)
-    clock.advance(timedelta(minutes=14))
-    await asyncio.sleep(0)
-    assert not sleeper.done()
-    clock.advance(timedelta(minutes=1))
-    await asyncio.wait_for(sleeper, timeout=5)
-
-
-async def test_nobody_sleeps_for_an_instant_that_is_past(clock: MovableClock) -> None:
-    await asyncio.wait_for(clock.sleep_until(clock.now()), timeout=5)

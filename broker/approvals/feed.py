@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from broker.domain.audit import Row
 from broker.errors import StoreError
@@ -30,6 +30,7 @@ class Feed:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._seen: int | None = None
         self._hint = asyncio.Event()
         self._waiters: dict[str, set[asyncio.Event]] = {}
         self._followers: set[asyncio.Queue[Row | None]] = set()
@@ -63,14 +64,18 @@ class Feed:
     async def run(self) -> None:
         """Look and tell until cancelled. A store that cannot be read is tried again."""
         try:
-            seen = await self._store.read(lambda session: audit.head(session).seq)
             while True:
-                seen = await self._look(seen)
                 try:
+                    await self._look()
+                except StoreError as error:
+                    log.warning("%s What happens to approvals is not noticed until it can.", error)
+                except Exception:  # a row that cannot be read, say: nobody may wait for ever because of it
+                    log.exception("Changes of approvals were skipped; everybody is told to look again.")
+                    self._seen = None
+                    self.dismiss()
+                with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_EVERY):
                         await self._hint.wait()
-                except TimeoutError:
-                    continue
                 self._hint.clear()
         finally:
             self.dismiss()
@@ -80,15 +85,20 @@ class Feed:
         for rows in list(self._followers):
             _cut_off(rows)
 
-    async def _look(self, seen: int) -> int:
-        try:
-            rows = await self._store.read(lambda session: audit.approvals_since(session, seen))
-        except StoreError as error:
-            log.warning("%s Approvals made elsewhere are not noticed until it can.", error)
-            return seen
+    async def _look(self) -> None:
+        if self._seen is None:
+            self._seen = await self._store.look_up(lambda session: audit.head(session).seq)
+            self._wake_all()
+        seen = self._seen
+        rows = await self._store.look_up(lambda session: audit.approvals_since(session, seen))
         for row in rows:
             self._tell(row)
-        return rows[-1].seq if rows else seen
+            self._seen = row.seq
+
+    def _wake_all(self) -> None:
+        for events in self._waiters.values():
+            for event in events:
+                event.set()
 
     def _tell(self, row: Row) -> None:
         for event in self._waiters.get(row.approval_id or "", ()):

@@ -36,6 +36,30 @@ def agent(grant: GrantRef) -> str:
     return f"agent:{grant.id}"
 
 
+def call_event(
+    keyring: Keyring,
+    kind: Kind,
+    call: Call,
+    verdict: Action,
+    rule: str | None,
+    actor: str,
+    detail: Mapping[str, Any],
+) -> Event:
+    """Something that happened to a call, held or not; what is None in `detail` is left out."""
+    return Event(
+        kind=kind,
+        actor=actor,
+        call_id=call.id,
+        upstream=call.upstream,
+        tool=call.tool,
+        grant=call.grant.id,
+        verdict=verdict.value,
+        rule=rule,
+        arguments_digest=arguments_digest(keyring, call),
+        detail={key: value for key, value in detail.items() if value is not None},
+    )
+
+
 class Journal:
     """Saves approvals and records what happened to them."""
 
@@ -64,27 +88,12 @@ class Journal:
         end = approval.resolution
         cause = {"cause": end.cause.value} if end is not None and end.cause is not None else {}
         facts = {**(detail or {}), **cause, "state": approval.state.value}
-        event = self._event(kind, approval.call, Action.HOLD, approval.rule, actor, facts)
+        event = call_event(self._keyring, kind, approval.call, Action.HOLD, approval.rule, actor, facts)
         tx.record(replace(event, approval_id=approval.id))
 
     def refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         """Record a call that could not be held, and what its agent is told."""
         tx.keep(call.id, "arguments", dict(call.params))
-        tx.record(self._event(kind, call, verdict.action, told.rule, agent(call.grant), {"reason": told.reason}))
+        facts = {"reason": told.reason}
+        tx.record(call_event(self._keyring, kind, call, verdict.action, told.rule, agent(call.grant), facts))
         return told
-
-    def _event(
-        self, kind: Kind, call: Call, verdict: Action, rule: str | None, actor: str, detail: Mapping[str, Any]
-    ) -> Event:
-        return Event(
-            kind=kind,
-            actor=actor,
-            call_id=call.id,
-            upstream=call.upstream,
-            tool=call.tool,
-            grant=call.grant.id,
-            verdict=verdict.value,
-            rule=rule,
-            arguments_digest=arguments_digest(self._keyring, call),
-            detail={key: value for key, value in detail.items() if value is not None},
-        )

@@ -44,6 +44,8 @@ class Rules:
     timeout: timedelta = timedelta(minutes=15)
     execute_within: timedelta = timedelta(minutes=15)
     keep_results: bool = True
+    max_pending: int = 20
+    max_per_hour: int = 60
 
 
 class Approvals:
@@ -70,7 +72,7 @@ class Approvals:
         Raises:
             NotFound: there is none with this id.
         """
-        return await self._store.read(lambda session: _get(session, approval_id))
+        return await self._store.look_up(lambda session: _get(session, approval_id))
 
     async def history(self, approval_id: str) -> list[Row]:
         """Its audit rows, oldest first."""
@@ -95,6 +97,8 @@ class Approvals:
             waiting = stored.unattended(tx.session, marks, tx.now)
             if waiting is not None:
                 return self._resume(tx, waiting)
+            if (full := self._full(tx, call)) is not None:
+                return self.journal.refuse(tx, Kind.CALL_LIMITED, call, verdict, answers.capped(full))
             asked = approvals.eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
             if len(asked) < verdict.requirement.quorum:
                 return self.journal.refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
@@ -262,6 +266,15 @@ class Approvals:
         )
         tx.keep(call.id, "arguments", dict(call.params))
         return self.journal.save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
+
+    def _full(self, tx: Transaction, call: Call) -> str | None:
+        """Why this agent may not ask for more: people's attention is limited too."""
+        pending, recent = stored.load_of(tx.session, call.grant.id, tx.now - timedelta(hours=1))
+        if pending >= self._rules.max_pending:
+            return f"{pending} calls of this agent wait for approval already; wait until they are answered"
+        if recent >= self._rules.max_per_hour:
+            return f"this agent asked for {recent} approvals within the last hour; ask for less"
+        return None
 
     def _resume(self, tx: Transaction, approval: Approval) -> Approval:
         back = replace(approval, caller=Caller.WAITING)

@@ -79,7 +79,8 @@ def reject(
 
 
 def _decide(config: Path | None, approval: str, decision: Decision, reason: str | None, *, as_json: bool) -> None:
-    body = {"decision": decision.value, "reason": reason}
+    seen = _ask(config, "GET", _path(approval))
+    body = {"decision": decision.value, "reason": reason, "revision": seen["revision"]}
     _print(_ask(config, "POST", f"{_path(approval)}/decision", body=body), as_json=as_json)
 
 
@@ -108,9 +109,11 @@ def _print(approval: dict[str, Any], *, as_json: bool) -> None:
         "reason": end.get("reason") or end.get("cause"),
     }
     output.facts({key: value for key, value in shown.items() if value})
-    output.say("arguments")
-    for line in json.dumps(approval["arguments"], indent=2, ensure_ascii=False).splitlines():
-        output.say(f"  {line}")
+    for title, value in (("arguments", approval["arguments"]), ("sent along", approval["other_params"])):
+        if value or title == "arguments":
+            output.say(title)
+            for line in json.dumps(value, indent=2, ensure_ascii=False).splitlines():
+                output.say(f"  {line}")
 
 
 def _ask(

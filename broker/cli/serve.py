@@ -22,7 +22,9 @@ FIRST_PERSON = "admin@localhost"
 
 def serve(config: Config = None, as_json: AsJson = False) -> None:
     """Run the broker until it is stopped (Ctrl-C or SIGTERM)."""
-    asyncio.run(_serve(config, as_json=as_json))
+    import uvloop  # noqa: PLC0415 - slow to import
+
+    uvloop.run(_serve(config, as_json=as_json))
 
 
 async def _serve(config: Path | None, *, as_json: bool) -> None:

@@ -103,6 +103,16 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime) -> Answer:
     )
 
 
+def capped(reason: str) -> Answer:
+    """The agent asks people for too much."""
+    return Answer(
+        status=Status.LIMITED,
+        sentence=f"Not asked: {reason}. Nothing ran. Do not repeat this call now.",
+        reason=reason,
+        rule="approvals",
+    )
+
+
 def unavailable(reason: str, approval_id: str | None = None) -> Answer:
     """The broker cannot decide or cannot reach the server; nothing ran."""
     sentence = f"Not possible right now: {_ended(reason)} Nothing ran. Try again later."

@@ -15,8 +15,16 @@ from typing import Any, cast
 from broker.domain.canonical import Keyring, canonical_json
 from broker.domain.people import GrantRef
 
-TRANSPORT_META_PREFIX = "io.modelcontextprotocol/"
-TRANSPORT_META = frozenset({"progressToken", "traceparent", "tracestate", "baggage"})
+TRANSPORT_META = frozenset(
+    {
+        *("progressToken", "traceparent", "tracestate", "baggage"),
+        *(
+            f"io.modelcontextprotocol/{key}"
+            for key in ("protocolVersion", "clientInfo", "clientCapabilities", "logLevel")
+        ),
+    }
+)
+"""The keys of `_meta` that belong to one request. What is not known to be harmless is not among them."""
 
 
 class Action(StrEnum):
@@ -119,8 +127,8 @@ class Call:
 def lasting_params(params: Mapping[str, Any]) -> dict[str, Any]:
     """`params` without what differs when the same call is made again.
 
-    The progress token, W3C trace context and the protocol's own `_meta` keys belong to one request; every other `_meta`
-    key may change what a server does, so it stays part of what is judged, shown and run.
+    The progress token, W3C trace context and the protocol's envelope belong to one request; every other `_meta` key
+    may change what a server does, so it stays part of what is judged, shown and run.
     """
     return _with_meta(params, lambda key: not _of_transport(key))
 
@@ -143,7 +151,7 @@ def _meta(params: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _of_transport(key: str) -> bool:
-    return key in TRANSPORT_META or key.startswith(TRANSPORT_META_PREFIX)
+    return key in TRANSPORT_META
 
 
 def fingerprints(keyring: Keyring, call: Call, definition: Mapping[str, Any] | None) -> list[str]:

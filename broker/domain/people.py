@@ -29,7 +29,6 @@ class Permission(StrEnum):
     SEE_QUEUE = "see_queue"
     DECIDE = "decide"
     SEE_AUDIT = "see_audit"
-    ADMINISTER = "administer"
 
 
 _GRANTED: dict[Role, frozenset[Permission]] = {

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping
 from contextlib import aclosing
 
-from mcp_types.jsonrpc import INVALID_REQUEST
+from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.types import Receive, Scope, Send
 
 from broker.domain.canonical import Keyring
@@ -78,6 +78,10 @@ class Endpoint:
             reply = await gate.handle(inbound)
         except BrokerError as error:
             reply = _refusal(error)
+        except Exception:
+            log.exception("a request to %s failed", gate.upstream.name)
+            told = "The broker failed on this request: it may or may not have run. Its log says why."
+            reply = json_reply(error_message(None, INTERNAL_ERROR, told), 500)
         if reply.session is not None:
             sealed = seal_session(self._keyring, inbound.grant.id, gate.upstream.name, reply.session)
             reply.headers.append((_SESSION, sealed.encode()))
@@ -98,13 +102,14 @@ class Endpoint:
         message = parse_message(await _body(headers, receive)) if method == "POST" else None
         if message is not None:
             check_envelope(message, headers)
+        modern = is_modern(headers, message)
         inbound = Inbound(
             method=method,
             grant=grant,
             headers=headers,
-            modern=is_modern(headers, message),
+            modern=modern,
             message=message,
-            session=self._session(headers, grant, gate.upstream.name),
+            session=None if modern else self._session(headers, grant, gate.upstream.name),
         )
         return gate, inbound
 
@@ -187,7 +192,7 @@ def _refusal(error: BrokerError) -> UpstreamReply:
         case StoreError():
             log.error("%s", error)
             return json_reply(
-                error_message(None, INVALID_REQUEST, "The broker cannot read its store: nothing ran."), 503
+                error_message(None, INTERNAL_ERROR, "The broker cannot read its store: nothing ran."), 503
             )
         case _:
             raise error

@@ -57,6 +57,9 @@ class Execution:
         approval = hold.approval
         try:
             definition = await self._catalog.definition(hold.inbound, approval.call.tool)
+            if hold.line.gone is not None:
+                await hold.insist(partial(self._approvals.abandon, approval.id, hold.line.gone))
+                return
             claimed = await self._approvals.claim(approval.id, self._judge(approval.call), definition)
         except UpstreamError as error:
             await self._put_back(hold, str(error))
@@ -65,7 +68,7 @@ class Execution:
             await self._missed(hold)
             return
         if claimed.state is not State.EXECUTING:
-            await hold.tell(answers.of(claimed))
+            await hold.tell(answers.of(claimed, hold.review_url))
         elif hold.line.gone is not None:  # while it was claimed: nothing runs for nobody
             await hold.insist(partial(self._approvals.release, claimed.id, "the caller went away"))
             await hold.insist(partial(self._approvals.abandon, claimed.id, hold.line.gone))
@@ -93,10 +96,10 @@ class Execution:
     async def _pass_on(self, hold: Hold, claimed: Approval, reply: UpstreamReply) -> None:
         try:
             async for message, raw in messages(reply):
-                if _answers(message, hold):
-                    await self._answer(hold, claimed, cast("dict[str, Any]", message))
+                if _answers(message, hold, reply.status):
+                    await self._answer(hold, claimed, {**message, "id": asked_id(hold.inbound)})
                     return
-                await hold.line.send(sse_event(_raised(message, hold)) if _is_progress(message, hold) else raw)
+                hold.line.offer(sse_event(_raised(message, hold)) if _is_progress(message, hold) else raw)
             await self._interrupted(hold, claimed, UpstreamInterrupted("The answer ended before the result."))
         except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
             await self._interrupted(hold, claimed, error)
@@ -137,7 +140,7 @@ class Execution:
         """There was nothing left to claim: it ended while the tool was looked up, or another call used it."""
         approval = await self._approvals.get(hold.approval.id)
         if approval.state in (State.EXPIRED, State.WITHDRAWN):
-            await hold.tell(answers.of(approval))
+            await hold.tell(answers.of(approval, hold.review_url))
         else:
             await hold.tell(answers.unavailable("another call used this approval.", approval.id))
 
@@ -149,17 +152,19 @@ class Execution:
 
 
 def _stored_request(hold: Hold, claimed: Approval) -> dict[str, Any]:
-    """What is sent is what was approved, under the id and the progress token of the present request."""
+    """What was approved and nothing else, under the id and the progress token of the present request."""
     asked = hold.inbound.message
-    if asked is None:
-        raise ValueError("only tool calls are held")
-    return {**asked.body, "params": transport_params(claimed.call.params, asked.params)}
+    params = transport_params(claimed.call.params, asked.params if asked is not None else {})
+    return {"jsonrpc": "2.0", "id": asked_id(hold.inbound), "method": "tools/call", "params": params}
 
 
-def _answers(message: Any, hold: Hold) -> bool:
+def _answers(message: Any, hold: Hold, status: int) -> bool:
     if not isinstance(message, dict) or "method" in message:
         return False
-    return cast("dict[str, Any]", message).get("id") == asked_id(hold.inbound)
+    response = cast("dict[str, Any]", message)
+    # A server that refused the request before it read its id says so with none.
+    refused = status >= 400 and response.get("id") is None and "error" in response
+    return refused or response.get("id") == asked_id(hold.inbound)
 
 
 def _is_progress(message: Any, hold: Hold) -> bool:

@@ -12,6 +12,7 @@ import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
@@ -26,18 +27,21 @@ from broker.gateway.catalog import Catalog
 from broker.gateway.execution import Execution
 from broker.gateway.holds import Holds
 from broker.gateway.inbound import Inbound
-from broker.gateway.outcome import watched
+from broker.gateway.outcome import Outcome, watched
 from broker.gateway.record import Record
 from broker.gateway.refusals import asked_id, refusal, refused
-from broker.gateway.replies import empty_reply, json_reply, rewrite
+from broker.gateway.replies import empty_reply, is_stream, json_reply, rewrite
 from broker.gateway.sse import sse_event
 from broker.gateway.upstreams import Upstream, UpstreamReply
-from broker.gateway.wire import Message, WireError, check_param_headers, error_message
+from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message
 from broker.policy.decide import Policy, decide
 
 log = logging.getLogger(__name__)
 
-_TOOL_NAME = re.compile(r"[^\x00-\x1f\x7f]{1,256}")
+_TOOL_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,256}")
+
+LARGEST_HELD = 256 * 1024
+"""Bytes of a held call's params: a person has to be able to look at them."""
 
 
 class Gate:
@@ -50,7 +54,7 @@ class Gate:
         self._record = record
         self._holds = holds
         self._catalog = Catalog(upstream)
-        self._leaving: set[asyncio.Future[None]] = set()
+        self._leaving: set[asyncio.Future[Any]] = set()
         self._execution = Execution(upstream, self._catalog, approvals, self._judge)
 
     async def handle(self, inbound: Inbound) -> UpstreamReply:
@@ -81,13 +85,13 @@ class Gate:
     async def _call(self, inbound: Inbound, message: Message) -> UpstreamReply:
         call = _read_call(self.upstream.name, inbound, message)
         try:
-            await self._check_params(inbound, call)
             verdict = self._judge(call)
             if verdict.action is Action.DENY:
                 return refused(inbound, await self._record.deny(call, verdict))
+            await self._check_params(inbound, call)
             if verdict.action is Action.HOLD:
                 return await self._hold(inbound, call, verdict)
-            told = await self._record.admit(call, verdict)
+            told = await self._admit(call, verdict)
             return await self._pass(inbound, call, verdict) if told is None else refused(inbound, told)
         except StoreError as error:
             log.error("%s Call %s of %s did not run.", error, call.id, call.tool)
@@ -96,6 +100,21 @@ class Gate:
             raise
         except UpstreamError as error:
             return refused(inbound, answers.unavailable(str(error)))
+
+    async def _admit(self, call: Call, verdict: Verdict) -> Answer | None:
+        admitting = asyncio.ensure_future(self._record.admit(call, verdict))
+        try:
+            return await asyncio.shield(admitting)
+        except asyncio.CancelledError:
+            self._leaving.add(admitting)
+            admitting.add_done_callback(partial(self._never_ran, call, verdict))
+            raise
+
+    def _never_ran(self, call: Call, verdict: Verdict, admitting: asyncio.Future[Answer | None]) -> None:
+        """The caller left while its call was admitted: it gives its slots back."""
+        self._leaving.discard(admitting)
+        if admitting.exception() is None and admitting.result() is None:
+            self._record.answered(call, verdict, {"outcome": "cancelled"}, never_ran=True)
 
     def _judge(self, call: Call) -> Verdict:
         return decide(self.policy, call)
@@ -110,9 +129,13 @@ class Gate:
     async def _pass(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
         started = time.monotonic()
 
-        def done(outcome: str, why: str | None = None, *, never_ran: bool = False) -> None:
+        def done(outcome: str, why: str | None = None, result: Any = None, *, never_ran: bool = False) -> None:
             ms = round((time.monotonic() - started) * 1000, 1)
-            self._record.answered(call, verdict, {"outcome": outcome, "why": why, "ms": ms}, never_ran=never_ran)
+            detail = {"outcome": outcome, "why": why, "ms": ms}
+            self._record.answered(call, verdict, detail, result, never_ran=never_ran)
+
+        def ended(outcome: Outcome) -> None:
+            done(outcome.word, result=outcome.result)
 
         try:
             reply = await self.upstream.send(inbound.upward())
@@ -125,14 +148,21 @@ class Gate:
         except asyncio.CancelledError:
             done("cancelled")
             raise
-        return _mended(watched(reply, asked_id(inbound), done), inbound, answers.interrupted())
+        return _mended(watched(reply, asked_id(inbound), ended), inbound, answers.interrupted())
 
     async def _hold(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
+        size = len(dumps(call.params))
+        if size > LARGEST_HELD:
+            return await self._deny(
+                inbound,
+                call,
+                verdict,
+                f"The call has {size} bytes, and a person is shown at most "
+                f"{LARGEST_HELD}. Make it smaller, or ask the operator.",
+            )
         definition = await self._catalog.definition(inbound, call.tool)
         if definition is None:
-            reason = "This server has no such tool."
-            unknown = replace(verdict, action=Action.DENY, reason=reason, charges=())
-            return refused(inbound, await self._record.deny(call, unknown))
+            return await self._deny(inbound, call, verdict, "This server has no such tool.")
         # A caller that goes away just now must not leave an approval behind that believes in it.
         opening = asyncio.ensure_future(self._open(inbound, call, verdict, definition))
         try:
@@ -140,6 +170,10 @@ class Gate:
         except asyncio.CancelledError:
             opening.add_done_callback(self._hang_up)
             raise
+
+    async def _deny(self, inbound: Inbound, call: Call, verdict: Verdict, reason: str) -> UpstreamReply:
+        denied = replace(verdict, action=Action.DENY, reason=reason, charges=())
+        return refused(inbound, await self._record.deny(call, denied))
 
     async def _open(
         self, inbound: Inbound, call: Call, verdict: Verdict, definition: Mapping[str, Any]
@@ -220,8 +254,7 @@ def _mended(reply: UpstreamReply, inbound: Inbound, told: Answer | None) -> Upst
 
     A broken body of any other kind cannot be mended: the connection is closed, so that nobody takes it for whole.
     """
-    is_stream = any(name == b"content-type" and b"event-stream" in value for name, value in reply.headers)
-    if not is_stream or inbound.message is None or inbound.message.id is None:
+    if not is_stream(reply) or inbound.message is None or inbound.message.id is None:
         return reply
     request_id = inbound.message.id
 

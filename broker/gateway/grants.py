@@ -35,7 +35,7 @@ class Grants:
         key, now = token_hash(token), self._clock.now()
         known = self._known.get(key)
         if known is None or not timedelta(0) <= now - known[0] < FRESH_FOR:
-            grant = await self._store.read(lambda session: grants.by_token(session, token))
+            grant = await self._store.look_up(lambda session: grants.by_token(session, token))
             self._remember(key, now, grant)
         else:
             grant = known[1]

@@ -56,6 +56,7 @@ class Hold:
     line: Line
     changed: asyncio.Event
     stopping: asyncio.Event
+    review_url: str
     progress: float = 0
     next_sign: float = 0
 
@@ -119,7 +120,7 @@ class Holds:
     def open(self, inbound: Inbound, approval: Approval, execute: Execute) -> UpstreamReply:
         """Hold the call of `inbound`: returns the answer, whose body comes as time goes by."""
         changed = asyncio.Event()
-        hold = Hold(inbound, approval, Line(changed.set), changed, self._stopping)
+        hold = Hold(inbound, approval, Line(changed.set), changed, self._stopping, self._review_url(approval.id))
         task = asyncio.get_running_loop().create_task(self._attend(hold, execute))
         self._open[task] = hold
         task.add_done_callback(lambda ended: self._open.pop(ended, None))
@@ -131,12 +132,16 @@ class Holds:
 
     def cancel(self, inbound: Inbound, request_id: RequestId | None) -> bool:
         """The caller cancels a request of its session (`notifications/cancelled`); whether it was a held one."""
-        for hold in self._open.values():
-            mine = hold.inbound.grant.id == inbound.grant.id and hold.inbound.session == inbound.session
-            if mine and asked_id(hold.inbound) == request_id:
-                hold.line.hang_up("cancelled")
-                return True
-        return False
+        asker = (inbound.grant.id, inbound.session, request_id)
+        named = [
+            hold
+            for hold in self._open.values()
+            if (hold.inbound.grant.id, hold.inbound.session, asked_id(hold.inbound)) == asker
+        ]
+        # Clients of a server without sessions all number from 1: which of two is meant cannot be known.
+        if len(named) == 1:
+            named[0].line.hang_up("cancelled")
+        return bool(named)
 
     async def close(self) -> None:
         """The broker stops: callers are told to come back, and calls that run get a while to end."""
@@ -152,7 +157,7 @@ class Holds:
             await asyncio.wait(self._open, timeout=LAST_WORDS)
         for hold in self._open.values():
             hold.line.hang_up("lost")
-        await asyncio.gather(*self._open)
+        await asyncio.gather(*self._open, return_exceptions=True)
 
     async def _attend(self, hold: Hold, execute: Execute) -> None:
         try:
@@ -181,7 +186,7 @@ class Holds:
 
     async def _tell_until_changed(self, hold: Hold) -> None:
         while not hold.changed.is_set():
-            await hold.say_when_due(self._waiting_message(hold.approval))
+            await hold.say_when_due(self._waiting_message(hold))
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(hold.next_sign):
                     await hold.changed.wait()
@@ -205,13 +210,13 @@ class Holds:
             reason = "the broker is stopping; the request for approval stays open. Repeat the identical call."
             await hold.tell(answers.unavailable(reason, approval.id))
         else:
-            await hold.tell(answers.of(approval, self._review_url(approval.id)))
+            await hold.tell(answers.of(approval, hold.review_url))
 
-    def _waiting_message(self, approval: Approval) -> str:
+    def _waiting_message(self, hold: Hold) -> str:
+        approval = hold.approval
         left = max(0, ceil((approval.deadline - self._clock.now()).total_seconds()))
         time_left = f"{ceil(left / 60)} min" if left > 60 else f"{left} s"
-        link = self._review_url(approval.id)
         words = f"Waiting for approval by {answers.who_is_asked(approval)}"
-        tail = f", {time_left} left: {link}"
+        tail = f", {time_left} left: {hold.review_url}"
         room = LONGEST_MESSAGE - len(tail)
         return (words if len(words) <= room else words[: max(0, room - 1)] + "…") + tail

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-AHEAD = 16
-"""Chunks that a slow caller may be behind before the upstream is made to wait."""
+AHEAD = 64
+"""Chunks that a slow caller may be behind."""
 
 
 class Line:
@@ -29,6 +29,11 @@ class Line:
         """Pass `chunk` on; what a caller that hung up would have got is dropped."""
         if self.gone is None:
             await self._chunks.put(chunk)
+
+    def offer(self, chunk: bytes) -> None:
+        """Pass `chunk` on, or drop it when the caller is too far behind: an execution does not wait for its caller."""
+        if self.gone is None and not self._chunks.full():
+            self._chunks.put_nowait(chunk)
 
     async def end(self) -> None:
         """Nothing more follows; a second end is none."""

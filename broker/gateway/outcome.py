@@ -6,7 +6,7 @@ Only a small answer is looked into, after it was passed on; of a large one the r
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from broker.errors import UpstreamInterrupted
@@ -17,28 +17,49 @@ from broker.gateway.wire import RequestId, is_response, loads
 LOOKED_INTO = 64 * 1024
 
 
-def watched(reply: UpstreamReply, request_id: RequestId, done: Callable[[str], None]) -> UpstreamReply:
-    """`reply`, which calls `done` once with its outcome: `succeeded`, `failed`, `answered` when that cannot be told,
-    `interrupted` when the upstream went away, `cancelled` when the caller did.
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a call ended.
+
+    Args:
+        word: `succeeded`, `failed`, `answered` when that cannot be told, `interrupted` when the upstream went away,
+            `cancelled` when the caller did.
+        result: what the upstream answered, result or error, if it was looked into.
     """
 
+    word: str
+    result: Any = None
+
+
+def watched(reply: UpstreamReply, request_id: RequestId, ended: Callable[[Outcome], None]) -> UpstreamReply:
+    """`reply`, which calls `ended` once with its outcome."""
+    kept: list[bytes] = []
+    size, told = 0, False
+
+    def tell(outcome: Outcome) -> None:
+        nonlocal told
+        if not told:
+            told = True
+            ended(outcome)
+
     async def chunks() -> AsyncGenerator[bytes]:
-        kept: list[bytes] = []
-        size, outcome = 0, "cancelled"
+        nonlocal size
         try:
             async for chunk in reply.chunks:
                 size += len(chunk)
                 if size <= LOOKED_INTO:
                     kept.append(chunk)
                 yield chunk
-            outcome = _outcome(b"".join(kept), request_id) if size <= LOOKED_INTO else "answered"
         except UpstreamInterrupted:
-            outcome = "interrupted"
+            tell(Outcome("interrupted"))
             raise
-        finally:
-            done(outcome)
+        tell(_outcome(b"".join(kept), request_id) if size <= LOOKED_INTO else Outcome("answered"))
 
-    return replace(reply, chunks=chunks())
+    async def close() -> None:
+        await reply.close()
+        tell(Outcome("cancelled"))  # it is told already, unless it was closed before its end
+
+    return replace(reply, chunks=chunks(), close=close)
 
 
 def failed(response: dict[str, Any]) -> bool:
@@ -47,7 +68,7 @@ def failed(response: dict[str, Any]) -> bool:
     return not isinstance(result, dict) or cast("dict[str, Any]", result).get("isError") is True
 
 
-def _outcome(body: bytes, request_id: RequestId) -> str:
+def _outcome(body: bytes, request_id: RequestId) -> Outcome:
     for data in _messages(body):
         try:
             value: Any = loads(data)
@@ -56,8 +77,9 @@ def _outcome(body: bytes, request_id: RequestId) -> str:
         if isinstance(value, dict) and is_response(cast("dict[str, Any]", value)):
             response = cast("dict[str, Any]", value)
             if response.get("id") == request_id:
-                return "failed" if failed(response) else "succeeded"
-    return "answered"
+                result = response.get("result", response.get("error"))
+                return Outcome("failed" if failed(response) else "succeeded", result)
+    return Outcome("answered")
 
 
 def _messages(body: bytes) -> list[bytes]:

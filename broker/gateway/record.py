@@ -11,10 +11,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from broker.approvals.journal import agent, call_event
 from broker.domain import answers
 from broker.domain.answers import Answer
 from broker.domain.audit import Event, Kind
-from broker.domain.calls import Call, Verdict, arguments_digest
+from broker.domain.calls import Call, Verdict
 from broker.domain.canonical import Keyring
 from broker.errors import StoreError
 from broker.store import slots
@@ -24,9 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class Record:
-    """The rows of calls that pass or are refused."""
+    """The rows of calls that pass or are refused.
 
-    def __init__(self, store: Store, keyring: Keyring) -> None:
+    Args:
+        keep_results: whether what an upstream answered is kept beside the row, when it is small.
+    """
+
+    def __init__(self, store: Store, keyring: Keyring, *, keep_results: bool) -> None:
+        self._keep_results = keep_results
         self._store = store
         self._keyring = keyring
         self._writing: set[asyncio.Task[None]] = set()
@@ -69,13 +75,17 @@ class Record:
 
         return await self._store.write(work)
 
-    def answered(self, call: Call, verdict: Verdict, detail: Mapping[str, Any], *, never_ran: bool = False) -> None:
+    def answered(
+        self, call: Call, verdict: Verdict, detail: Mapping[str, Any], result: Any = None, *, never_ran: bool = False
+    ) -> None:
         """Record how an allowed call ended, without making its answer wait; give its slots back if it never ran."""
         event = self._event(Kind.CALL_ANSWERED, call, verdict, verdict.rule, detail)
 
         def work(tx: Transaction) -> None:
             if never_ran:
                 slots.give_back(tx.connection, call.id)
+            if self._keep_results and result is not None:
+                tx.keep(call.id, "result", result)
             tx.record(event)
 
         task = asyncio.get_running_loop().create_task(self._write_later(work, call.id))
@@ -95,15 +105,4 @@ class Record:
     def _event(
         self, kind: Kind, call: Call, verdict: Verdict, rule: str | None, detail: Mapping[str, Any] | None = None
     ) -> Event:
-        return Event(
-            kind=kind,
-            actor=f"agent:{call.grant.id}",
-            call_id=call.id,
-            upstream=call.upstream,
-            tool=call.tool,
-            grant=call.grant.id,
-            verdict=verdict.action.value,
-            rule=rule,
-            arguments_digest=arguments_digest(self._keyring, call),
-            detail={key: value for key, value in (detail or {}).items() if value is not None},
-        )
+        return call_event(self._keyring, kind, call, verdict.action, rule, agent(call.grant), detail or {})

@@ -50,7 +50,7 @@ async def rewrite(reply: UpstreamReply, request_id: RequestId | None, change: Ch
         UpstreamInterrupted: the body has more than 64 MiB, or is said to be JSON and is none; it is closed then. For
             a stream of events its chunks raise the same.
     """
-    if _is_stream(reply):
+    if is_stream(reply):
         return replace(reply, chunks=_changed_events(reply.chunks, request_id, change))
     try:
         body = await _whole(reply.chunks)
@@ -66,7 +66,7 @@ async def messages(reply: UpstreamReply) -> AsyncGenerator[tuple[Any, bytes]]:
     Raises:
         UpstreamInterrupted: it is neither JSON nor events, or it broke off.
     """
-    if _is_stream(reply):
+    if is_stream(reply):
         async with aclosing(reply.chunks) as chunks:
             async for event in events(chunks):
                 yield (_parsed(event.data) if event.data else None), event.raw
@@ -93,7 +93,8 @@ def _is_json(reply: UpstreamReply) -> bool:
     return any(name == b"content-type" and b"json" in value.lower() for name, value in reply.headers)
 
 
-def _is_stream(reply: UpstreamReply) -> bool:
+def is_stream(reply: UpstreamReply) -> bool:
+    """Whether the answer is a stream of events."""
     return any(name == b"content-type" and b"event-stream" in value.lower() for name, value in reply.headers)
 
 

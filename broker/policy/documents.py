@@ -28,9 +28,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from broker.domain.calls import Action, Risk, Scope
+from broker.domain.durations import parse_duration
 
 EVERY_TOOL = "*"
-_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 _WINDOWS: Mapping[Any, timedelta] = {
     "second": timedelta(seconds=1),
     "minute": timedelta(minutes=1),
@@ -85,11 +85,12 @@ def _exact_or_every(name: str) -> str:
 
 
 def _duration(value: Any) -> timedelta:
-    written = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", value) if isinstance(value, str) else None
-    if written is not None:
-        duration = timedelta(**{_UNITS[written[2]]: int(written[1])})
-        if duration <= _LONGEST:
-            return duration
+    try:
+        duration = parse_duration(value)
+    except (ValueError, AttributeError):  # of another form, or no string
+        duration = timedelta.max
+    if duration <= _LONGEST:
+        return duration
     raise _expected("a duration from 1s to 365d, such as 30s, 15m, 2h or 1d")
 
 

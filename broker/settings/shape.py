@@ -120,11 +120,13 @@ class UpstreamSettings(Section):
 
 
 class ApprovalSettings(Section):
-    """How long a held call and its approval last, and whether the server's answer is kept with it."""
+    """How long a held call and its approval last, how many an agent may ask for, whether answers are kept."""
 
     timeout: Duration = timedelta(minutes=15)
     execute_within: Duration = timedelta(minutes=15)
     results: Literal["capped", "none"] = "capped"
+    max_pending: Annotated[int, Field(ge=1)] = 20
+    max_per_hour: Annotated[int, Field(ge=1)] = 60
 
 
 class Sections(Section):

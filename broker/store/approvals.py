@@ -127,6 +127,13 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
     return _from_rows([found], session)[0] if found is not None else None
 
 
+def load_of(session: Session, grant_id: str, since: datetime) -> tuple[int, int]:
+    """How many calls of a grant are pending, and how many were held since an instant, however they ended."""
+    pending = count(session, ApprovalFilter(states=(State.PENDING,), grant=grant_id))
+    recent = select(func.count()).where(ApprovalRow.grant_id == grant_id, col(ApprovalRow.created_at) > since)
+    return pending, session.exec(recent).one()
+
+
 def renew_leases(session: Session, ids: Collection[str], until: datetime) -> None:
     """Say that those of `ids` that are executing are still being executed."""
     if ids:

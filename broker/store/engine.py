@@ -16,7 +16,7 @@ from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from broker.errors import SettingsError, StoreError, StoreLocked
 
@@ -56,6 +56,11 @@ def make_engine(url: str) -> Engine:
 def sqlite_path(engine: Engine) -> Path | None:
     """The database file, or None when the store is not SQLite."""
     return Path(engine.url.database) if is_sqlite(engine) and engine.url.database else None
+
+
+def first_line(error: Exception) -> str:
+    """What a database error says, without the statement and its values."""
+    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
 
 
 def is_sqlite(engine: Engine) -> bool:
@@ -129,15 +134,21 @@ def _begin(connection: Connection) -> None:
 
 
 @contextmanager
-def serve_lock(engine: Engine) -> Generator[None]:
+def serve_lock(url: str) -> Generator[None]:
     """Hold the sole right to serve from a store; other processes may still read and write it.
 
     Raises:
+        SettingsError: the URL is wrong.
+        StoreError: the database cannot be reached.
         StoreLocked: another server holds it.
     """
+    engine = make_engine(url)
     path = sqlite_path(engine)
-    with _file_lock(path) if path is not None else _advisory_lock(engine):
-        yield
+    try:
+        with _file_lock(path) if path is not None else _advisory_lock(engine):
+            yield
+    finally:
+        engine.dispose()
 
 
 @contextmanager
@@ -155,7 +166,11 @@ def _file_lock(path: Path) -> Generator[None]:
 
 @contextmanager
 def _advisory_lock(engine: Engine) -> Generator[None]:
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+    try:
+        connecting = engine.connect()
+    except SQLAlchemyError as error:
+        raise StoreError(f"The store cannot be opened: {first_line(error)}.") from error
+    with connecting.execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SERVING}).scalar_one():
             raise _locked(engine.url.render_as_string(hide_password=True))
         try:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from broker.errors import StoreError
-from broker.store.engine import MIGRATING, WRITER, is_sqlite
+from broker.store.engine import MIGRATING, WRITER, first_line, is_sqlite
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 HEAD = "0001"
@@ -28,7 +28,7 @@ def migrate(engine: Engine) -> None:
             if _revision(connection) != HEAD:
                 _upgrade(connection)
     except SQLAlchemyError as error:
-        raise StoreError(f"The store cannot be opened: {_first_line(error)}.") from error
+        raise StoreError(f"The store cannot be opened: {first_line(error)}.") from error
 
 
 def _revision(connection: Connection) -> str | None:
@@ -52,7 +52,3 @@ def _upgrade(connection: Connection) -> None:
             f"The store has a schema that this version does not know ({error}). It was written by a newer broker: "
             "nothing was changed; install that version or restore a backup."
         ) from error
-
-
-def _first_line(error: SQLAlchemyError) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")

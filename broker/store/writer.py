@@ -14,6 +14,7 @@ import logging
 import queue
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -26,7 +27,7 @@ from broker.domain.audit import Event, Head, Row, chained
 from broker.domain.clock import Clock
 from broker.errors import StoreError
 from broker.store.audit import to_columns
-from broker.store.engine import WRITER, driver, in_transaction, is_sqlite, make_engine
+from broker.store.engine import WRITER, driver, first_line, in_transaction, is_sqlite, make_engine
 from broker.store.schema import migrate
 from broker.store.tables import AuditRow, ChainHead, ContentRow, table_of
 
@@ -35,6 +36,9 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _head = table_of(ChainHead)
+
+PAGE_READERS, CALL_READERS = 4, 4
+"""Threads that read; together fewer than the connections of a pool."""
 
 BATCH = 512
 """The most works in one commit, so that the first of them does not wait for an endless queue."""
@@ -143,6 +147,8 @@ class Store:
         self._items: queue.SimpleQueue[_Item[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
+        self._readers = ThreadPoolExecutor(PAGE_READERS, "store-pages")
+        self._lookers = ThreadPoolExecutor(CALL_READERS, "store-calls")
         self._closed = False
 
     async def write(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
@@ -169,7 +175,15 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        return await asyncio.to_thread(self.read_now, query)
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self.read_now, query)
+
+    async def look_up(self, query: Callable[[Session], T]) -> T:
+        """The same for what a call waits for: short queries, in threads that no page or search can take.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self._lookers, self.read_now, query)
 
     def read_now(self, query: Callable[[Session], T]) -> T:
         """The same in the calling thread, for commands."""
@@ -177,7 +191,7 @@ class Store:
             with Session(self.engine) as session:
                 return query(session)
         except SQLAlchemyError as error:
-            raise StoreError(f"The store could not be read: {_cause(error)}.") from error
+            raise StoreError(f"The store could not be read: {first_line(error)}.") from error
 
     def close(self) -> None:
         """Write what is queued, end the thread and close every connection."""
@@ -185,6 +199,8 @@ class Store:
             self._closed = True
             self._items.put(None)
             self._thread.join()
+            for threads in (self._readers, self._lookers):
+                threads.shutdown()
             self.engine.dispose()
 
     # -- in the writer's thread ---------------------------------------------------------------------------------------
@@ -269,8 +285,4 @@ def _settle(items: Sequence[_Item[Any]]) -> None:
 
 
 def _unwritten(error: Exception) -> StoreError:
-    return StoreError(f"The store could not be written: {_cause(error)}.")
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
+    return StoreError(f"The store could not be written: {first_line(error)}.")

@@ -27,7 +27,7 @@ from broker.web.parts import Parts, PartsOf
 from broker.web.presentation import other_params
 from broker.web.problems import status_of
 from broker.web.queries import RowsBefore, RowsWanted, row_number
-from broker.web.templates import render
+from broker.web.templates import render_large
 from broker.web.visibility import visible_page
 
 MOST_WAITING = 100
@@ -43,7 +43,7 @@ router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 async def queue(parts: PartsOf, asker: AskerOf) -> Response:
     """What waits for a person, and what was decided lately."""
     found = await parts.store.read(lambda session: _queue(session, asker.person))
-    return render("queue.html", asker=asker, now=parts.clock.now(), **found)
+    return await render_large("queue.html", asker=asker, now=parts.clock.now(), **found)
 
 
 def _queue(session: Session, person: Person) -> dict[str, Any]:
@@ -97,7 +97,7 @@ async def _card(
     history = await parts.approvals.history(approval.id)
     kept = await parts.store.read(lambda session: audit.contents(session, approval.call.id))
     arguments = approval.call.params.get("arguments", {})
-    return render(
+    return await render_large(
         "approval.html",
         status=status,
         asker=asker,
@@ -138,7 +138,7 @@ async def audit_log(
     rows = found.pop("rows")
     query = {name: value for name, value in request.query_params.items() if value and name != "cursor"}
     following = urlencode(query | {"cursor": str(rows[PAGE - 1].seq)}) if len(rows) > PAGE else None
-    return render(
+    return await render_large(
         "audit.html",
         asker=asker,
         rows=rows[:PAGE],
@@ -160,4 +160,4 @@ async def audit_row(parts: PartsOf, asker: AskerOf, seq: str) -> Response:
         raise NotFound(f"There is no row {number}.")
     call_id = row.call_id or ""
     kept = await parts.store.read(lambda session: audit.contents(session, call_id))
-    return render("audit_row.html", asker=asker, row=row, kept=kept)
+    return await render_large("audit_row.html", asker=asker, row=row, kept=kept)

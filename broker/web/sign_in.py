@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 from broker.errors import Forbidden, NotFound
 from broker.store import people
 from broker.web.identity import AskerOf, GuardedRoute, cookie_name
-from broker.web.parts import PartsOf
+from broker.web.parts import Parts, PartsOf
 from broker.web.problems import status_of
 from broker.web.templates import render
 
@@ -36,8 +36,7 @@ async def sign_in_page(
     after: Annotated[str, Query(alias="next", max_length=2000)] = "/",
 ) -> Response:
     """The page with the button, or how to get a link."""
-    now = parts.clock.now()
-    good = bool(token) and await parts.store.read(lambda session: people.link_is_good(session, token, now))
+    good = bool(token) and await _is_good(parts, token)
     state = "good" if good else "bad" if token else "none"
     return render("sign_in.html", status=404 if state == "bad" else 200, state=state, token=token, next=local(after))
 
@@ -49,6 +48,8 @@ async def sign_in(
     after: Annotated[str, Form(alias="next", max_length=2000)] = "/",
 ) -> Response:
     """Use the link up and open a session."""
+    if not await _is_good(parts, token):  # anybody may try, so only a good link costs a write
+        return render("sign_in.html", status=404, state="bad", token="", next="/")
     try:
         new = await parts.store.write(lambda tx: people.use_link(tx, token, SESSION_LIFETIME), durable=True)
     except NotFound as error:
@@ -75,3 +76,8 @@ async def sign_out(parts: PartsOf, asker: AskerOf) -> Response:
     answer = RedirectResponse("/sign-in", 303)
     answer.delete_cookie(cookie_name(parts), path="/", secure=parts.https, httponly=True, samesite="lax")
     return answer
+
+
+async def _is_good(parts: Parts, token: str) -> bool:
+    now = parts.clock.now()
+    return await parts.store.read(lambda session: people.link_is_good(session, token, now))

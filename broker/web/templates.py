@@ -5,7 +5,9 @@ What belongs here: filters and globals for templates. What does not: what a page
 
 from __future__ import annotations
 
+import asyncio
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -39,6 +41,11 @@ _filters: dict[str, Any] = {
     "event": words.event,
 }
 _environment.filters.update(_filters)
+
+
+async def render_large(template: str, **values: Any) -> HTMLResponse:
+    """The same in a thread: a page of what agents sent may be large, and calls do not wait for it."""
+    return await asyncio.to_thread(partial(render, template, **values))
 
 
 def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

@@ -19,6 +19,7 @@ from broker.domain.text import escape as escape_character
 from broker.domain.text import is_hidden
 
 _LAYOUT = frozenset("\n\t")
+_WITHOUT_LAYOUT = str.maketrans("", "", "\n\t")
 _TELLING = (
     *("command", "cmd", "script", "code", "sql", "query", "path", "file", "url", "uri", "target", "to", "recipient"),
     *("message", "text", "body", "subject", "title", "name", "branch", "id"),
@@ -26,15 +27,13 @@ _TELLING = (
 _LINE = 200
 
 
-def escaped(text: str) -> str:
-    """`text` with each hidden character as its escape; line breaks stay."""
-    return "".join(escape_character(char) if _is_hidden(char) else char for char in text)
-
-
 def visible(text: object) -> Markup:
     """`text` for HTML: hidden characters as escapes that are marked, so that they differ from a typed ``\\u202e``."""
+    given = str(text)
+    if given.isascii() and given.translate(_WITHOUT_LAYOUT).isprintable():
+        return escape(given)
     pieces: list[Markup] = []
-    for hidden, run in groupby(str(text), _is_hidden):
+    for hidden, run in groupby(given, _is_hidden):
         piece = "".join(escape_character(char) if hidden else char for char in run)
         pieces.append(Markup('<b class="hidden-character">{}</b>').format(piece) if hidden else escape(piece))
     return Markup("").join(pieces)

@@ -144,8 +144,9 @@ def test_a_url_of_another_kind_is_a_mistake_in_the_settings(url: str) -> None:
 
 
 def test_all_files_of_a_store_are_only_the_owners(tmp_path: Path) -> None:
-    store = Store(f"sqlite:///{tmp_path / 'broker.db'}", MovableClock())
-    with serve_lock(store.engine), store.engine.connect() as connection:
+    url = f"sqlite:///{tmp_path / 'broker.db'}"
+    store = Store(url, MovableClock())
+    with serve_lock(url), store.engine.connect() as connection:
         connection.execute(sa.text("SELECT count(*) FROM people"))
         modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
     store.close()
@@ -157,32 +158,33 @@ def test_all_files_of_a_store_are_only_the_owners(tmp_path: Path) -> None:
 
 HOLDER = """
 import sys
-from broker.store.engine import make_engine, serve_lock
-with serve_lock(make_engine(sys.argv[1])):
+from broker.store.engine import serve_lock
+with serve_lock(sys.argv[1]):
     print("locked", flush=True)
     sys.stdin.read()
 """
 
 
 def test_a_second_server_on_one_store_is_refused_until_the_first_is_dead(store_url: str) -> None:
-    engine = make_engine(store_url)
     command = [sys.executable, "-c", HOLDER, store_url]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout
         assert first.stdout.readline() == "locked\n"
-        with pytest.raises(StoreLocked, match=r"Another `broker serve` already uses .+\. Stop it"), serve_lock(engine):
+        with (
+            pytest.raises(StoreLocked, match=r"Another `broker serve` already uses .+\. Stop it"),
+            serve_lock(store_url),
+        ):
             pytest.fail("two servers at once")
         opened(store_url)  # a command may still use the store
         first.kill()
-    _until_free(engine)
-    engine.dispose()
+    _until_free(store_url)
 
 
-def _until_free(engine: sa.Engine) -> None:
+def _until_free(url: str) -> None:
     """Take the lock; a PostgreSQL server needs a moment to notice that a client was killed."""
     for _ in range(1000):
         try:
-            with serve_lock(engine):
+            with serve_lock(url):
                 return
         except StoreLocked:
             continue

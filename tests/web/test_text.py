@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
+
 import pytest
 
-from broker.web.text import answer_parts, escaped, shown, telling_argument, visible
+from broker.web.text import answer_parts, shown, telling_argument, visible
 from tests.web.desk import Desk
+
+
+def escaped(text: str) -> str:
+    """What a page shows, without the mark on what is hidden."""
+    return unescape(re.sub(r"</?b[^>]*>", "", visible(text)))
 
 
 @pytest.mark.parametrize("char", ["\0", "\x1b", "\x7f", "\xa0", "\xad", "\u200b", "\u202e", "\u2066", "\ufeff"])

@@ -73,6 +73,11 @@ class Connection:
         """Whether it takes no more requests."""
         return self._process.over
 
+    @property
+    def busy(self) -> bool:
+        """Whether requests are under way."""
+        return bool(self._exchanges)
+
     async def close(self) -> None:
         """End the process; what is under way is interrupted."""
         await self._process.end()

@@ -31,6 +31,7 @@ _NOT_UP = _HOP_BY_HOP | frozenset(
 _NOT_DOWN = _HOP_BY_HOP | frozenset(
     b"set-cookie set-cookie2 alt-svc clear-site-data strict-transport-security content-length mcp-session-id".split()
 )
+_SAID_BY_PROXIES = tuple(b"x-forwarded- x-remote- x-original- x-rewrite- x-http-method x-auth- x-real- remote-".split())
 _DECODED = frozenset({"gzip", "deflate", "br", "zstd"})  # by aiohttp, should a server send them though not asked to
 _MOVED = frozenset({301, 302, 307, 308})  # what was asked for is elsewhere, so it was not done here; not so 303
 _LARGE = 1 << 20  # aiohttp writes more than that in pieces, when it is given as a file
@@ -63,6 +64,7 @@ class HttpUpstream:
         self._url = url
         self._own = {"accept-encoding": "identity"} | {key.lower(): value for key, value in (headers or {}).items()}
         self._session: aiohttp.ClientSession | None = None
+        self._closed = False
 
     @property
     def name(self) -> str:
@@ -79,6 +81,8 @@ class HttpUpstream:
             UpstreamUnreachable: no connection, or the server says that its endpoint is elsewhere.
             UpstreamInterrupted: bytes may have been sent and no answer came.
         """
+        if self._closed:
+            raise UpstreamUnreachable(self._sentence("is being closed with the broker: nothing ran."))
         body = None if request.message is None else dumps(request.message)
         try:
             response = await self._pool().request(
@@ -106,6 +110,7 @@ class HttpUpstream:
 
     async def close(self) -> None:
         """Close every connection; answers that still stream end as interrupted."""
+        self._closed = True
         if self._session is not None:
             await self._session.close()
 
@@ -186,7 +191,8 @@ def _end_to_end(fields: Headers, ours: Iterable[bytes]) -> list[tuple[bytes, byt
 
 def _misleads(name: bytes, *, modern: bool) -> bool:
     """Whether a field could make a server believe something that nobody has checked."""
-    return name.startswith(b"x-forwarded-") or (not modern and name.startswith(b"mcp-param-"))
+    # Gateways of CGI and WSGI read `_` as `-`: such a name could pass for a field that is set or checked here.
+    return b"_" in name or name.startswith(_SAID_BY_PROXIES) or (not modern and name.startswith(b"mcp-param-"))
 
 
 def _why(error: BaseException) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,6 +23,9 @@ from broker.gateway.upstreams import UpstreamReply, UpstreamRequest
 from broker.gateway.upstreams.connection import CANCELLED, Connection
 from broker.gateway.upstreams.process import Command
 from broker.gateway.wire import error_message, is_response
+
+MOST_SESSIONS = 16
+"""Legacy sessions, each with a process, that one grant may have."""
 
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 OPENS_WITHIN = 60.0
@@ -143,7 +146,10 @@ class StdioUpstream:
         elif shared:
             pause = self._pauses.setdefault(connection.grant_id, _Pause())
             pause.lengthen(asyncio.get_running_loop().time())
-        task = asyncio.create_task(self._reap(connection))
+        self._in_background(self._reap(connection))
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
         self._reaping.add(task)
         task.add_done_callback(self._reaping.discard)
 
@@ -154,9 +160,11 @@ class StdioUpstream:
     # -- legacy: a process for each session ---------------------------------------------------------------------------
 
     async def _initialize(self, request: UpstreamRequest, message: Mapping[str, Any]) -> UpstreamReply:
-        connection = await self._open(request.grant_id, shared=False)
+        await self._make_room(request.grant_id)
+        opening = self._open(request.grant_id, shared=False)
         session = None
         try:
+            connection = await asyncio.shield(opening)
             # Never a stream: whether there is a session is said in the header, so the answer has to be known by then.
             async with asyncio.timeout(self._opens_within):
                 answer = await connection.answer(message)
@@ -170,15 +178,33 @@ class StdioUpstream:
             ) from None
         finally:
             if session is None:
-                await connection.close()
+                opening.add_done_callback(self._close_opened)
         reply = json_reply(answer)
         reply.session = session
         return reply
+
+    async def _make_room(self, grant_id: str) -> None:
+        """Clients often leave without a DELETE, so the session of a grant that was unused longest makes room."""
+        mine = [key for key, connection in self._sessions.items() if connection.grant_id == grant_id]
+        idle = [key for key in mine if not self._sessions[key].busy]
+        if len(mine) < MOST_SESSIONS:
+            return
+        if not idle:
+            raise UpstreamUnreachable(
+                f"This grant has {MOST_SESSIONS} sessions with the MCP server {self.name!r}, all at work: "
+                "no other was opened. End one, or wait."
+            )
+        await self._sessions.pop(idle[0]).close()
+
+    def _close_opened(self, opening: asyncio.Task[Connection]) -> None:
+        if not opening.cancelled() and opening.exception() is None:
+            self._in_background(opening.result().close())
 
     def _session(self, request: UpstreamRequest) -> Connection:
         connection = self._sessions.get(request.session or "")
         if connection is None or connection.over or connection.grant_id != request.grant_id:
             raise SessionUnknown
+        self._sessions[request.session or ""] = self._sessions.pop(request.session or "")  # the last used comes last
         return connection
 
     async def _delete(self, request: UpstreamRequest) -> UpstreamReply:
