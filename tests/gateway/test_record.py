@@ -67,7 +67,7 @@ async def test_arguments_and_results_lie_beside_the_chain(small: Scene) -> None:
     kept = [await small.broker.store.read(lambda session, one=one: audit.contents(session, one)) for one in calls]
     words = [contents["arguments"]["arguments"]["word"] for contents in kept]
     assert words == ["seen", "no", "yes", "gone"]
-    assert ["result" in contents for contents in kept] == [False, False, True, False]
+    assert ["result" in contents for contents in kept] == [True, False, True, False]
     assert kept[2]["result"]["content"] == answers["approved"]["result"]["content"]
     chain = json.dumps([dict(row.detail) for row in rows])
     assert not any(word in chain for word in ("seen", "yes", "gone"))
