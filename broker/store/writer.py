@@ -148,7 +148,7 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
         self._readers = ThreadPoolExecutor(PAGE_READERS, "store-pages")
-        self._lookers = ThreadPoolExecutor(CALL_READERS, "store-calls")
+        self.lookers = ThreadPoolExecutor(CALL_READERS, "store-calls")
         self._closed = False
 
     async def write(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
@@ -183,7 +183,7 @@ class Store:
         Raises:
             StoreError: the database cannot be read.
         """
-        return await asyncio.get_running_loop().run_in_executor(self._lookers, self.read_now, query)
+        return await asyncio.get_running_loop().run_in_executor(self.lookers, self.read_now, query)
 
     def read_now(self, query: Callable[[Session], T]) -> T:
         """The same in the calling thread, for commands."""
@@ -199,7 +199,7 @@ class Store:
             self._closed = True
             self._items.put(None)
             self._thread.join()
-            for threads in (self._readers, self._lookers):
+            for threads in (self._readers, self.lookers):
                 threads.shutdown()
             self.engine.dispose()
 

@@ -229,7 +229,8 @@ class OneThread(ThreadPoolExecutor):
 async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_missed(own: Scene, tmp_path: Path) -> None:
     """One thread does all that is read, in order: the store goes away between the news and the look at it."""
     executor, busy, table = OneThread(), threading.Event(), contextlib.ExitStack()
-    asyncio.get_running_loop().set_default_executor(executor)
+    store, threads = own.broker.store, own.broker.store.lookers
+    store.lookers = executor
     agent = await own.agent()
     held = await agent.call("one", "act")
     approval = await own.submitted(agent)
@@ -245,7 +246,7 @@ async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_misse
         await asyncio.wrap_future(executor.submit(bool))  # the held call's own look has failed by now
     finally:
         await asyncio.wrap_future(executor.submit(table.close))
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor())
+        store.lookers = threads
     assert block(await held.message())["status"] == "approved"
 
 
