@@ -38,6 +38,7 @@ from broker.policy.decide import Policy
 from broker.policy.load import HOLD_EVERYTHING, load_policy
 from broker.settings import Settings
 from broker.store import audit
+from broker.store.audit import AuditFilter
 from broker.store.engine import serve_lock
 from broker.store.writer import Store
 from broker.web import create_web
@@ -168,15 +169,12 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
 
 async def _ready(store: Store, policies: dict[str, Policy]) -> dict[str, Any]:
     try:
-        head = await store.read(audit.head)
-        state = {"ok": True, "seq": head.seq}
+        await store.write(lambda tx: audit.page(tx.session, AuditFilter(), limit=1))
+        state = {"ok": True, "seq": (await store.read(audit.head)).seq}
     except StoreError as error:
         state = {"ok": False, "error": str(error)}
-    return {
-        "status": "ok" if state["ok"] else "failing",
-        "store": state,
-        "policies": {name: one.source for name, one in policies.items()},
-    }
+    status = "ok" if state["ok"] else "failing"
+    return {"status": status, "store": state, "policies": {name: one.source for name, one in policies.items()}}
 
 
 # -- running parts ----------------------------------------------------------------------------------------------------

@@ -122,6 +122,16 @@ class Approvals:
 
         await self.change(work)
 
+    async def end_session(self, session: str) -> None:
+        """A legacy session was ended by its client: what it asked for is withdrawn."""
+
+        def work(tx: Transaction) -> None:
+            for approval in stored.of_session(tx.session, session):
+                withdrawn = approvals.withdraw(approval, Cause.SESSION, tx.now)
+                self.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, agent(approval.call.grant))
+
+        await self.change(work)
+
     async def claim(self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None) -> Approval:
         """Take the sole right to run an approved call, if all that it was approved for still holds.
 

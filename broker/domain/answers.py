@@ -119,13 +119,14 @@ def unavailable(reason: str, approval_id: str | None = None) -> Answer:
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
 
 
-def interrupted(approval_id: str | None = None) -> Answer:
+def interrupted(approval_id: str | None = None, reason: str | None = None) -> Answer:
     """It was started and nobody knows the outcome."""
+    why = f" ({reason.rstrip('.')})" if reason else ""
     sentence = (
-        "The call was started, and the server went away before it answered: it may or may not have run. "
+        f"The call was sent, and what came of it is unknown{why}: it may or may not have run. "
         "Look at the effect before you do anything else; do not simply repeat it."
     )
-    return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval_id)
+    return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval_id, reason=reason)
 
 
 def of(approval: Approval, review_url: str | None = None) -> Answer:
@@ -143,8 +144,7 @@ def of(approval: Approval, review_url: str | None = None) -> Answer:
     sentence = {
         Status.REJECTED: _rejected(end.by, end.reason),
         Status.EXPIRED: _expired(end.cause),
-        Status.WITHDRAWN: f"The request for approval was withdrawn ({_CAUSES.get(end.cause, 'by an administrator')}). "
-        "Nothing ran. A new call asks again.",
+        Status.WITHDRAWN: _withdrawn(end.cause),
     }[status]
     return Answer(
         status=status,
@@ -192,6 +192,12 @@ def _rejected(by: str | None, reason: str | None) -> str:
 def _ended(words: str) -> str:
     """`words` of a policy or a person as the end of a sentence, whether or not they wrote the full stop."""
     return words if words.endswith((".", "!", "?")) else f"{words}."
+
+
+def _withdrawn(cause: Cause | None) -> str:
+    why = _CAUSES.get(cause, "by an administrator")
+    next_step = "Ask your operator for a new grant." if cause is Cause.GRANT else "A new call asks again."
+    return f"The request for approval was withdrawn ({why}). Nothing ran. {next_step}"
 
 
 def _expired(cause: Cause | None) -> str:

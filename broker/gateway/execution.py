@@ -87,7 +87,7 @@ class Execution:
             await self._pass_on(hold, claimed, reply)
 
     async def _send(self, hold: Hold, claimed: Approval) -> UpstreamReply:
-        reply = await self._upstream.send(hold.inbound.upward(_stored_request(hold, claimed)))
+        reply = await self._upstream.send(hold.inbound.approved(_stored_request(hold, claimed)))
         if reply.status == 404 and hold.inbound.session is not None:
             await reply.close()
             raise SessionUnknown  # it was over before the call came
@@ -130,11 +130,11 @@ class Execution:
         except TransitionRefused:
             log.warning("the outcome of approval %s is recorded already", claimed.id)
         except StoreError:
-            await hold.tell(answers.interrupted(claimed.id))
+            await hold.tell(answers.interrupted(claimed.id, why))
             await hold.line.end()
             await hold.insist(interrupt)
             return
-        await hold.tell(answers.interrupted(claimed.id))
+        await hold.tell(answers.interrupted(claimed.id, why))
 
     async def _missed(self, hold: Hold) -> None:
         """There was nothing left to claim: it ended while the tool was looked up, or another call used it."""

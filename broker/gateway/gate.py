@@ -25,7 +25,7 @@ from broker.domain.canonical import new_id
 from broker.errors import SessionUnknown, StoreError, UpstreamError, UpstreamInterrupted, UpstreamUnreachable
 from broker.gateway.catalog import Catalog
 from broker.gateway.execution import Execution
-from broker.gateway.holds import Holds
+from broker.gateway.holds import Holds, opened_later
 from broker.gateway.inbound import Inbound
 from broker.gateway.outcome import Outcome, watched
 from broker.gateway.record import Record
@@ -39,6 +39,9 @@ from broker.policy.decide import Policy, decide
 log = logging.getLogger(__name__)
 
 _TOOL_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,256}")
+
+FIRST_SIGN = 0.8
+"""Seconds in which a call is held or refused; where the upstream takes longer to tell its tools, the stream begins."""
 
 LARGEST_HELD = 256 * 1024
 """Bytes of a held call's params: a person has to be able to look at them."""
@@ -66,7 +69,7 @@ class Gate:
         """
         message = inbound.message
         if message is None:
-            return await self._forward(inbound)
+            return await self._without_message(inbound)
         if message.method == "tools/call":
             return await self._call(inbound, message)
         if message.method == "notifications/cancelled" and self._cancels_hold(inbound, message):
@@ -142,12 +145,15 @@ class Gate:
         except UpstreamUnreachable as error:
             done("unreachable", str(error), never_ran=True)
             raise
-        except UpstreamError as error:
-            done("interrupted", str(error))
-            return refused(inbound, answers.interrupted())
         except asyncio.CancelledError:
             done("cancelled")
             raise
+        except Exception as error:  # whatever it was, the agent is told and the record has an outcome
+            if not isinstance(error, UpstreamError):
+                log.exception("call %s failed in an unforeseen way", call.id)
+            why = str(error) if isinstance(error, UpstreamError) else "the broker failed"
+            done("interrupted", why)
+            return refused(inbound, answers.interrupted(reason=why))
         return _mended(watched(reply, asked_id(inbound), ended), inbound, answers.interrupted())
 
     async def _hold(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
@@ -157,31 +163,32 @@ class Gate:
                 inbound,
                 call,
                 verdict,
-                f"The call has {size} bytes, and a person is shown at most "
+                f"the call has {size} bytes, and a person is shown at most "
                 f"{LARGEST_HELD}. Make it smaller, or ask the operator.",
             )
-        definition = await self._catalog.definition(inbound, call.tool)
-        if definition is None:
-            return await self._deny(inbound, call, verdict, "This server has no such tool.")
         # A caller that goes away just now must not leave an approval behind that believes in it.
-        opening = asyncio.ensure_future(self._open(inbound, call, verdict, definition))
+        opening = asyncio.ensure_future(self._open(inbound, call, verdict))
         try:
-            return await asyncio.shield(opening)
+            await asyncio.wait((opening,), timeout=FIRST_SIGN)
         except asyncio.CancelledError:
             opening.add_done_callback(self._hang_up)
             raise
+        if opening.done():
+            return opening.result()
+        return opened_later(inbound, opening, self._hang_up)
 
     async def _deny(self, inbound: Inbound, call: Call, verdict: Verdict, reason: str) -> UpstreamReply:
         denied = replace(verdict, action=Action.DENY, reason=reason, charges=())
         return refused(inbound, await self._record.deny(call, denied))
 
-    async def _open(
-        self, inbound: Inbound, call: Call, verdict: Verdict, definition: Mapping[str, Any]
-    ) -> UpstreamReply:
+    async def _open(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
+        definition = await self._catalog.definition(inbound, call.tool)
+        if definition is None:
+            return await self._deny(inbound, call, verdict, "this server has no such tool")
         held = await self._approvals.submit(call, verdict, definition)
-        return (
-            refused(inbound, held) if isinstance(held, Answer) else self._holds.open(inbound, held, self._execution.run)
-        )
+        if isinstance(held, Answer):
+            return refused(inbound, held)
+        return self._holds.open(inbound, held, self._execution.run)
 
     def _hang_up(self, opening: asyncio.Future[UpstreamReply]) -> None:
         if not opening.cancelled() and opening.exception() is None:
@@ -204,6 +211,12 @@ class Gate:
         except UpstreamError as error:
             return _protocol_error(inbound, error)
         return _mended(reply, inbound, None)
+
+    async def _without_message(self, inbound: Inbound) -> UpstreamReply:
+        reply = await self._forward(inbound)
+        if inbound.method == "DELETE" and inbound.session_key is not None and reply.status < 400:
+            await self._approvals.end_session(inbound.session_key)
+        return reply
 
     def _cancels_hold(self, inbound: Inbound, message: Message) -> bool:
         return not inbound.modern and self._holds.cancel(inbound, message.params.get("requestId"))

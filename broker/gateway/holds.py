@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -25,6 +25,7 @@ from broker.errors import BrokerError, StoreError
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import Line
 from broker.gateway.refusals import asked_id, refusal
+from broker.gateway.replies import messages
 from broker.gateway.sse import KEEP_ALIVE, SSE_HEADERS, sse_event
 from broker.gateway.upstreams import UpstreamReply
 from broker.gateway.wire import RequestId
@@ -61,19 +62,13 @@ class Hold:
     next_sign: float = 0
 
     async def say_when_due(self, message: str) -> None:
-        """A sign of life: progress if the caller asked for it (it grows strictly), else a comment that keeps alive."""
+        """A sign of life, if the last is long enough ago. Progress grows strictly (2025-06-18, Progress)."""
         now = asyncio.get_running_loop().time()
         if now < self.next_sign:
             return
         self.next_sign = now + TELL_EVERY
-        asked = self.inbound.message
-        token = asked.progress_token if asked is not None else None
-        if token is None:
-            await self.line.send(KEEP_ALIVE)
-            return
         self.progress += 1
-        params = {"progressToken": token, "progress": self.progress, "message": message}
-        await self.line.send(sse_event({"jsonrpc": "2.0", "method": "notifications/progress", "params": params}))
+        await self.line.send(_sign(self.inbound, self.progress, message))
 
     async def tell(self, told: answers.Answer) -> None:
         """The broker's own final answer."""
@@ -96,6 +91,43 @@ class Hold:
             with suppress(TimeoutError):
                 async with asyncio.timeout(RETRY_EVERY):
                     await self.stopping.wait()
+
+
+def opened_later(
+    inbound: Inbound, opening: asyncio.Future[UpstreamReply], hang_up: Callable[[asyncio.Future[UpstreamReply]], None]
+) -> UpstreamReply:
+    """A stream with signs of life until the call is held or refused, and then what that answers.
+
+    Args:
+        hang_up: called with the finished `opening` when the caller left before.
+    """
+
+    async def chunks() -> AsyncGenerator[bytes]:
+        yield _sign(inbound, 0, "Looking up the tool")
+        while not opening.done():
+            await asyncio.wait((opening,), timeout=TELL_EVERY)
+            yield KEEP_ALIVE
+        try:
+            reply = opening.result()
+        except BrokerError as error:
+            yield sse_event(refusal(inbound, answers.unavailable(str(error))))
+            return
+        async for _, raw in messages(reply):
+            yield raw
+
+    async def close() -> None:
+        opening.add_done_callback(hang_up)
+
+    return UpstreamReply(200, list(SSE_HEADERS), chunks(), close=close)
+
+
+def _sign(inbound: Inbound, progress: float, message: str) -> bytes:
+    """A sign of life: progress if the caller asked for it, else a comment that keeps alive."""
+    token = inbound.message.progress_token if inbound.message is not None else None
+    if token is None:
+        return KEEP_ALIVE
+    params = {"progressToken": token, "progress": progress, "message": message}
+    return sse_event({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
 
 
 Execute = Callable[[Hold], Awaitable[None]]

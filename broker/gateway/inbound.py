@@ -15,6 +15,8 @@ from broker.domain.people import Grant
 from broker.gateway.upstreams import Headers, UpstreamRequest
 from broker.gateway.wire import Message, RequestId
 
+_NEUTRAL = frozenset(b"accept accept-language user-agent traceparent tracestate baggage".split())
+
 _PURPOSE = "mcp-session"
 
 
@@ -39,24 +41,28 @@ class Inbound:
         """A stable key of the legacy session that can be stored: it does not let anybody in."""
         return hashlib.sha256(self.session.encode()).hexdigest()[:32] if self.session else None
 
-    def upward(self, body: dict[str, Any] | None = None) -> UpstreamRequest:
-        """The same for the upstream; with `body`, that message instead of the client's."""
-        own = self.message.body if self.message is not None else None
+    def upward(self) -> UpstreamRequest:
+        """The same for the upstream."""
         return UpstreamRequest(
             method=self.method,
             grant_id=self.grant.id,
             modern=self.modern,
-            message=body if body is not None else own,
+            message=self.message.body if self.message is not None else None,
             headers=self.headers,
             session=self.session,
         )
+
+    def approved(self, body: dict[str, Any]) -> UpstreamRequest:
+        """What a person approved, as `body`; of the fields around it only those that say nothing beside it."""
+        headers = [(name, value) for name, value in self.headers if name in _NEUTRAL or name.startswith(b"mcp-")]
+        return replace(self.upward(), message=body, headers=headers)
 
     def asking(self, method: str, request_id: RequestId, params: dict[str, Any]) -> UpstreamRequest:
         """A request of the broker's own in the same session, such as `tools/list`."""
         body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         headers = [(name, value) for name, value in self.headers if name != b"mcp-name" and b"mcp-param-" not in name]
         headers = [(name, method.encode() if name == b"mcp-method" else value) for name, value in headers]
-        return replace(self.upward(body), method="POST", headers=headers)
+        return replace(self.upward(), method="POST", message=body, headers=headers)
 
 
 def seal_session(keyring: Keyring, grant_id: str, upstream: str, session: str) -> str:

@@ -43,6 +43,7 @@ _LONG = 19  # digits: orjson makes a float of an integer beyond 64 bits
 DEEPEST = 500
 """Levels of a server's JSON that are read: Python's writer gives up at its recursion limit, 1000 by default."""
 
+_STRING, _BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"'), re.compile(rb"[][{}]")
 _LONG_NUMBER = re.compile(rb"[0-9]{19}")
 _DIGIT = re.compile(rb"[0-9]")
 _MODERN_VERSIONS = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
@@ -182,6 +183,8 @@ def parse_message(body: bytes) -> Message:
     try:
         value = _strictly(body)
     except ValueError:
+        if _brackets_nest_too_deep(body):
+            raise WireError(INVALID_REQUEST, f"Invalid Request: it nests more than {MAX_DEPTH} levels deep.") from None
         raise WireError(PARSE_ERROR, "Parse error: the body is not JSON in UTF-8 with finite numbers.") from None
     if not isinstance(value, dict):
         raise WireError(INVALID_REQUEST, "Invalid Request: send one JSON-RPC object; batches are not taken.")
@@ -190,6 +193,16 @@ def parse_message(body: bytes) -> Message:
 
 def _nests_too_deep(body: bytes, value: Any) -> bool:
     return body.count(b"{") + body.count(b"[") > MAX_DEPTH and depth_exceeds(value)
+
+
+def _brackets_nest_too_deep(body: bytes) -> bool:
+    """The same of what no parser takes."""
+    depth = 0
+    for bracket in _BRACKET.findall(_STRING.sub(b"", body)):
+        depth += 1 if bracket in b"[{" else -1
+        if depth > MAX_DEPTH:
+            return True
+    return False
 
 
 def _message(body: dict[str, Any], *, deep: bool) -> Message:

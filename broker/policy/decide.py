@@ -19,15 +19,15 @@ from broker.policy.limits import Limit, limits_of
 
 _LISTED = {
     Action.ALLOW: None,
-    Action.DENY: "The policy denies this tool. Do not call it again; use another tool or ask the operator.",
+    Action.DENY: "the policy denies this tool; use another one or ask the operator",
     Action.HOLD: "The policy holds every call of this tool.",
 }
 _UNLISTED = {
     Action.ALLOW: None,
-    Action.DENY: "The policy does not list this tool. Do not call it again; use another tool or ask the operator.",
+    Action.DENY: "the policy does not list this tool; use another one or ask the operator",
     Action.HOLD: "The policy does not list this tool.",
 }
-_HIDDEN = "This tool is not available here. Do not call it again; use one from the tool list."
+_HIDDEN = "this tool is not available here; use one from the tool list"
 
 
 @dataclass(frozen=True, slots=True)

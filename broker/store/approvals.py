@@ -127,6 +127,13 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
     return _from_rows([found], session)[0] if found is not None else None
 
 
+def of_session(session: Session, key: str) -> list[Approval]:
+    """Those that a legacy session asked for and that may still run."""
+    open_states = (State.PENDING.value, State.APPROVED.value)
+    statement = select(ApprovalRow).where(ApprovalRow.session == key, col(ApprovalRow.state).in_(open_states))
+    return _from_rows(session.exec(statement).all(), session)
+
+
 def load_of(session: Session, grant_id: str, since: datetime) -> tuple[int, int]:
     """How many calls of a grant are pending, and how many were held since an instant, however they ended."""
     pending = count(session, ApprovalFilter(states=(State.PENDING,), grant=grant_id))

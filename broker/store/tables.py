@@ -130,7 +130,7 @@ class ApprovalRow(Base, table=True):
     grant_id: str = Field(index=True)
     grant_label: str
     grant_owner: str
-    session: str | None = None
+    session: str | None = Field(default=None, index=True)
     fingerprint: str = Field(index=True)
     revision: str
     rule: str

@@ -214,7 +214,8 @@ class Store:
                     self._commit(items)
                 except Exception as error:
                     # Whatever it was, nothing was committed, and this thread has to live on.
-                    log.exception("a commit failed")
+                    expected = isinstance(error, SQLAlchemyError)
+                    log.error("A commit failed: %s", first_line(error), exc_info=None if expected else error)
                     for item in items:
                         item.error = _unwritten(error)
                 _settle(items)

@@ -147,7 +147,7 @@ async def test_a_larger_body_is_413(agent: Agent, scene: Scene, *, chunked: bool
         (b'{"jsonrpc":"2.0","id":1,"method":["ping"]}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":"tools/call","params":["echo"]}', -32600),
         (b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":' + b"[" * 99 + b"]" * 99 + b"}}", -32600),
-        (b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":' + b"[" * 9999 + b"]" * 9999 + b"}}", -32700),
+        (b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":' + b"[" * 9999 + b"]" * 9999 + b"}}", -32600),
     ],
 )
 async def test_what_is_not_one_json_rpc_message_is_refused_and_reaches_nobody(

@@ -183,10 +183,10 @@ async def test_a_cookie_is_not_sent_back() -> None:
 
 async def test_an_answer_that_is_compressed_though_not_asked_for_is_decompressed() -> None:
     packed = gzip.compress(b'{"id":1}')
-    response = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n" % len(packed) + packed
+    response = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\n\r\n" + packed
     async with answering(always(response)) as server:
         reply = await server.send(post())
-        assert (reply.headers, await text(reply)) == ([], b'{"id":1}')
+        assert (reply.headers, await text(reply)) == ([(b"content-type", b"application/json")], b'{"id":1}')
 
 
 async def test_a_stream_comes_down_as_it_is_written() -> None:
@@ -270,7 +270,7 @@ async def test_a_refused_connection_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     async with upstream(f"http://127.0.0.1:{port}/mcp") as server:
-        with pytest.raises(UpstreamUnreachable, match="nothing ran"):
+        with pytest.raises(UpstreamUnreachable, match="could not be reached"):
             await server.send(post())
 
 
@@ -304,7 +304,9 @@ async def test_an_answer_that_is_not_http_is_interrupted() -> None:
 
 @pytest.mark.parametrize("framing", [b"content-length: 10", b"transfer-encoding: chunked"])
 async def test_an_answer_that_breaks_off_is_interrupted(framing: bytes) -> None:
-    async with answering(always(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n3\r\nabc\r\n")) as server:
+    async with answering(
+        always(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n" + framing + b"\r\n\r\n3\r\nabc\r\n")
+    ) as server:
         reply = await server.send(post())
         with pytest.raises(UpstreamInterrupted, match="middle of its answer"):
             await text(reply)
@@ -377,5 +379,41 @@ async def test_a_server_of_the_sdk_streams_progress_and_sees_a_closed_answer_as_
 async def test_a_server_that_refuses_the_brokers_credentials_does_not_make_the_client_sign_in() -> None:
     challenge = b"HTTP/1.1 401 Unauthorized\r\nwww-authenticate: Bearer\r\ncontent-length: 0\r\n\r\n"
     async with answering(always(challenge)) as server:
-        with pytest.raises(UpstreamUnreachable, match="nothing ran"):
+        with pytest.raises(UpstreamUnreachable, match="refuses the broker's credentials"):
+            await server.send(post())
+
+
+@pytest.mark.parametrize("kind", [b"content-type: text/html\r\n", b""])
+async def test_an_answer_that_is_no_mcp_is_told_as_that(kind: bytes) -> None:
+    page = b"HTTP/1.1 200 OK\r\n" + kind + b"content-length: 11\r\n\r\n<h1>hi</h1>"
+    async with answering(always(page)) as server:
+        with pytest.raises(UpstreamInterrupted, match="which is no MCP"):
+            await server.send(post())
+
+
+async def test_a_field_that_http_does_not_allow_reaches_nobody() -> None:
+    async with answering(always(OK), {"x-key": "a\nb"}) as server:
+        with pytest.raises(UpstreamUnreachable, match="was not asked"):
+            await server.send(post())
+
+
+async def test_fields_that_could_pass_for_checked_ones_do_not_go_up() -> None:
+    seen: list[str] = []
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend((await read_http(reader))[0])
+        writer.write(OK)
+
+    forged = [(b"x_forwarded_for", b"1"), (b"mcp_session_id", b"1"), (b"x-remote-user", b"root"), (b"x-mine", b"kept")]
+    async with answering(handle) as server:
+        await text(await server.send(post(headers=forged)))
+    fields = "\n".join(seen).lower()
+    assert "x-mine: kept" in fields
+    assert not any(name in fields for name in ("x_forwarded", "mcp_session", "x-remote"))
+
+
+async def test_a_closed_upstream_is_not_opened_again() -> None:
+    async with answering(always(OK)) as server:
+        await server.close()
+        with pytest.raises(UpstreamUnreachable, match="being closed"):
             await server.send(post())

@@ -16,7 +16,7 @@ import uvloop
 from broker.errors import SessionUnknown, UpstreamInterrupted, UpstreamUnreachable
 from broker.gateway.sse import events
 from broker.gateway.upstreams import UpstreamReply, UpstreamRequest
-from broker.gateway.upstreams.stdio import StdioUpstream
+from broker.gateway.upstreams.stdio import MOST_SESSIONS, StdioUpstream
 from broker.gateway.wire import loads
 from tests.servers import BOUND, FEATURE_STDIO, RAW_STDIO, ROOT
 
@@ -130,6 +130,18 @@ async def test_a_session_is_unknown_to_another_grant_and_after_its_end() -> None
         await gone(pid)
         with pytest.raises(SessionUnknown):
             await server.send(post("x", session=session))
+
+
+async def test_sessions_that_were_left_open_make_room_for_new_ones() -> None:
+    async with upstream(*RAW_STDIO) as server:
+        first, second = await opened(server), await opened(server)
+        assert await result(server, post("pid", session=first))
+        for _ in range(MOST_SESSIONS - 1):
+            await opened(server)
+        with pytest.raises(SessionUnknown):
+            await server.send(post("pid", session=second))  # the one that was unused longest
+        assert await result(server, post("pid", session=first))
+        assert await opened(server, "g2")  # another grant has its own
 
 
 async def test_a_refused_initialize_leaves_no_session_and_no_process() -> None:
@@ -319,7 +331,7 @@ async def test_a_command_that_is_not_there_is_unreachable() -> None:
 async def test_a_command_that_speaks_no_mcp_is_ended_with_a_sentence() -> None:
     server = StdioUpstream("git", ["yes", "this is no message"], opens_within=0.2)
     try:
-        with pytest.raises(UpstreamInterrupted, match=r"did not answer `initialize` within 0\.2 s"):
+        with pytest.raises(UpstreamInterrupted, match=r"said nothing within 0\.2 s"):
             await server.send(post("initialize"))
     finally:
         await server.close()

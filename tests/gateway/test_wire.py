@@ -92,8 +92,6 @@ def test_a_request_a_notification_and_a_response_are_told_apart() -> None:
         b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"x":"\\ud800"}}',
         b'{"jsonrpc":"2.0","id":1,"method":"m","params":{"x":"\\ud800","y":123456789012345678901234}}',
         b'{"jsonrpc":"2.0","id":1,"method":"\xff"}',
-        b"[" * 100_000,
-        b"[" * 100_000 + b"1" * 30,
         b'{"jsonrpc":"2.0","id":' + b"9" * 5000 + b"}",
     ],
 )
@@ -101,6 +99,12 @@ def test_what_is_not_strict_json_is_a_parse_error(text: bytes) -> None:
     error = refusal(text)
     assert (error.rpc_code, error.status) == (-32700, 400)
     assert error.body["id"] is None
+
+
+@pytest.mark.parametrize("text", [b"[" * 100_000, b"[" * 100_000 + b"1" * 30, b'{"a":' * 2000 + b"1" + b"}" * 2000])
+def test_nesting_that_no_parser_takes_is_told_as_nesting(text: bytes) -> None:
+    error = refusal(text)
+    assert (error.rpc_code, str(error)) == (-32600, "Invalid Request: it nests more than 100 levels deep.")
 
 
 @pytest.mark.parametrize(

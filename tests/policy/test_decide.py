@@ -50,14 +50,10 @@ def test_an_unlisted_tool_gets_the_default(default: Action) -> None:
 def test_a_refusal_tells_the_model_what_to_do() -> None:
     stated = policy(hide=["wipe"], tools={"type": {"action": "deny"}})
     assert decide(stated, call("look")).reason == (
-        "The policy does not list this tool. Do not call it again; use another tool or ask the operator."
+        "the policy does not list this tool; use another one or ask the operator"
     )
-    assert decide(stated, call("type")).reason == (
-        "The policy denies this tool. Do not call it again; use another tool or ask the operator."
-    )
-    assert decide(stated, call("wipe")).reason == (
-        "This tool is not available here. Do not call it again; use one from the tool list."
-    )
+    assert decide(stated, call("type")).reason == ("the policy denies this tool; use another one or ask the operator")
+    assert decide(stated, call("wipe")).reason == ("this tool is not available here; use one from the tool list")
 
 
 @pytest.mark.parametrize("action", ["deny", "hold"])

@@ -222,9 +222,7 @@ def test_a_duration_is_a_number_and_a_unit(written: str, seconds: int) -> None:
     assert timeout.total_seconds() == seconds
 
 
-@pytest.mark.parametrize(
-    "written", ["0s", "15", "m", "1.5h", "-1m", "1w", "366d", "999999999d", "٣m", "15m\n", 900, True]
-)
+@pytest.mark.parametrize("written", ["0s", "15", "m", "1.5h", "-1m", "1w", "366d", "999999999d", "٣m", 900, True])
 def test_anything_else_is_no_duration(written: Any) -> None:
     (told,) = mistakes(tools={"x": {"action": "hold", "approval": {"timeout": written}}})
     assert told.startswith("tools.x.approval.timeout: expected a duration")

@@ -82,7 +82,7 @@ class HttpUpstream:
             UpstreamInterrupted: bytes may have been sent and no answer came.
         """
         if self._closed:
-            raise UpstreamUnreachable(self._sentence("is being closed with the broker: nothing ran."))
+            raise UpstreamUnreachable(self._sentence("is being closed with the broker."))
         body = None if request.message is None else dumps(request.message)
         try:
             response = await self._pool().request(
@@ -94,7 +94,9 @@ class HttpUpstream:
                 allow_redirects=False,
             )
         except _NOT_SENT as error:
-            raise UpstreamUnreachable(self._sentence(f"could not be reached ({_why(error)}): nothing ran.")) from error
+            raise UpstreamUnreachable(self._sentence(f"could not be reached ({_why(error)}).")) from error
+        except ValueError as error:  # a field that HTTP does not allow: found before anything is sent
+            raise UpstreamUnreachable(self._sentence(f"was not asked: {error}.")) from error
         except _BROKEN as error:
             raise UpstreamInterrupted(
                 self._sentence(f"went away before it answered ({_why(error)}): the call may or may not have run.")
@@ -103,9 +105,9 @@ class HttpUpstream:
             self._refuse_redirect(response)
         if response.status == 401:  # about the broker's credentials: told to the client, it would try to sign in
             response.close()
-            raise UpstreamUnreachable(
-                self._sentence("refuses the broker's credentials (401): nothing ran. Set its `headers`.")
-            )
+            raise UpstreamUnreachable(self._sentence("refuses the broker's credentials (401). Set its `headers`."))
+        if request.message is not None and "id" in request.message and "method" in request.message:
+            self._refuse_nonsense(response)
         return self._reply(response)
 
     async def close(self) -> None:
@@ -142,8 +144,18 @@ class HttpUpstream:
         response.close()
         told = f"answered with a redirect ({response.status}), which is not followed"
         if response.status in _MOVED:
-            raise UpstreamUnreachable(self._sentence(f"{told}: nothing ran. Set its `url` to where it is."))
+            raise UpstreamUnreachable(self._sentence(f"{told}. Set its `url` to where it is."))
         raise UpstreamInterrupted(self._sentence(f"{told}: the call may or may not have run."))
+
+    def _refuse_nonsense(self, response: aiohttp.ClientResponse) -> None:
+        """A request is answered with JSON or a stream of events (2025-03-26, Streamable HTTP); 404 may have no body."""
+        kind = response.content_type
+        if response.status == 404 or kind in ("text/event-stream", "application/json") or kind.endswith("+json"):
+            return
+        response.close()
+        raise UpstreamInterrupted(
+            self._sentence(f"answered with HTTP {response.status} and {kind or 'nothing'}, which is no MCP.")
+        )
 
     def _reply(self, response: aiohttp.ClientResponse) -> UpstreamReply:
         async def close() -> None:

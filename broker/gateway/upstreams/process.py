@@ -77,7 +77,7 @@ class ServerProcess:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise UpstreamUnreachable(
-                f"The MCP server {command.name!r} could not be started with {command.argv[0]!r} ({why}): nothing ran. "
+                f"The MCP server {command.name!r} could not be started with {command.argv[0]!r} ({why}). "
                 "Correct its `command` in the configuration."
             ) from error
         try:
@@ -118,7 +118,7 @@ class ServerProcess:
         """Like `write`, without waiting."""
         name, stdin = self._command.name, self._stdin
         if self.over or stdin.is_closing():
-            raise UpstreamUnreachable(f"The MCP server {name!r} is ending: the call was not sent. Try again.")
+            raise UpstreamUnreachable(f"The MCP server {name!r} {self._how_it_ended()}.")
         waiting = stdin.get_write_buffer_size()
         stdin.write(line + b"\n")
         if not stdin.is_closing():
@@ -171,11 +171,16 @@ class ServerProcess:
             self._writable.set()
             self._on_end()
 
+    def _how_it_ended(self) -> str:
+        status = self._child.returncode
+        return "is ending" if status is None else f"exited with status {status}; its last words are in the broker's log"
+
     # -- what the event loop calls ------------------------------------------------------------------------------------
 
     def _exit(self) -> None:
         """It exited; its children go too, so that its stdout ends once what is in there was read."""
-        self._log.info("exited with status %s", self._child.returncode)
+        level = logging.INFO if self._ending else logging.WARNING  # nobody asked it to
+        self._log.log(level, "exited with status %s", self._child.returncode)
         self._exited.set()
         self._end_soon()
 

@@ -122,7 +122,7 @@ class StdioUpstream:
 
     def _open(self, grant_id: str, *, shared: bool) -> asyncio.Task[Connection]:
         if self._closed:
-            raise UpstreamUnreachable(f"The broker has ended its MCP server {self.name!r}: nothing ran.")
+            raise UpstreamUnreachable(f"The broker has ended its MCP server {self.name!r}.")
         task = asyncio.create_task(self._started(grant_id, shared=shared))
         self._opening.add(task)
         task.add_done_callback(self._opening.discard)
@@ -172,16 +172,19 @@ class StdioUpstream:
                 session = new_id("mcp")
                 self._sessions[session] = connection
         except TimeoutError:
-            raise UpstreamInterrupted(
-                f"The MCP server {self.name!r} was started and did not answer `initialize` within "
-                f"{self._opens_within:g} s, so it was ended. Does its command speak MCP on standard output?"
-            ) from None
+            raise self._silent() from None
         finally:
             if session is None:
                 opening.add_done_callback(self._close_opened)
         reply = json_reply(answer)
         reply.session = session
         return reply
+
+    def _silent(self) -> UpstreamInterrupted:
+        return UpstreamInterrupted(
+            f"The MCP server {self.name!r} was started and said nothing within {self._opens_within:g} s. "
+            "Does its command speak MCP on standard output?"
+        )
 
     async def _make_room(self, grant_id: str) -> None:
         """Clients often leave without a DELETE, so the session of a grant that was unused longest makes room."""
@@ -218,7 +221,14 @@ class StdioUpstream:
     async def _modern(self, request: UpstreamRequest, message: Mapping[str, Any]) -> UpstreamReply:
         if message.get("method") == CANCELLED:
             return empty_reply(202)  # it would name some client's id; modern HTTP cancels by closing the answer
-        return await self._pass_on(await self._shared_by(request.grant_id), request, message)
+        connection = await self._shared_by(request.grant_id)
+        if message.get("method") != "server/discover":
+            return await self._pass_on(connection, request, message)
+        try:
+            async with asyncio.timeout(self._opens_within):
+                return await self._pass_on(connection, request, message)
+        except TimeoutError:
+            raise self._silent() from None
 
     async def _shared_by(self, grant_id: str) -> Connection:
         """The grant's process; requests that come while it starts wait for the same one."""
@@ -233,7 +243,7 @@ class StdioUpstream:
         left = pause.until - asyncio.get_running_loop().time() if pause else 0.0
         if left > 0:
             raise UpstreamUnreachable(
-                f"The MCP server {self.name!r} ended without answering anything: nothing ran. "
+                f"The MCP server {self.name!r} ended without answering anything. "
                 f"It is started again in {math.ceil(left)} s at the earliest."
             )
 

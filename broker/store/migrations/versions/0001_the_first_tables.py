@@ -41,6 +41,7 @@ def upgrade() -> None:
     op.create_index(op.f("ix_approvals_created_at"), "approvals", ["created_at"], unique=False)
     op.create_index(op.f("ix_approvals_fingerprint"), "approvals", ["fingerprint"], unique=False)
     op.create_index(op.f("ix_approvals_grant_id"), "approvals", ["grant_id"], unique=False)
+    op.create_index(op.f("ix_approvals_session"), "approvals", ["session"], unique=False)
     op.create_index(op.f("ix_approvals_state"), "approvals", ["state"], unique=False)
     op.create_table(
         "audit",
