@@ -61,14 +61,14 @@ class Hold:
     progress: float = 0
     next_sign: float = 0
 
-    async def say_when_due(self, message: str) -> None:
+    def say_when_due(self, message: str) -> None:
         """A sign of life, if the last is long enough ago. Progress grows strictly (2025-06-18, Progress)."""
         now = asyncio.get_running_loop().time()
         if now < self.next_sign:
             return
         self.next_sign = now + TELL_EVERY
         self.progress += 1
-        await self.line.send(_sign(self.inbound, self.progress, message))
+        self.line.offer(_sign(self.inbound, self.progress, message))
 
     async def tell(self, told: answers.Answer) -> None:
         """The broker's own final answer."""
@@ -218,7 +218,7 @@ class Holds:
 
     async def _tell_until_changed(self, hold: Hold) -> None:
         while not hold.changed.is_set():
-            await hold.say_when_due(self._waiting_message(hold))
+            hold.say_when_due(self._waiting_message(hold))
             with suppress(TimeoutError):
                 async with asyncio.timeout_at(hold.next_sign):
                     await hold.changed.wait()
