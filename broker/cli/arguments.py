@@ -1,7 +1,8 @@
-"""What several commands take: `--config`, `--json`, e-mail addresses, lengths of time."""
+"""What commands take: `--config`, `--json`, e-mail addresses, times, kinds and heads of the record."""
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -10,6 +11,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from broker.domain.audit import Head, Kind
 from broker.domain.durations import parse_duration
 
 T = TypeVar("T")
@@ -41,6 +43,22 @@ def _instant(text: str) -> datetime:
     return instant.astimezone()  # without an offset it is the terminal's own time
 
 
+def _head(text: str) -> Head:
+    if not re.fullmatch(r"[1-9][0-9]{0,17}:[0-9a-f]{64}", text.strip()):
+        raise ValueError(f"{text!r} is not SEQ:DIGEST, such as `broker audit verify` prints it.")
+    seq, _, digest = text.strip().partition(":")
+    return Head(int(seq), digest)
+
+
+def _kind(text: str) -> str:
+    kinds = [kind.value for kind in Kind]
+    if text in kinds:
+        return text
+    nearest = difflib.get_close_matches(text, kinds, n=1, cutoff=0.4)
+    hint = f"the nearest is {nearest[0]}" if nearest else f"there are {', '.join(kinds)}"
+    raise ValueError(f"Nothing of the kind {text!r} is ever recorded; {hint}.")
+
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The settings; else $BROKER_CONFIG, else broker.toml here."),
@@ -50,3 +68,13 @@ Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=_parsed(_email))]
 EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=_parsed(_email))]
 Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_parsed(parse_duration))]
 Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=_parsed(_instant))]
+KindName = Annotated[str | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=_parsed(_kind))]
+NotedHead = Annotated[
+    Head | None,
+    typer.Option(
+        "--head",
+        metavar="SEQ:DIGEST",
+        help="A head that was noted elsewhere: the record has to contain it.",
+        parser=_parsed(_head),
+    ),
+]

@@ -122,12 +122,14 @@ class Head:
     digest: str = GENESIS
 
 
-def verify(rows: Iterable[Row], expected: Head | None = None) -> Head:
+def verify(rows: Iterable[Row], expected: Head | None = None, noted: Head | None = None) -> Head:
     """Walk the chain from its first row.
 
     Args:
         rows: in ascending order of `seq`.
         expected: the head that the store believes in, so that a cut-off end is seen.
+        noted: a head of an earlier time that was kept elsewhere, and that the chain has to contain: who can write
+            the store can also cut it off, or chain it anew, and make its own head agree.
 
     Returns:
         The head that was reached.
@@ -143,7 +145,11 @@ def verify(rows: Iterable[Row], expected: Head | None = None) -> Head:
             raise ChainBroken(row.seq, "it does not follow from the row before it")
         if not _intact(row):
             raise ChainBroken(row.seq, "its content was altered")
+        if noted is not None and row.seq == noted.seq and row.digest != noted.digest:
+            raise ChainBroken(row.seq, "its digest is not the one that was noted")
         head = Head(row.seq, row.digest)
     if expected is not None and head != expected:
         raise ChainBroken(head.seq + 1, f"the record says that it ends at row {expected.seq}")
+    if noted is not None and noted.seq > head.seq:
+        raise ChainBroken(head.seq + 1, f"it is missing, and row {noted.seq} was noted")
     return head

@@ -65,11 +65,22 @@ class Settings(Sections):
         Raises:
             SettingsError: one is missing, too short, or a file that others may read.
         """
+        newest = self._places()[0]
+        if newest.startswith("file:") and not self._path(newest).exists():
+            self._make_secret(self._path(newest))
+        return self.present_secrets()
+
+    def present_secrets(self) -> list[bytes]:
+        """The same without making any, for who only verifies: a secret made now has signed nothing.
+
+        Raises:
+            SettingsError: one is missing, too short, or a file that others may read.
+        """
+        return [self._secret(place) for place in self._places()]
+
+    def _places(self) -> list[str]:
         given = self.server.secret
-        places = [given] if isinstance(given, str) else given
-        if places[0].startswith("file:") and not self._path(places[0]).exists():
-            self._make_secret(self._path(places[0]))
-        return [self._secret(place) for place in places]
+        return [given] if isinstance(given, str) else given
 
     # -- looking up ---------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,8 @@ import pytest
 
 from broker.domain.approvals import Decision
 from broker.domain.audit import Event, Kind, Row, verify
+from broker.errors import ContentsAltered
+from broker.store.audit import check_contents
 from tests.web.desk import Desk, person
 
 
@@ -88,3 +90,15 @@ async def test_the_page_shows_what_is_kept_of_a_call_and_leads_to_its_approval(d
     assert "pushed to main" in page
     assert "approval.succeeded" in page
     assert "pushed to main" in (await client.get(f"/approvals/{held.id}")).text
+
+
+@pytest.mark.parametrize("change", ["params = replace(params, 'main', 'evil')", "tool = 'git_log'"])
+async def test_a_held_call_that_is_another_one_now_is_found_with_its_row(desk: Desk, change: str) -> None:
+    held = await desk.hold(arguments={"branch": "main"})
+    rows = await desk.approvals.history(held.id)
+    last = rows[-1].seq
+    assert await desk.store.read(lambda session: check_contents(session, desk.keyring, last)) == len(rows)
+    await desk.store.write(lambda tx: tx.connection.exec_driver_sql(f"UPDATE approvals SET {change}"))
+    with pytest.raises(ContentsAltered) as caught:
+        await desk.store.read(lambda session: check_contents(session, desk.keyring, last))
+    assert caught.value.seq == rows[0].seq
