@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Select, Text, and_, or_, type_coerce
+from sqlalchemy import Text, and_, or_, type_coerce
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
@@ -46,7 +46,9 @@ def to_columns(row: Row) -> dict[str, Any]:
 
 
 def _from_columns(found: AuditRow) -> Row:
-    if not isinstance(found.detail, dict) or any(isinstance(value, bytes) for value in vars(found).values()):
+    if not isinstance(cast("object", found.detail), dict) or any(
+        isinstance(value, bytes) for value in vars(found).values()
+    ):
         raise ValueError("of another type than was written")  # SQLite keeps bytes in a column of text
     return Row(
         seq=found.seq,
@@ -214,7 +216,7 @@ def check_contents(session: Session, keyring: Keyring, end: int) -> int:
         ContentsAltered: names the first row whose call is another one now, in the contents or in its approval.
     """
     checked = last = 0
-    while rows := session.execute(_recorded_calls(last, end)).all():
+    while rows := session.connection().execute(_recorded_calls(last, end)).all():
         for seq, digest, kept, held, same_tool in rows:
             found = [text for text in (kept, held) if text is not None]
             if not all(_recorded(keyring, digest, text) for text in found) or (held is not None and not same_tool):
@@ -224,7 +226,7 @@ def check_contents(session: Session, keyring: Keyring, end: int) -> int:
     return checked
 
 
-def _recorded_calls(last: int, end: int) -> Select[Any]:
+def _recorded_calls(last: int, end: int) -> Any:
     """Rows with a digest of their call, the call as the contents and as the approval have it, and whose tool it is."""
     contents = and_(col(ContentRow.call_id) == col(AuditRow.call_id), col(ContentRow.what) == "arguments")
     same_tool = and_(
