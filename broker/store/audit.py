@@ -46,9 +46,8 @@ def to_columns(row: Row) -> dict[str, Any]:
 
 
 def _from_columns(found: AuditRow) -> Row:
-    if not isinstance(cast("object", found.detail), dict) or any(
-        isinstance(value, bytes) for value in vars(found).values()
-    ):
+    values = vars(found).values()
+    if not isinstance(cast("object", found.detail), dict) or any(isinstance(value, bytes) for value in values):
         raise ValueError("of another type than was written")  # SQLite keeps bytes in a column of text
     return Row(
         seq=found.seq,
@@ -216,6 +215,7 @@ def check_contents(session: Session, keyring: Keyring, end: int) -> int:
         ContentsAltered: names the first row whose call is another one now, in the contents or in its approval.
     """
     checked = last = 0
+    rows: Sequence[Any]
     while rows := session.connection().execute(_recorded_calls(last, end)).all():
         for seq, digest, kept, held, same_tool in rows:
             found = [text for text in (kept, held) if text is not None]
