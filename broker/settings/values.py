@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -52,12 +53,20 @@ class Settings(Sections):
         """What is sent with each request to an upstream. Secrets: for requests, never for logs.
 
         Raises:
-            SettingsError: a variable is not set, or a file cannot be read.
+            SettingsError: a variable is not set, a file cannot be read, or HTTP has no such value (RFC 9110,
+                section 5.5; bytes outside of ASCII mean something else to each server, so they are refused too).
         """
+        given = self.upstreams[upstream].headers
         return {
-            name: self._look_up(("upstreams", upstream, "headers", name), value.get_secret_value())
-            for name, value in self.upstreams[upstream].headers.items()
+            name: self._header(("upstreams", upstream, "headers", name), value.get_secret_value())
+            for name, value in given.items()
         }
+
+    def _header(self, at: Steps, value: str) -> str:
+        found = self._look_up(at, value).strip()
+        if not re.fullmatch(r"[\t\x20-\x7e]*", found):
+            raise self._source.error(at, "the value has a line break or another character that no HTTP header may have")
+        return found
 
     def secrets(self) -> list[bytes]:
         """The server's secrets, newest first. The newest is made when it is a file that does not exist.
