@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable
 from datetime import datetime, timedelta
@@ -11,7 +10,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from broker.domain.audit import Head, Kind
+from broker.domain.audit import Head, Kind, kind_named
 from broker.domain.durations import parse_duration
 
 T = TypeVar("T")
@@ -50,15 +49,6 @@ def _head(text: str) -> Head:
     return Head(int(seq), digest)
 
 
-def _kind(text: str) -> str:
-    kinds = [kind.value for kind in Kind]
-    if text in kinds:
-        return text
-    nearest = difflib.get_close_matches(text, kinds, n=1, cutoff=0.4)
-    hint = f"the nearest is {nearest[0]}" if nearest else f"there are {', '.join(kinds)}"
-    raise ValueError(f"Nothing of the kind {text!r} is ever recorded; {hint}.")
-
-
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The settings; else $BROKER_CONFIG, else broker.toml here."),
@@ -68,7 +58,7 @@ Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=_parsed(_email))]
 EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=_parsed(_email))]
 Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_parsed(parse_duration))]
 Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=_parsed(_instant))]
-KindName = Annotated[str | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=_parsed(_kind))]
+KindName = Annotated[Kind | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=_parsed(kind_named))]
 NotedHead = Annotated[
     Head | None,
     typer.Option(

@@ -7,6 +7,7 @@ verifies.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -51,6 +52,20 @@ class Kind(StrEnum):
     LINK_CREATED = "link.created"
     SESSION_OPENED = "session.opened"
     SESSION_CLOSED = "session.closed"
+
+
+def kind_named(text: str) -> Kind:
+    """The kind of this name.
+
+    Raises:
+        ValueError: there is none; the message is a sentence with the nearest.
+    """
+    try:
+        return Kind(text)
+    except ValueError as error:
+        nearest = difflib.get_close_matches(text, list(Kind), n=1, cutoff=0.4)
+        hint = f"the nearest is {nearest[0]}" if nearest else f"there are {', '.join(Kind)}"
+        raise ValueError(f"{text!r} is no kind of event; {hint}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

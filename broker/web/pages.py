@@ -25,7 +25,7 @@ from broker.web.decisions import DecisionBody
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.presentation import other_params
-from broker.web.problems import status_of
+from broker.web.problems import sentence_of, status_of
 from broker.web.queries import RowsBefore, RowsWanted, row_number
 from broker.web.templates import render_large
 from broker.web.visibility import visible_page
@@ -84,7 +84,7 @@ async def decide(
             reason=word.reason,
         )
     except ValidationError as error:
-        raise Invalid(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+        raise Invalid(sentence_of(error.errors()[0])) from error
     except ReviewRefused as error:
         approval = await seen_by(parts, asker.person, approval_id)
         return await _card(parts, asker, approval, note=str(error), status=status_of(error))

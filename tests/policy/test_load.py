@@ -278,3 +278,9 @@ def test_any_object_is_a_policy_or_a_policy_error(document: dict[str, Any]) -> N
 )
 def test_no_unknown_key_is_ever_ignored(key: str) -> None:
     assert mistakes(**{key: True})
+
+
+def test_a_number_that_is_too_large_is_told_with_its_key() -> None:
+    limit = '{"counter": "c", "window": 1e400, "max": 1}'
+    with pytest.raises(PolicyError, match='the number of the key "window" is too large'):
+        parse_policy(f'{{"version": "1", "default": "allow", "tools": {{"t": {{"limits": [{limit}]}}}}}}', "p.json")

@@ -73,7 +73,9 @@ async def test_pages_of_rows_follow_each_other(desk: Desk) -> None:
     assert (seqs, second["next"]) == (list(range(seqs[0], 0, -1)), None)
 
 
-@pytest.mark.parametrize("query", ["since=yesterday", "cursor=-1", "cursor=9999999999999999999", "actor=%00"])
+@pytest.mark.parametrize(
+    "query", ["since=yesterday", "kind=call.denid", "limit=5", "cursor=-1", "cursor=9999999999999999999", "actor=%00"]
+)
 async def test_a_query_that_makes_no_sense_is_refused(desk: Desk, query: str) -> None:
     client = await desk.browser("auditor")
     assert (await client.get(f"/api/v1/audit?{query}")).status_code == 422
