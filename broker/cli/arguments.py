@@ -16,7 +16,7 @@ from broker.domain.durations import parse_duration
 T = TypeVar("T")
 
 
-def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
     """`parse` for typer: its ValueError is a wrong usage."""
 
     def parser(text: str) -> T:
@@ -54,17 +54,17 @@ Config = Annotated[
     typer.Option("--config", metavar="FILE", help="The settings; else $BROKER_CONFIG, else broker.toml here."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=_parsed(_email))]
-EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=_parsed(_email))]
-Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_parsed(parse_duration))]
-Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=_parsed(_instant))]
-KindName = Annotated[Kind | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=_parsed(kind_named))]
+Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=parsed(_email))]
+EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=parsed(_email))]
+Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=parsed(parse_duration))]
+Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=parsed(_instant))]
+KindName = Annotated[Kind | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=parsed(kind_named))]
 NotedHead = Annotated[
     Head | None,
     typer.Option(
         "--head",
         metavar="SEQ:DIGEST",
         help="A head that was noted elsewhere: the record has to contain it.",
-        parser=_parsed(_head),
+        parser=parsed(_head),
     ),
 ]

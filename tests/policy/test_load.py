@@ -105,7 +105,7 @@ def test_a_path_that_no_file_can_have_is_refused() -> None:
         ("version: '1'", "it is not JSON, the one format that this version reads (line 1, column 1: Expecting value)."),
         ('{"a": NaN}', "NaN is not JSON."),
         ('{"a": -Infinity}', "-Infinity is not JSON."),
-        ('{"a": 1e999}', "the number of the key "a" is too large"),
+        ('{"a": 1e999}', 'the number of the key "a" is too large'),
         ('{"a": "\\ud800"}', "it holds half of a surrogate pair."),
         ("[" * 200 + "]" * 200, "nested more than 100 levels deep."),
         ("[" * 100_000, "it is nested too deep."),
@@ -222,9 +222,7 @@ def test_a_duration_is_a_number_and_a_unit(written: str, seconds: int) -> None:
     assert timeout.total_seconds() == seconds
 
 
-@pytest.mark.parametrize(
-    "written", ["0s", "15", "m", "1.5h", "-1m", "1w", "366d", "999999999d", "٣m", 900, True]
-)
+@pytest.mark.parametrize("written", ["0s", "15", "m", "1.5h", "-1m", "1w", "366d", "999999999d", "٣m", 900, True])
 def test_anything_else_is_no_duration(written: Any) -> None:
     (told,) = mistakes(tools={"x": {"action": "hold", "approval": {"timeout": written}}})
     assert told.startswith("tools.x.approval.timeout: expected a duration")
