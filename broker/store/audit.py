@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 from broker.domain.audit import Head, Kind, Row
 from broker.domain.canonical import Keyring, canonical_json
 from broker.errors import ChainBroken, ContentsAltered, StoreError
-from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow
+from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow, GrantRow
 
 STREAM = 1000
 """Rows fetched at a time when the whole log is read."""
@@ -203,6 +203,12 @@ def contents_of(session: Session, call_ids: Iterable[str]) -> dict[str, dict[str
     for row in session.exec(select(ContentRow).where(col(ContentRow.call_id).in_(found))) if found else ():
         found[row.call_id][row.what] = row.body
     return found
+
+
+def labels_of(session: Session, grant_ids: Collection[str]) -> dict[str, str]:
+    """What people call the agents of several grants, by their ids."""
+    statement = select(GrantRow.id, GrantRow.label).where(col(GrantRow.id).in_(grant_ids))
+    return dict(session.exec(statement).all()) if grant_ids else {}
 
 
 def check_contents(session: Session, keyring: Keyring, end: int) -> int:

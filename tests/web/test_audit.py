@@ -82,6 +82,20 @@ async def test_a_query_that_makes_no_sense_is_refused(desk: Desk, query: str) ->
     assert (await client.get(f"/audit?{query}")).status_code == 422
 
 
+async def test_a_filter_that_makes_no_sense_is_marked_in_the_form(desk: Desk) -> None:
+    text = (await (await desk.browser("auditor")).get("/audit?since=foo&tool=t")).text
+    assert 'value="foo" placeholder="2026-07-28T12:00Z" maxlength="40" aria-invalid="true"' in text
+    assert "since: &#39;foo&#39; is not a time such as" in text
+    assert 'name="tool" value="t"' in text
+
+
+async def test_an_agent_is_named_by_its_label_and_its_rule_is_beside_it(desk: Desk) -> None:
+    await desk.hold()
+    text = (await (await desk.browser("auditor")).get("/audit?kind=approval.submitted")).text
+    assert "<td>release-bot <a" in text
+    assert 'hold <span class="mono grey">tools.git_push.action</span>' in text
+
+
 async def test_the_page_shows_what_is_kept_of_a_call_and_leads_to_its_approval(desk: Desk) -> None:
     held = await desk.hold(arguments={"branch": "main"})
     await desk.approvals.review(held.id, person("approver"), Decision.APPROVE, channel="web")

@@ -86,7 +86,9 @@ async def test_a_late_word_from_a_form_is_answered_on_the_card(desk: Desk) -> No
     await desk.approvals.review(held.id, person("second"), Decision.REJECT, channel="web", reason="not today")
     got = await client.post(f"/approvals/{held.id}/decision", data={"decision": "approve", "csrf": csrf})
     assert got.status_code == 409
-    assert "Already rejected by second@example.com at 2026-07-28 12:00:00 UTC: not today." in got.text
+    told = "Your approval was not taken: already rejected by second@example.com at 2026-07-28 12:00:00 UTC: not today."
+    assert told in got.text
+    assert '<p class="ended" hidden>' in got.text  # the same is not said twice
 
 
 async def test_a_form_decides_without_a_script_and_leads_back_to_the_card(desk: Desk) -> None:
