@@ -25,7 +25,7 @@ _TELLING = (
     *("message", "text", "body", "subject", "title", "name", "branch", "id"),
 )
 _LINE = 200
-_NAME = 40
+_NAME = 24
 _LONG = 1000
 
 

@@ -64,7 +64,7 @@ def test_the_line_of_a_call_shows_the_argument_that_says_most() -> None:
 def test_the_line_of_a_call_cuts_a_name_that_would_fill_it() -> None:
     told = telling_argument({"n" * 300: "x"})
     assert told is not None
-    assert told.name == "n" * 40 + "…"
+    assert told.name == "n" * 24 + "…"
 
 
 def test_long_arguments_are_announced_with_their_names_and_sizes() -> None:
