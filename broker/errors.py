@@ -59,6 +59,19 @@ class ChainBroken(BrokerError):
         super().__init__(f"The audit chain is broken at row {seq}: {why}.")
 
 
+class ContentsAltered(BrokerError):
+    """What is kept of a call is not what its audit row was written for."""
+
+    code = "contents_altered"
+
+    def __init__(self, seq: int) -> None:
+        self.seq = seq
+        super().__init__(
+            f"The call that is kept for row {seq} is not the one that was recorded: it was altered, or it was recorded "
+            "under a secret that server.secret does not list any more."
+        )
+
+
 # -- who asks ---------------------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -24,30 +25,59 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Held calls: look at them and decide, over the HTTP API.", no_args_is_help=True)
 
+EVERY = "all"
+
+
+def _wanted(text: str) -> str:
+    if text in (EVERY, *State):
+        return text
+    raise typer.BadParameter(f"{text!r} is not one of {EVERY}, {', '.join(State)}.")
+
+
 ApprovalId = Annotated[str, typer.Argument(metavar="APPROVAL", help="Its id, as `broker approvals list` shows it.")]
 
 
 @app.command("list")
 def list_approvals(
-    state: Annotated[State | None, typer.Option(help="Only those in this state; else all.")] = None,
+    state: Annotated[str, typer.Option(metavar="STATE", help="Or `all`.", parser=_wanted)] = State.PENDING.value,
     limit: Annotated[int, typer.Option(min=1, help="The most approvals.")] = 50,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """List approvals, newest first."""
+    """List what waits for a person, newest first; with --state what is in another state, or all."""
     found: list[dict[str, Any]] = []
-    query: dict[str, str] = {"state": state.value} if state else {}
-    while len(found) < limit:
+    query: dict[str, str] = {} if state == EVERY else {"state": state}
+    more = True
+    while more and len(found) <= limit:
         page = _ask(config, "GET", "", query=query)
         found.extend(page["items"])
-        if not page["next"]:
-            break
-        query["cursor"] = page["next"]
-    shown = [{**item, "agent": item["grant"]["label"]} for item in found[:limit]]
-    if as_json:
-        shown = found[:limit]
-    columns = ("id", "state", "upstream", "tool", "agent", "deadline")
-    output.listing(columns, shown, as_json=as_json, nothing="There is no such approval.")
+        more = bool(page["next"])
+        query["cursor"] = page["next"] or ""
+    shown = found[:limit] if as_json else [_line(item) for item in found[:limit]]
+    nothing = "Nothing waits." if state == State.PENDING else "There is no such approval."
+    columns = ("id", "left" if state == State.PENDING else "state", "tool", "agent")
+    output.listing(columns, shown, as_json=as_json, nothing=nothing)
+    if len(found) > limit:
+        output.warn(f"These are the newest {limit}; --limit shows more.")
+
+
+def _line(item: dict[str, Any]) -> dict[str, Any]:
+    return item | {
+        "tool": f"{item['upstream']} / {item['tool']}",
+        "agent": item["grant"]["label"],
+        "left": _left(item),
+    }
+
+
+def _left(approval: dict[str, Any]) -> str | None:
+    """How long a pending call still waits, to the second."""
+    if approval["state"] != State.PENDING:
+        return None
+    seconds = int((datetime.fromisoformat(approval["deadline"]) - datetime.now(UTC)).total_seconds())
+    if seconds <= 0:
+        return "over"
+    hours, minutes = seconds // 3600, seconds // 60 % 60
+    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {seconds % 60:02}s"
 
 
 @app.command()
@@ -81,7 +111,21 @@ def reject(
 def _decide(config: Path | None, approval: str, decision: Decision, reason: str | None, *, as_json: bool) -> None:
     seen = _ask(config, "GET", _path(approval))
     body = {"decision": decision.value, "reason": reason, "revision": seen["revision"]}
-    _print(_ask(config, "POST", f"{_path(approval)}/decision", body=body), as_json=as_json)
+    decided = _ask(config, "POST", f"{_path(approval)}/decision", body=body)
+    if as_json:
+        output.say_json(decided)
+    else:
+        output.say(_told(decided, decision))
+
+
+def _told(decided: dict[str, Any], decision: Decision) -> str:
+    call = f"{decided['upstream']} / {decided['tool']} for {decided['grant']['label']}"
+    if decision is Decision.REJECT:
+        return f"Rejected {call}: it does not run."
+    if decided["state"] != State.PENDING:
+        return f"Approved {call}: it runs when the agent comes for it."
+    given = sum(one["decision"] == Decision.APPROVE for one in decided["reviews"])
+    return f"Approved {call}: {given} of {decided['requirement']['quorum']} approvals, so it still waits."
 
 
 def _path(approval: str) -> str:
@@ -102,7 +146,8 @@ def _print(approval: dict[str, Any], *, as_json: bool) -> None:
         "why": approval["reason"],
         "rule": approval["rule"],
         "risk": approval["risk"],
-        "deadline": approval["deadline"],
+        "deadline": f"{approval['deadline'][:19]}Z",
+        "time left": _left(approval),
         "caller": approval["caller"],
         "reviews": [f"{one['by']} {one['decision']}" for one in approval["reviews"]],
         "decided by": end.get("by"),

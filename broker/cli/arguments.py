@@ -1,4 +1,4 @@
-"""What several commands take: `--config`, `--json`, e-mail addresses, lengths of time."""
+"""What commands take: `--config`, `--json`, e-mail addresses, times, kinds and heads of the record."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Annotated, TypeVar
 
 import typer
 
+from broker.domain.audit import Head, Kind, kind_named
 from broker.domain.durations import parse_duration
 
 T = TypeVar("T")
 
 
-def _parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
+def parsed(parse: Callable[[str], T]) -> Callable[[str], T]:
     """`parse` for typer: its ValueError is a wrong usage."""
 
     def parser(text: str) -> T:
@@ -41,12 +42,29 @@ def _instant(text: str) -> datetime:
     return instant.astimezone()  # without an offset it is the terminal's own time
 
 
+def _head(text: str) -> Head:
+    if not re.fullmatch(r"[1-9][0-9]{0,17}:[0-9a-f]{64}", text.strip()):
+        raise ValueError(f"{text!r} is not SEQ:DIGEST, such as `broker audit verify` prints it.")
+    seq, _, digest = text.strip().partition(":")
+    return Head(int(seq), digest)
+
+
 Config = Annotated[
     Path | None,
     typer.Option("--config", metavar="FILE", help="The settings; else $BROKER_CONFIG, else broker.toml here."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=_parsed(_email))]
-EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=_parsed(_email))]
-Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=_parsed(parse_duration))]
-Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=_parsed(_instant))]
+Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=parsed(_email))]
+EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=parsed(_email))]
+Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=parsed(parse_duration))]
+Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=parsed(_instant))]
+KindName = Annotated[Kind | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=parsed(kind_named))]
+NotedHead = Annotated[
+    Head | None,
+    typer.Option(
+        "--head",
+        metavar="SEQ:DIGEST",
+        help="A head that was noted elsewhere: the record has to contain it.",
+        parser=parsed(_head),
+    ),
+]

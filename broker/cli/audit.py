@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
+from dataclasses import dataclass
 from enum import StrEnum
 from itertools import takewhile
 from pathlib import Path
@@ -14,13 +15,15 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from broker.cli import output, store
-from broker.cli.arguments import AsJson, Config, Instant
+from broker.cli.arguments import AsJson, Config, Instant, KindName, NotedHead
 from broker.domain import audit, exports
 from broker.domain.audit import Head, Row
-from broker.errors import BrokerError
+from broker.errors import BrokerError, SettingsError
 
 if TYPE_CHECKING:
     from sqlmodel import Session
+
+    from broker.settings import Settings
 
 app = typer.Typer(help="The record of every call and decision.", no_args_is_help=True)
 
@@ -41,7 +44,7 @@ def search(
     upstream: str | None = None,
     tool: str | None = None,
     grant: str | None = None,
-    kind: str | None = None,
+    kind: KindName = None,
     approval: str | None = None,
     limit: Annotated[int, typer.Option(min=1, help="The most rows.")] = 50,
     config: Config = None,
@@ -93,32 +96,68 @@ def export(
 @app.command()
 def verify(
     file: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="A JSON Lines export; else the store.")] = None,
+    head: NotedHead = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
-    """Walk the hash chain of the store, or of an export without any store, and name the first broken row."""
-    head = _verify_file(file) if file is not None else store.read(config, _verify_store)
-    if as_json:
-        output.say_json({"rows": head.seq, "digest": head.digest})
+    """Walk the hash chain of the store, or of an export without any store, and name the first broken row.
+
+    In the store, the calls that are kept are compared with their rows as well. A record that was cut off, or written
+    anew as a whole, is found by a head that was noted elsewhere: give it as --head.
+    """
+    if file is not None:
+        verified = _Verified(_verify_file(file, head))
     else:
-        output.say(f"{head.seq} rows verified. The last one's digest is {head.digest}.")
+        settings = store.settings(config)
+        verified = store.read(config, lambda session: _verify_store(session, settings, head))
+    if as_json:
+        reached = {"rows": verified.head.seq, "digest": verified.head.digest}
+        output.say_json(reached if file is not None else reached | {"calls": verified.calls})
+        return
+    output.say(f"{verified.head.seq} rows verified. The last one's digest is {verified.head.digest}.")
+    if verified.about_calls:
+        output.say(verified.about_calls)
+    if head is None:
+        output.say(
+            "Compare both with what was noted elsewhere, since a record that was cut off verifies too. For next time:"
+        )
+        output.say(f"  --head {verified.head.seq}:{verified.head.digest}")
 
 
-def _verify_store(session: Session) -> Head:
-    from broker.store.audit import head, stream  # noqa: PLC0415
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """How far the chain holds, and of how many rows the call is kept and the recorded one (None: not looked at)."""
+
+    head: Head
+    calls: int | None = None
+    about_calls: str = ""
+
+
+def _verify_store(session: Session, settings: Settings, noted: Head | None) -> _Verified:
+    from broker.domain.canonical import Keyring  # noqa: PLC0415
+    from broker.store.audit import check_contents, head, stream  # noqa: PLC0415
 
     end = head(session)
     # A running server may append while this reads: what it adds behind the head that was read is not looked at.
-    return audit.verify(takewhile(lambda row: row.seq <= end.seq, stream(session)), end)
+    reached = audit.verify(takewhile(lambda row: row.seq <= end.seq, stream(session)), end, noted)
+    try:
+        keyring = Keyring(settings.present_secrets())
+    except SettingsError as error:
+        return _Verified(reached, None, f"The calls that are kept were not compared with their rows: {error}")
+    calls = check_contents(session, keyring, end.seq)
+    return _Verified(reached, calls, f"The calls that are kept for {calls} of them are the recorded ones.")
 
 
-def _verify_file(file: Path) -> Head:
+def _verify_file(file: Path, noted: Head | None) -> Head:
     try:
         with file.open(encoding="utf-8", newline="\n") as lines:
-            return audit.verify(exports.rows_from_jsonl(lines))
+            reached = audit.verify(exports.rows_from_jsonl(lines), noted=noted)
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
         raise BrokerError(f"The export {file} cannot be read: {why}.") from error
+    if reached.seq == 0:
+        raise BrokerError(f"The export {file} is empty: there is nothing to verify.")
+    return reached
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from broker.cli import output, store
-from broker.cli.arguments import AsJson, Config, EmailOption, Length
+from broker.cli.arguments import AsJson, Config, EmailOption, Length, parsed
 from broker.domain.audit import timestamp
 from broker.domain.people import Grant
 from broker.errors import NotFound
@@ -23,10 +23,18 @@ app = typer.Typer(help="The tokens that identify agents.", no_args_is_help=True)
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="Its id, as `broker grant list` shows it.")]
 
 
+def _label(text: str) -> str:
+    if not text.strip():
+        raise ValueError("Reviewers know an agent by its label: it cannot be empty.")
+    return text
+
+
 @app.command()
 def create(
     upstream: Annotated[list[str], typer.Option(metavar="NAME", help="An upstream that it may use; may be repeated.")],
-    label: Annotated[str, typer.Option(metavar="TEXT", help="What reviewers see as the agent's name.")],
+    label: Annotated[
+        str, typer.Option(metavar="TEXT", help="What reviewers see as the agent's name.", parser=parsed(_label))
+    ],
     owner: EmailOption,
     expires: Length = None,
     config: Config = None,
@@ -54,6 +62,8 @@ def list_grants(config: Config = None, as_json: AsJson = False) -> None:
 
     now = datetime.now(UTC)
     found = [_described(grant, now) for grant in store.read(config, grants.all_grants)]
+    if not as_json:  # the day says enough, and leaves room for names
+        found = [{**grant, "expires_at": (grant["expires_at"] or "")[:10] or None} for grant in found]
     columns = ("id", "state", "label", "owner", "upstreams", "expires_at")
     output.listing(columns, found, as_json=as_json, nothing="There is no grant yet: `broker grant create` makes one.")
 

@@ -13,12 +13,17 @@ from typing import Any
 
 from broker.domain.text import visible
 
-_COPIED = frozenset({"id", "seq", "at", "kind", "email"})
+_COPIED = frozenset({"id", "seq", "at", "kind", "email", "left"})
 
 
 def say(line: str = "") -> None:
     """One line for people, at once, whoever reads it. Its hidden characters are shown."""
     print(visible(line), flush=True)  # noqa: T201
+
+
+def warn(line: str) -> None:
+    """One line for people on standard error, so that it is no part of what a program reads."""
+    print(visible(line), file=sys.stderr, flush=True)  # noqa: T201
 
 
 def say_json(value: Any) -> None:

@@ -7,6 +7,7 @@ verifies.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -51,6 +52,20 @@ class Kind(StrEnum):
     LINK_CREATED = "link.created"
     SESSION_OPENED = "session.opened"
     SESSION_CLOSED = "session.closed"
+
+
+def kind_named(text: str) -> Kind:
+    """The kind of this name.
+
+    Raises:
+        ValueError: there is none; the message is a sentence with the nearest.
+    """
+    try:
+        return Kind(text)
+    except ValueError as error:
+        nearest = difflib.get_close_matches(text, list(Kind), n=1, cutoff=0.4)
+        hint = f"the nearest is {nearest[0]}" if nearest else f"there are {', '.join(Kind)}"
+        raise ValueError(f"{text!r} is no kind of event; {hint}.") from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,12 +137,14 @@ class Head:
     digest: str = GENESIS
 
 
-def verify(rows: Iterable[Row], expected: Head | None = None) -> Head:
+def verify(rows: Iterable[Row], expected: Head | None = None, noted: Head | None = None) -> Head:
     """Walk the chain from its first row.
 
     Args:
         rows: in ascending order of `seq`.
         expected: the head that the store believes in, so that a cut-off end is seen.
+        noted: a head of an earlier time that was kept elsewhere, and that the chain has to contain: who can write
+            the store can also cut it off, or chain it anew, and make its own head agree.
 
     Returns:
         The head that was reached.
@@ -143,7 +160,11 @@ def verify(rows: Iterable[Row], expected: Head | None = None) -> Head:
             raise ChainBroken(row.seq, "it does not follow from the row before it")
         if not _intact(row):
             raise ChainBroken(row.seq, "its content was altered")
+        if noted is not None and row.seq == noted.seq and row.digest != noted.digest:
+            raise ChainBroken(row.seq, "its digest is not the one that was noted")
         head = Head(row.seq, row.digest)
     if expected is not None and head != expected:
         raise ChainBroken(head.seq + 1, f"the record says that it ends at row {expected.seq}")
+    if noted is not None and noted.seq > head.seq:
+        raise ChainBroken(head.seq + 1, f"it is missing, and row {noted.seq} was noted")
     return head

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -72,11 +73,13 @@ def _parse_json(text: str | bytes) -> Any:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Readers disagree on which of two equal keys counts, so neither does."""
+    """Readers disagree on which of two equal keys counts, and on what 1e400 is, so neither is read."""
     parsed: dict[str, Any] = {}
     for key, value in pairs:
         if key in parsed:
             raise ValueError(f"the key {json.dumps(key)} is written twice in one object")
+        if value in (math.inf, -math.inf):
+            raise ValueError(f"the number of the key {json.dumps(key)} is too large")
         parsed[key] = value
     return parsed
 

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 from broker.domain.durations import parse_duration
 
 UPSTREAM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110, section 5.6.2
 
 
 def _expected(what: str) -> PydanticCustomError:
@@ -75,6 +76,7 @@ StoreUrl = Annotated[
 UpstreamName = Annotated[
     str, _only(UPSTREAM_NAME.fullmatch, "a name of 1 to 64 lower-case letters, digits, - and _, such as git")
 ]
+HeaderName = Annotated[str, _only(HEADER_NAME.fullmatch, "the name of an HTTP header, such as X-Api-Key")]
 Word = Annotated[str, Field(min_length=1)]
 
 
@@ -105,7 +107,7 @@ class UpstreamSettings(Section):
     command: Annotated[list[Word], Field(min_length=1)] | None = None
     env: dict[str, str] = Field(default_factory=dict[str, str], repr=False)
     url: HttpUrl | None = None
-    headers: dict[str, SecretStr] = Field(default_factory=dict[str, SecretStr])
+    headers: dict[HeaderName, SecretStr] = Field(default_factory=dict[str, SecretStr])
     policy: Path | None = None
 
     @model_validator(mode="after")

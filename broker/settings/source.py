@@ -12,11 +12,12 @@ import tomllib
 from dataclasses import dataclass, field
 from itertools import takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from broker.domain.mistakes import plain_mistake
 from broker.errors import SettingsError
 from broker.settings.shape import ApprovalSettings, Sections, ServerSettings, StoreSettings, UpstreamSettings
 
@@ -58,10 +59,15 @@ class Source:
         if file is None:
             return cls()
         try:
-            return cls(file.absolute(), file.read_text(encoding="utf-8"))
+            text = file.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             why = getattr(error, "strerror", None) or "it is not UTF-8"
             raise SettingsError(f"The settings file {file} cannot be read: {why}.") from error
+        if text.startswith("\ufeff"):
+            raise SettingsError(
+                f"The settings file {file} starts with a byte-order mark: save it as UTF-8 without one."
+            )
+        return cls(file.absolute(), text)
 
     @property
     def folder(self) -> Path:
@@ -92,10 +98,21 @@ class Source:
     def _place(self, steps: Steps) -> str:
         if (variable := _variable(steps)) is not None:
             return f"{variable} in the environment, "
-        if self.file is None:
-            return ""
+        if self.file is None or not self._sets(steps):
+            return ""  # a default, or made by a program: no place to look at
         line = _line(self.text, steps)
         return f"{self.file}, line {line}, " if line else f"{self.file}, "
+
+    def _sets(self, steps: Steps) -> bool:
+        """Whether the file says anything of the key at `steps`."""
+        found: Any = self.values()
+        for step in steps:
+            if not isinstance(found, dict):
+                break  # a value of the wrong kind stands where a table belongs
+            if step not in found:
+                return False
+            found = cast("dict[str, Any]", found)[step]
+        return True
 
 
 def check_variables() -> None:
@@ -153,9 +170,7 @@ def _steps(dotted: str) -> Steps:
 def _sentence(found: ErrorDetails, steps: Steps) -> str:
     if found["type"] == "extra_forbidden":
         return _unknown(steps)
-    if found["type"] in ("model_type", "model_attributes_type"):
-        return "expected a table"
-    return found["msg"].replace("Input should be", "expected", 1)
+    return plain_mistake(found).replace("expected an object", "expected a table")  # TOML's word
 
 
 def _unknown(steps: Steps) -> str:

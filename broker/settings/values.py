@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import stat
 from contextlib import suppress
@@ -52,12 +53,20 @@ class Settings(Sections):
         """What is sent with each request to an upstream. Secrets: for requests, never for logs.
 
         Raises:
-            SettingsError: a variable is not set, or a file cannot be read.
+            SettingsError: a variable is not set, a file cannot be read, or HTTP has no such value (RFC 9110,
+                section 5.5; bytes outside of ASCII mean something else to each server, so they are refused too).
         """
+        given = self.upstreams[upstream].headers
         return {
-            name: self._look_up(("upstreams", upstream, "headers", name), value.get_secret_value())
-            for name, value in self.upstreams[upstream].headers.items()
+            name: self._header(("upstreams", upstream, "headers", name), value.get_secret_value())
+            for name, value in given.items()
         }
+
+    def _header(self, at: Steps, value: str) -> str:
+        found = self._look_up(at, value).strip()
+        if not re.fullmatch(r"[\t\x20-\x7e]*", found):
+            raise self._source.error(at, "the value has a line break or another character that no HTTP header may have")
+        return found
 
     def secrets(self) -> list[bytes]:
         """The server's secrets, newest first. The newest is made when it is a file that does not exist.
@@ -65,11 +74,22 @@ class Settings(Sections):
         Raises:
             SettingsError: one is missing, too short, or a file that others may read.
         """
+        newest = self._places()[0]
+        if newest.startswith("file:") and not self._path(newest).exists():
+            self._make_secret(self._path(newest))
+        return self.present_secrets()
+
+    def present_secrets(self) -> list[bytes]:
+        """The same without making any, for who only verifies: a secret made now has signed nothing.
+
+        Raises:
+            SettingsError: one is missing, too short, or a file that others may read.
+        """
+        return [self._secret(place) for place in self._places()]
+
+    def _places(self) -> list[str]:
         given = self.server.secret
-        places = [given] if isinstance(given, str) else given
-        if places[0].startswith("file:") and not self._path(places[0]).exists():
-            self._make_secret(self._path(places[0]))
-        return [self._secret(place) for place in places]
+        return [given] if isinstance(given, str) else given
 
     # -- looking up ---------------------------------------------------------------------------------------------------
 

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import Text, or_, type_coerce
+from sqlalchemy import Text, and_, or_, type_coerce
+from sqlalchemy import select as sql_select
+from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
 from broker.domain.audit import Head, Kind, Row
-from broker.errors import ChainBroken
-from broker.store.tables import AuditRow, ChainHead, ContentRow
+from broker.domain.canonical import Keyring, canonical_json
+from broker.errors import ChainBroken, ContentsAltered, StoreError
+from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow, GrantRow
 
 STREAM = 1000
 """Rows fetched at a time when the whole log is read."""
+
+_UNREADABLE = (ValueError, OverflowError, OperationalError)  # the last is what SQLite says of text that is no UTF-8
 
 
 def to_columns(row: Row) -> dict[str, Any]:
@@ -41,6 +46,9 @@ def to_columns(row: Row) -> dict[str, Any]:
 
 
 def _from_columns(found: AuditRow) -> Row:
+    values = vars(found).values()
+    if not isinstance(cast("object", found.detail), dict) or any(isinstance(value, bytes) for value in values):
+        raise ValueError("of another type than was written")  # SQLite keeps bytes in a column of text
     return Row(
         seq=found.seq,
         at=found.at,
@@ -104,8 +112,17 @@ class AuditFilter:
 
 
 def head(session: Session) -> Head:
-    """The end of the chain as the store believes it."""
-    found = session.exec(select(ChainHead)).one()
+    """The end of the chain as the store believes it.
+
+    Raises:
+        StoreError: it is not there any more.
+    """
+    found = session.get(ChainHead, 1)
+    if found is None or not isinstance(found.seq, int):
+        raise StoreError(
+            "The store does not say where its audit chain ends (table chain_head): somebody took that out. "
+            "Restore the store from a backup; nothing is recorded until then."
+        )
     return Head(found.seq, found.digest)
 
 
@@ -140,7 +157,7 @@ def after(session: Session, wanted: AuditFilter, seq: int) -> list[Row]:
     statement = select(AuditRow).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
     try:
         return [_from_columns(row) for row in session.exec(statement)]
-    except (ValueError, OverflowError):
+    except _UNREADABLE:
         seqs = select(AuditRow.seq).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
         return _up_to_unreadable(session, session.exec(seqs).all())
 
@@ -150,7 +167,7 @@ def _up_to_unreadable(session: Session, seqs: Sequence[int]) -> list[Row]:
     for seq in seqs:
         try:
             found = get(session, seq)
-        except (ValueError, OverflowError) as error:
+        except _UNREADABLE as error:
             if rows:
                 return rows
             raise ChainBroken(seq, "its content was altered") from error
@@ -186,3 +203,63 @@ def contents_of(session: Session, call_ids: Iterable[str]) -> dict[str, dict[str
     for row in session.exec(select(ContentRow).where(col(ContentRow.call_id).in_(found))) if found else ():
         found[row.call_id][row.what] = row.body
     return found
+
+
+def labels_of(session: Session, grant_ids: Collection[str]) -> dict[str, str]:
+    """What people call the agents of several grants, by their ids."""
+    statement = select(GrantRow.id, GrantRow.label).where(col(GrantRow.id).in_(grant_ids))
+    return dict(session.exec(statement).all()) if grant_ids else {}
+
+
+def check_contents(session: Session, keyring: Keyring, end: int) -> int:
+    """Compare the calls that are kept with what the rows up to `end` were written for. Emptied ones are fine.
+
+    Returns:
+        How many rows have a call that is kept and is the recorded one.
+
+    Raises:
+        ContentsAltered: names the first row whose call is another one now, in the contents or in its approval.
+    """
+    checked = last = 0
+    rows: Sequence[Any]
+    while rows := session.connection().execute(_recorded_calls(last, end)).all():
+        for seq, digest, kept, held, same_tool in rows:
+            found = [text for text in (kept, held) if text is not None]
+            if not all(_recorded(keyring, digest, text) for text in found) or (held is not None and not same_tool):
+                raise ContentsAltered(seq)
+            checked += bool(found)
+        last = rows[-1].seq
+    return checked
+
+
+def _recorded_calls(last: int, end: int) -> Any:
+    """Rows with a digest of their call, the call as the contents and as the approval have it, and whose tool it is."""
+    contents = and_(col(ContentRow.call_id) == col(AuditRow.call_id), col(ContentRow.what) == "arguments")
+    same_tool = and_(
+        col(ApprovalRow.upstream) == col(AuditRow.upstream),
+        col(ApprovalRow.tool) == col(AuditRow.tool),
+        col(ApprovalRow.grant_id) == col(AuditRow.grant_id),
+    )
+    return (
+        sql_select(
+            col(AuditRow.seq),
+            col(AuditRow.arguments_digest),
+            type_coerce(col(ContentRow.body), Text),
+            type_coerce(col(ApprovalRow.params), Text),
+            same_tool,
+        )
+        .join(ContentRow, contents, isouter=True)
+        .join(ApprovalRow, col(ApprovalRow.id) == col(AuditRow.approval_id), isouter=True)
+        .where(col(AuditRow.arguments_digest).is_not(None), col(AuditRow.seq) > last, col(AuditRow.seq) <= end)
+        .order_by(col(AuditRow.seq))
+        .limit(STREAM)
+    )
+
+
+def _recorded(keyring: Keyring, digest: str, text: str) -> bool:
+    """Whether `digest` was made of the params in `text`, JSON. What was emptied is no other call."""
+    try:
+        params = json.loads(text)
+        return not params or keyring.verify("arguments", canonical_json(params), digest)
+    except ValueError:
+        return False

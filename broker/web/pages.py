@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
-from broker.domain.approvals import Approval, State, check_reviewer
+from broker.domain.approvals import Approval, Decision, State, check_reviewer
 from broker.domain.audit import Kind
 from broker.domain.people import Permission, Person
 from broker.errors import Invalid, NotFound, ReviewRefused
@@ -25,8 +25,8 @@ from broker.web.decisions import DecisionBody
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.presentation import other_params
-from broker.web.problems import status_of
-from broker.web.queries import RowsBefore, RowsWanted, row_number
+from broker.web.problems import sentence_of, status_of
+from broker.web.queries import RowsAsked, RowsBefore, row_number
 from broker.web.templates import render_large
 from broker.web.visibility import visible_page
 
@@ -84,11 +84,18 @@ async def decide(
             reason=word.reason,
         )
     except ValidationError as error:
-        raise Invalid(str(error.errors()[0]["msg"]).removeprefix("Value error, ")) from error
+        raise Invalid(sentence_of(error.errors()[0])) from error
     except ReviewRefused as error:
         approval = await seen_by(parts, asker.person, approval_id)
-        return await _card(parts, asker, approval, note=str(error), status=status_of(error))
+        return await _card(parts, asker, approval, note=_not_taken(decision, error), status=status_of(error))
     return RedirectResponse(f"/approvals/{approval_id}", 303)
+
+
+def _not_taken(decision: str, error: ReviewRefused) -> str:
+    why = str(error)
+    return (
+        f"Your {'approval' if decision == Decision.APPROVE else 'rejection'} was not taken: {why[0].lower()}{why[1:]}"
+    )
 
 
 async def _card(
@@ -125,14 +132,22 @@ def _why_not(approval: Approval, asker: Asker, parts: Parts) -> str | None:
 
 @router.get("/audit")
 async def audit_log(
-    request: Request, parts: PartsOf, asker: AskerOf, wanted: RowsWanted, before: RowsBefore = None
+    request: Request, parts: PartsOf, asker: AskerOf, asked: RowsAsked, before: RowsBefore = None
 ) -> Response:
-    """What happened, newest first."""
+    """What happened, newest first. A filter that makes no sense finds nothing and is marked in the form."""
+    field, mistake = None, None
+    try:
+        wanted = asked()
+    except Invalid as error:
+        wanted = None
+        field, _, mistake = str(error).partition(": ")
 
     def look(session: Session) -> dict[str, Any]:
-        rows = audit.page(session, wanted, before=before, limit=PAGE + 1)
+        rows = audit.page(session, wanted, before=before, limit=PAGE + 1) if wanted is not None else []
         calls = {row.call_id for row in rows[:PAGE] if row.call_id is not None}
-        return {"rows": rows, "kept": audit.contents_of(session, calls), "head": audit.head(session)}
+        labels = audit.labels_of(session, {row.grant for row in rows[:PAGE] if row.grant is not None})
+        kept = audit.contents_of(session, calls)
+        return {"rows": rows, "kept": kept, "labels": labels, "head": audit.head(session)}
 
     found = await parts.store.read(look)
     rows = found.pop("rows")
@@ -140,7 +155,10 @@ async def audit_log(
     following = urlencode(query | {"cursor": str(rows[PAGE - 1].seq)}) if len(rows) > PAGE else None
     return await render_large(
         "audit.html",
+        status=200 if mistake is None else 422,
         asker=asker,
+        field=field,
+        mistake=mistake,
         rows=rows[:PAGE],
         following=following,
         query=query,

@@ -6,6 +6,7 @@ What belongs here: the one table from errors to HTTP statuses. What does not: th
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -15,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
 from broker import errors
+from broker.domain.mistakes import plain_mistake
 from broker.errors import BrokerError
 from broker.web.headers import SECURITY_HEADERS
 from broker.web.templates import render
@@ -52,6 +54,12 @@ _TITLES = {
     422: "Not accepted",
     503: "Not available",
 }
+_OF_CODES = {
+    errors.Changed.code: "Changed meanwhile",
+    errors.AlreadyVoted.code: "Already voted",
+    errors.TransitionRefused.code: "Not possible now",
+}
+"""Titles of what has another one than its status says."""
 
 
 def status_of(error: BrokerError) -> int:
@@ -66,7 +74,7 @@ def json_response(content: Any, status: int = 200, media_type: str = "applicatio
 
 def problem(status: int, code: str, detail: str, **evidence: Any) -> Response:
     """Problem details (RFC 9457) with a stable `code`, and what else the caller needs."""
-    body = {"type": "about:blank", "title": _title(status), "status": status, "detail": detail, "code": code}
+    body = {"type": "about:blank", "title": _title(status, code), "status": status, "detail": detail, "code": code}
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     response = json_response(body | evidence, status, "application/problem+json")
     response.headers.update(headers or {})
@@ -96,7 +104,7 @@ async def _broker_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     found = cast("RequestValidationError", error).errors()
-    sentences = [_sentence(each) for each in found]
+    sentences = [sentence_of(each) for each in found]
     return _answer(request, 422, "invalid", " ".join(sentences))
 
 
@@ -119,7 +127,7 @@ async def _unexpected_error(request: Request, _: Exception) -> Response:
 def _answer(request: Request, status: int, code: str, sentence: str) -> Response:
     if _is_page(request):
         person = getattr(request.state, "asker", None)
-        return render("error.html", status=status, asker=person, title=_title(status), sentence=sentence)
+        return render("error.html", status=status, asker=person, title=_title(status, code), sentence=sentence)
     return problem(status, code, sentence)
 
 
@@ -127,11 +135,16 @@ def _is_page(request: Request) -> bool:
     return not request.url.path.startswith(("/api/", "/healthz", "/readyz"))
 
 
-def _title(status: int) -> str:
-    return _TITLES.get(status, "Failed")
+def _title(status: int, code: str) -> str:
+    return _OF_CODES.get(code) or _TITLES.get(status, "Failed")
 
 
-def _sentence(found: dict[str, Any]) -> str:
-    where = ".".join(str(step) for step in found["loc"] if step not in ("body", "query", "path"))
-    what = str(found["msg"]).removeprefix("Value error, ").rstrip(".")
-    return f"{where}: {what}." if where else f"{what}."
+def sentence_of(found: Mapping[str, Any]) -> str:
+    """One mistake that pydantic found in a request, as a sentence."""
+    steps = found["loc"][1:] if found["loc"][:1] in (("body",), ("query",), ("path",)) else found["loc"]
+    if found["type"] == "json_invalid":  # there the steps are a place in the text
+        steps = ()
+    where = ".".join(str(step) for step in steps)
+    if not where and found["type"] != "value_error":
+        where = "The body"
+    return f"{where}: {plain_mistake(found)}." if where else f"{plain_mistake(found)}."

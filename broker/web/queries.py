@@ -6,12 +6,14 @@ What belongs here: filters and cursors from text. What does not: running them (`
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
 from broker.domain.approvals import State
+from broker.domain.audit import Kind, kind_named
 from broker.errors import Invalid
 from broker.store.approvals import ApprovalFilter
 from broker.store.audit import AuditFilter
@@ -24,7 +26,14 @@ _MOST_DIGITS = 18
 Text = Annotated[str | None, Query(max_length=1000)]
 
 
-def _no_nul(request: Request) -> None:
+_OF_APPROVALS = ("state", "upstream", "grant", "tool", "q", "cursor")
+_OF_ROWS = ("since", "until", "q", "actor", "upstream", "tool", "grant", "kind", "approval", "cursor", "format")
+
+
+def _check_query(request: Request, known: Sequence[str]) -> None:
+    for name in request.query_params:
+        if name not in known:
+            raise Invalid(f"{name}: there is nothing of this name to ask for; there are {', '.join(known)}.")
     if any("\0" in value for value in (*request.query_params.values(), *request.path_params.values())):
         raise Invalid("A NUL character cannot be looked for.")
 
@@ -37,7 +46,7 @@ def _approval_filter(
     tool: Text = None,
     q: Text = None,
 ) -> ApprovalFilter:
-    _no_nul(request)
+    _check_query(request, _OF_APPROVALS)
     return ApprovalFilter(
         states=tuple(_state(name.strip()) for name in state.split(",")) if state else (),
         upstream=upstream or None,
@@ -47,7 +56,7 @@ def _approval_filter(
     )
 
 
-def _audit_filter(
+def _rows_asked(
     request: Request,
     since: Annotated[str | None, Query(description="RFC 3339, from then on")] = None,
     until: Annotated[str | None, Query(description="RFC 3339, before then")] = None,
@@ -58,9 +67,9 @@ def _audit_filter(
     grant: Text = None,
     kind: Text = None,
     approval: Text = None,
-) -> AuditFilter:
-    _no_nul(request)
-    return AuditFilter(
+) -> Callable[[], AuditFilter]:
+    _check_query(request, _OF_ROWS)
+    return lambda: AuditFilter(
         since=_instant("since", since),
         until=_instant("until", until),
         text=q or None,
@@ -68,7 +77,7 @@ def _audit_filter(
         upstream=upstream or None,
         tool=tool or None,
         grant=grant or None,
-        kind=kind or None,
+        kind=_kind(kind) if kind else None,
         approval=approval or None,
     )
 
@@ -119,6 +128,13 @@ def _state(name: str) -> State:
         raise Invalid(f"state: {name!r} is not one of {', '.join(State)}.") from error
 
 
+def _kind(name: str) -> Kind:
+    try:
+        return kind_named(name)
+    except ValueError as error:
+        raise Invalid(f"kind: {error}") from error
+
+
 def _instant(name: str, text: str | None) -> datetime | None:
     if not text:
         return None
@@ -131,5 +147,13 @@ def _instant(name: str, text: str | None) -> datetime | None:
 
 ApprovalsWanted = Annotated[ApprovalFilter, Depends(_approval_filter)]
 ApprovalsBefore = Annotated[Place | None, Depends(_place)]
-RowsWanted = Annotated[AuditFilter, Depends(_audit_filter)]
+RowsAsked = Annotated[Callable[[], AuditFilter], Depends(_rows_asked)]
+"""A filter that is still to be read: reading it raises `Invalid`, whose sentence begins with the field."""
+
+
+def _rows_wanted(asked: RowsAsked) -> AuditFilter:
+    return asked()
+
+
+RowsWanted = Annotated[AuditFilter, Depends(_rows_wanted)]
 RowsBefore = Annotated[int | None, Depends(_seq)]

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from broker.web import words
-from broker.web.text import answer_parts, shown, telling_argument, visible
+from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
 
 
 def _moment(at: datetime) -> str:
@@ -31,6 +31,7 @@ _environment = Environment(
 _filters: dict[str, Any] = {
     "visible": visible,
     "shown": shown,
+    "sizes": sizes,
     "answer_parts": answer_parts,
     "telling": telling_argument,
     "moment": _moment,

@@ -25,6 +25,8 @@ _TELLING = (
     *("message", "text", "body", "subject", "title", "name", "branch", "id"),
 )
 _LINE = 200
+_NAME = 24
+_LONG = 1000
 
 
 def visible(text: object) -> Markup:
@@ -91,13 +93,22 @@ def telling_argument(arguments: Any) -> Telling | None:
     name = next(_candidates(given))
     line = " ".join(shown(given[name]).text.split())
     short = line if len(line) <= _LINE else line[:_LINE] + "…"
-    return Telling(name, short, len(given) - 1)
+    return Telling(name if len(name) <= _NAME else name[:_NAME] + "…", short, len(given) - 1)
 
 
 def _candidates(given: Mapping[str, Any]) -> Iterator[str]:
     yield from (name for name in _TELLING if name in given)
     yield from (name for name, value in given.items() if isinstance(value, str) and value)
     yield from given
+
+
+def sizes(arguments: Mapping[str, Any]) -> str | None:
+    """What a reader is told before long arguments: how many, each with its name and length. None of short ones."""
+    lengths = {name: len(shown(value).text) for name, value in arguments.items()}
+    if sum(lengths.values()) <= _LONG:
+        return None
+    each = "; ".join(f"{name}, {length:,} character{'' if length == 1 else 's'}" for name, length in lengths.items())
+    return f"{len(lengths)} argument{'' if len(lengths) == 1 else 's'}: {each}"
 
 
 def answer_parts(result: Any) -> list[Shown]:

@@ -134,6 +134,8 @@ def test_settings_can_be_named_by_option(shell: Shell) -> None:
         ("grant", "create", "--label", "x", "--owner", "a@b.c"),
         ("grant", "create", "--upstream", "git", "--label", "x", "--owner", "nobody"),
         (*CREATE, "--expires", "soon"),
+        (*CREATE, "--label", " "),
+        ("approvals", "list", "--state", "waiting"),
         ("user", "add", "bob@x.org", "--role", "king"),
         ("user", "add", "bob"),
         ("no-such-command",),

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -53,6 +54,10 @@ class Served:
     async def command(self, *arguments: str) -> Any:
         return await asyncio.to_thread(self.shell.json, *arguments, **self.door)
 
+    async def text(self, *arguments: str) -> Sequence[str]:
+        """The same as people read it."""
+        return await asyncio.to_thread(self.shell.lines, *arguments, **self.door)
+
     def stop(self) -> int:
         self.process.send_signal(signal.SIGTERM)
         return self.process.wait(TIME_LIMIT)
@@ -80,9 +85,16 @@ async def test_a_held_call_is_shown_and_approved_from_a_terminal(served: Served)
         call, approval_id = await served.held(agent)
         shown = await served.command("approvals", "show", approval_id)
         assert shown["arguments"]["message"] == "two\nlines"
-        approved = await served.command("approvals", "approve", approval_id)
-        assert approved["reviews"][0]["by"] == "alice@x.org"
+        told = await served.text("approvals", "show", approval_id)
+        assert any(re.fullmatch(r"time left +\d+m \d\ds", line) for line in told)
+        (line,) = await served.text("approvals", "list")
+        assert re.fullmatch(approval_id + r"\t\d+m \d\ds\tgit / git_commit\tthe \[red\]agent\\u001b", line)
+        (said,) = await served.text("approvals", "approve", approval_id)
+        assert said == "Approved git / git_commit for the [red]agent\\u001b: it runs when the agent comes for it."
+        assert await served.text("approvals", "list") == []
         outcome = await call
+        (approved,) = await served.command("approvals", "list", "--state", "all")
+        assert approved["reviews"][0]["by"] == "alice@x.org"
     assert outcome.decision["status"] == "approved"
     assert served.repository.commits()[0] == "two lines"
 

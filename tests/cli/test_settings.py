@@ -114,14 +114,14 @@ def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPat
         ),
         ("[slack]\nbot_token = 'x'", "line 1, slack: this version has no such setting; there are server, store,"),
         ("[upstreams.git]\nurl = 'http://x'\n'polcy' = 'x'", "line 3, upstreams.git.polcy: this version has no such"),
-        ("upstreams.git.url = 'http://x'\nserver.port = 'a'", "line 2, server.port: expected a valid integer"),
+        ("upstreams.git.url = 'http://x'\nserver.port = 'a'", "line 2, server.port: expected a whole number."),
         (
             "[approvals]\ntimeout = 'soon'",
             "line 2, approvals.timeout: expected a duration such as 90s, 15m, 1h or 30d.",
         ),
         ("[approvals]\ntimeout = 15", "line 2, approvals.timeout: expected a duration"),
         ("[approvals]\nresults = 'all'", "line 2, approvals.results: expected 'capped' or 'none'."),
-        ("[server]\nport = 70000", "line 2, server.port: expected less than or equal to 65535."),
+        ("[server]\nport = 70000", "line 2, server.port: expected 65535 or less."),
         ("[server]\nsecret = 'hunter2hunter2'", "line 2, server.secret: expected file:PATH, env:NAME, or a list"),
         ("[server]\nsecret = []", "line 2, server.secret: expected file:PATH, env:NAME, or a list"),
         (
@@ -138,7 +138,14 @@ def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPat
             "[upstreams.git]\ncommand = ['x']\nheaders = { A = 'b' }",
             "line 1, upstreams.git: expected no headers beside",
         ),
-        ("[upstreams.git]\ncommand = 'x'", "line 2, upstreams.git.command: expected a valid list."),
+        ("[upstreams.git]\ncommand = 'x'", "line 2, upstreams.git.command: expected a list."),
+        ("[upstreams.git]\ncommand = []", "line 2, upstreams.git.command: expected at least one."),
+        ("[upstreams.git]\ncommand = ['']", "line 2, upstreams.git.command.0: expected some text."),
+        ("[upstreams.git]\nurl = 'http://x'\nheaders = 'x'", "line 3, upstreams.git.headers: expected a table."),
+        (
+            "[upstreams.git]\nurl = 'http://x'\nheaders = { 'X Key' = 'hunter2' }",
+            "line 3, upstreams.git.headers.X Key: expected the name of an HTTP header, such as X-Api-Key.",
+        ),
         ("[upstreams.git]\nurl = 'file:///x'", "line 2, upstreams.git.url: expected an http or https URL"),
         ("server = 1", "line 1, server: expected a table."),
     ],
@@ -164,7 +171,7 @@ def test_what_is_not_toml_is_told_with_its_line() -> None:
             "1",
             "BROKER_SEVER__PORT in the environment: this version has no such setting; the near",
         ),
-        ("BROKER_SERVER__PORT", "x", "BROKER_SERVER__PORT in the environment, server.port: expected a valid integer"),
+        ("BROKER_SERVER__PORT", "x", "BROKER_SERVER__PORT in the environment, server.port: expected a whole number."),
         ("BROKER_SERVER", "{}", "BROKER_SERVER in the environment: expected one BROKER_SERVER__KEY for each key."),
         ("BROKER_UPSTREAMS__A__ENV__B", "c", "expected a table as JSON in BROKER_UPSTREAMS__A__ENV."),
     ],
@@ -263,3 +270,28 @@ def test_a_secret_that_is_missing_or_too_short_is_a_mistake(monkeypatch: pytest.
     monkeypatch.setenv("SOME_SECRET", "short")
     with pytest.raises(SettingsError, match="has fewer than 16 bytes"):
         settings.secrets()
+
+
+@pytest.mark.parametrize("value", [f"{SECRET}\\u0000", f"{SECRET}\\nX-Evil: 1", f"{SECRET}\\u00fc"])
+def test_a_header_that_http_does_not_allow_is_a_mistake_that_does_not_repeat_it(value: str) -> None:
+    settings = load(f'[upstreams.a]\nurl = "http://x"\nheaders = {{ X = "{value}" }}')
+    with pytest.raises(SettingsError, match=r"broker.toml, line 3, upstreams.a.headers.X: the value has") as caught:
+        settings.headers("a")
+    assert SECRET not in str(caught.value)
+
+
+def test_white_space_around_a_header_is_no_part_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIT_TOKEN", " from-environment\n")
+    settings = load("[upstreams.a]\nurl = 'http://x'\nheaders = { X = 'env:GIT_TOKEN', Y = ' y ' }")
+    assert settings.headers("a") == {"X": "from-environment", "Y": "y"}
+
+
+def test_a_file_with_a_byte_order_mark_is_told_so() -> None:
+    assert "broker.toml starts with a byte-order mark: save it as UTF-8 without one." in mistake("\ufeff[server]")
+
+
+def test_a_default_that_is_wrong_is_not_blamed_on_a_line_of_the_file(folder: Path) -> None:
+    (folder / "broker.secret").write_text("short")
+    (folder / "broker.secret").chmod(0o600)
+    with pytest.raises(SettingsError, match=r"^server\.secret: the secret in file:broker\.secret has fewer than"):
+        load("[server]\nport = 1").secrets()

@@ -105,7 +105,7 @@ def test_a_path_that_no_file_can_have_is_refused() -> None:
         ("version: '1'", "it is not JSON, the one format that this version reads (line 1, column 1: Expecting value)."),
         ('{"a": NaN}', "NaN is not JSON."),
         ('{"a": -Infinity}', "-Infinity is not JSON."),
-        ('{"a": 1e999}', "Out of range float values are not JSON compliant"),
+        ('{"a": 1e999}', 'the number of the key "a" is too large'),
         ('{"a": "\\ud800"}', "it holds half of a surrogate pair."),
         ("[" * 200 + "]" * 200, "nested more than 100 levels deep."),
         ("[" * 100_000, "it is nested too deep."),
@@ -276,3 +276,9 @@ def test_any_object_is_a_policy_or_a_policy_error(document: dict[str, Any]) -> N
 )
 def test_no_unknown_key_is_ever_ignored(key: str) -> None:
     assert mistakes(**{key: True})
+
+
+def test_a_number_that_is_too_large_is_told_with_its_key() -> None:
+    limit = '{"counter": "c", "window": 1e400, "max": 1}'
+    with pytest.raises(PolicyError, match='the number of the key "window" is too large'):
+        parse_policy(f'{{"version": "1", "default": "allow", "tools": {{"t": {{"limits": [{limit}]}}}}}}', "p.json")

@@ -107,7 +107,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
     store = Store(store_url, clock)
     keyring = Keyring([b"a secret of the tests, long enough"])
     feed = Feed(store)
-    approvals = Approvals(store, clock, keyring, feed, Rules())
+    approvals = Approvals(store, clock, keyring, feed, Rules(max_pending=100))
     readiness: dict[str, Any] = {"status": "ok"}
 
     async def ready() -> dict[str, Any]:

@@ -12,6 +12,8 @@ import pytest
 
 from broker.domain.approvals import Decision
 from broker.domain.audit import Event, Kind, Row, verify
+from broker.errors import ContentsAltered
+from broker.store.audit import check_contents
 from tests.web.desk import Desk, person
 
 
@@ -71,11 +73,27 @@ async def test_pages_of_rows_follow_each_other(desk: Desk) -> None:
     assert (seqs, second["next"]) == (list(range(seqs[0], 0, -1)), None)
 
 
-@pytest.mark.parametrize("query", ["since=yesterday", "cursor=-1", "cursor=9999999999999999999", "actor=%00"])
+@pytest.mark.parametrize(
+    "query", ["since=yesterday", "kind=call.denid", "limit=5", "cursor=-1", "cursor=9999999999999999999", "actor=%00"]
+)
 async def test_a_query_that_makes_no_sense_is_refused(desk: Desk, query: str) -> None:
     client = await desk.browser("auditor")
     assert (await client.get(f"/api/v1/audit?{query}")).status_code == 422
     assert (await client.get(f"/audit?{query}")).status_code == 422
+
+
+async def test_a_filter_that_makes_no_sense_is_marked_in_the_form(desk: Desk) -> None:
+    text = (await (await desk.browser("auditor")).get("/audit?since=foo&tool=t")).text
+    assert 'value="foo" placeholder="2026-07-28T12:00Z" maxlength="40" aria-invalid="true"' in text
+    assert "since: &#39;foo&#39; is not a time such as" in text
+    assert 'name="tool" value="t"' in text
+
+
+async def test_an_agent_is_named_by_its_label_and_its_rule_is_beside_it(desk: Desk) -> None:
+    await desk.hold()
+    text = (await (await desk.browser("auditor")).get("/audit?kind=approval.submitted")).text
+    assert "<td>release-bot <a" in text
+    assert 'hold <span class="mono grey">tools.git_push.action</span>' in text
 
 
 async def test_the_page_shows_what_is_kept_of_a_call_and_leads_to_its_approval(desk: Desk) -> None:
@@ -88,3 +106,15 @@ async def test_the_page_shows_what_is_kept_of_a_call_and_leads_to_its_approval(d
     assert "pushed to main" in page
     assert "approval.succeeded" in page
     assert "pushed to main" in (await client.get(f"/approvals/{held.id}")).text
+
+
+@pytest.mark.parametrize("change", ["params = replace(params, 'main', 'evil')", "tool = 'git_log'"])
+async def test_a_held_call_that_is_another_one_now_is_found_with_its_row(desk: Desk, change: str) -> None:
+    held = await desk.hold(arguments={"branch": "main"})
+    rows = await desk.approvals.history(held.id)
+    last = rows[-1].seq
+    assert await desk.store.read(lambda session: check_contents(session, desk.keyring, last)) == len(rows)
+    await desk.store.write(lambda tx: tx.connection.exec_driver_sql(f"UPDATE approvals SET {change}"))
+    with pytest.raises(ContentsAltered) as caught:
+        await desk.store.read(lambda session: check_contents(session, desk.keyring, last))
+    assert caught.value.seq == rows[0].seq

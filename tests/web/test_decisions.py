@@ -86,7 +86,9 @@ async def test_a_late_word_from_a_form_is_answered_on_the_card(desk: Desk) -> No
     await desk.approvals.review(held.id, person("second"), Decision.REJECT, channel="web", reason="not today")
     got = await client.post(f"/approvals/{held.id}/decision", data={"decision": "approve", "csrf": csrf})
     assert got.status_code == 409
-    assert "Already rejected by second@example.com at 2026-07-28 12:00:00 UTC: not today." in got.text
+    told = "Your approval was not taken: already rejected by second@example.com at 2026-07-28 12:00:00 UTC: not today."
+    assert told in got.text
+    assert '<p class="ended" hidden>' in got.text  # the same is not said twice
 
 
 async def test_a_form_decides_without_a_script_and_leads_back_to_the_card(desk: Desk) -> None:
@@ -139,12 +141,12 @@ async def test_another_vote_than_before_is_refused_and_the_same_again_is_not(des
     [
         ({"decision": "approve", "arguments": {}}, "Arguments cannot be edited yet: nothing was decided."),
         ({"decision": "approve", "remember": None}, "A decision cannot be remembered yet: nothing was decided."),
-        ({"decision": "perhaps"}, "decision: "),
-        ({"decision": "reject", "reason": "a\0b"}, "control characters"),
+        ({"decision": "perhaps"}, "decision: expected 'approve' or 'reject'."),
+        ({"decision": "reject", "reason": "a\0b"}, "reason: a reason has no control characters: nothing was decided."),
         ({"decision": "reject", "reason": "\ud800"}, "reason"),
-        ({"decision": "reject", "reason": "x" * 2001}, "2000"),
-        ({"decision": "approve", "wish": 1}, "wish"),
-        ([], "dictionary"),
+        ({"decision": "reject", "reason": "x" * 2001}, "reason: expected at most 2000 characters."),
+        ({"decision": "approve", "wish": 1}, "wish: is not known here."),
+        ([], "The body: expected an object."),
     ],
 )
 async def test_a_body_that_cannot_be_meant_decides_nothing(desk: Desk, body: Any, sentence: str) -> None:
@@ -160,6 +162,7 @@ async def test_a_body_that_cannot_be_meant_decides_nothing(desk: Desk, body: Any
 async def test_a_word_for_another_revision_than_the_present_one_is_refused(desk: Desk) -> None:
     got = await decide(await desk.program("approver"), await desk.hold(), revision="0" * 64)
     assert (got.status_code, got.json()["code"]) == (409, "changed")
+    assert got.json()["title"] == "Changed meanwhile"
 
 
 async def test_an_approval_that_is_not_there_is_not_found(desk: Desk) -> None:
@@ -191,6 +194,8 @@ async def test_pages_of_approvals_follow_each_other_without_gap_or_repetition(de
     assert sorted(found) == sorted(held)
 
 
-@pytest.mark.parametrize("query", ["state=unknown", "cursor=x", "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OSB4", "q=%00"])
+@pytest.mark.parametrize(
+    "query", ["state=unknown", "limit=3", "cursor=x", "cursor=OTk5OTk5OTk5OTk5OTk5OTk5OTk5OSB4", "q=%00"]
+)
 async def test_a_query_that_makes_no_sense_is_refused(desk: Desk, query: str) -> None:
     assert (await (await desk.program("admin")).get(f"/api/v1/approvals?{query}")).status_code == 422

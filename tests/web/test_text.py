@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from broker.web.text import answer_parts, shown, telling_argument, visible
+from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
 from tests.web.desk import Desk
 
 
@@ -59,6 +59,19 @@ def test_the_line_of_a_call_shows_the_argument_that_says_most() -> None:
     told = telling_argument({"timeout": 5, "note": "x", "command": "rm -rf\n /"})
     assert told is not None
     assert (told.name, told.text, told.others) == ("command", "rm -rf /", 2)
+
+
+def test_the_line_of_a_call_cuts_a_name_that_would_fill_it() -> None:
+    told = telling_argument({"n" * 300: "x"})
+    assert told is not None
+    assert told.name == "n" * 24 + "…"
+
+
+def test_long_arguments_are_announced_with_their_names_and_sizes() -> None:
+    assert sizes({"path": "/etc/motd"}) is None
+    assert sizes({"path": "/etc/motd", "message": "x" * 200_000}) == (
+        "2 arguments: path, 9 characters; message, 200,000 characters"
+    )
 
 
 def test_nothing_of_an_answer_is_left_out() -> None:

@@ -38,7 +38,10 @@ async function send(given) {
       headers: { "Content-Type": "application/json", "X-CSRF-Token": given.get("csrf") },
       body: JSON.stringify(word),
     });
-    return answer.ok ? null : (await answer.json()).detail;
+    if (answer.ok) return null;
+    const why = (await answer.json()).detail;
+    const word_given = word.decision === "approve" ? "approval" : "rejection";
+    return `Your ${word_given} was not taken: ${why[0].toLowerCase()}${why.slice(1)}`;
   } catch {
     return "The broker did not answer: it is unknown whether your decision was taken. Reload before you decide again.";
   }
@@ -48,6 +51,8 @@ function say(problem) {
   const note = document.getElementById("note");
   note.textContent = problem;
   note.hidden = false;
+  const ended = document.querySelector("#decide .ended");
+  if (ended) ended.hidden = true; // the note says it
 }
 
 follow((id) => { if (id === null || id === mine) read(); });

@@ -18,7 +18,7 @@ export function follow(look) {
     for (const name of EVENTS) source.addEventListener(name, (event) => look(JSON.parse(event.data).id));
     source.onerror = () => {
       if (!status?.classList.contains("lost")) {
-        say(`Connection lost at ${new Date().toLocaleTimeString()}. This may be old; trying again.`, true);
+        say(`Connection lost at ${new Date().toISOString().slice(11, 19)} UTC. This may be old; trying again.`, true);
       }
       if (source.readyState === EventSource.CLOSED) setTimeout(() => { look(null); open(); }, RETRY);
     };
