@@ -14,10 +14,10 @@ from typing import Any, cast
 
 from markupsafe import Markup, escape
 
-from broker.domain.calls import lasting_params
 from broker.domain.text import escape as escape_character
 from broker.domain.text import is_hidden
 
+_PROTOCOL = "io.modelcontextprotocol/"
 _LAYOUT = frozenset("\n\t")
 _WITHOUT_LAYOUT = str.maketrans("", "", "\n\t")
 _TELLING = (
@@ -124,7 +124,8 @@ def answer_parts(result: Any) -> list[Shown]:
         del given["isError"]
     if given.get("resultType") == "complete":
         del given["resultType"]
-    if isinstance(given.get("_meta"), Mapping) and not lasting_params(given).get("_meta"):
+    meta = given.get("_meta")
+    if isinstance(meta, Mapping) and all(key.startswith(_PROTOCOL) for key in cast("Mapping[str, Any]", meta)):
         del given["_meta"]
     blocks = [shown(_plain_text(block)) for block in cast("list[Any]", content)]
     return [*blocks, shown(given)] if given else blocks

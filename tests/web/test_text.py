@@ -98,3 +98,10 @@ async def test_a_card_runs_and_hides_nothing_that_an_agent_sent(desk: Desk) -> N
 async def test_arguments_that_are_no_object_are_shown_too(desk: Desk) -> None:
     held = await desk.hold(arguments=["only", "a list"])
     assert "a list" in (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
+
+
+def test_what_is_only_protocol_in_an_answer_is_not_shown() -> None:
+    meta = {"io.modelcontextprotocol/serverInfo": {"name": "git"}}
+    result = {"content": [{"type": "text", "text": "a"}], "isError": False, "resultType": "complete", "_meta": meta}
+    assert [part.text for part in answer_parts(result)] == ["a"]
+    assert len(answer_parts({**result, "_meta": {**meta, "com.example/cost": 1}})) == 2
