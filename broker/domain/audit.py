@@ -63,7 +63,7 @@ def kind_named(text: str) -> Kind:
     try:
         return Kind(text)
     except ValueError as error:
-        nearest = difflib.get_close_matches(text, list(Kind), n=1, cutoff=0.4)
+        nearest = difflib.get_close_matches(text, list(Kind), n=1)
         hint = f"the nearest is {nearest[0]}" if nearest else f"there are {', '.join(Kind)}"
         raise ValueError(f"{text!r} is no kind of event; {hint}.") from error
 
