@@ -145,10 +145,10 @@ async def test_only_open_approvals_of_a_gone_caller_are_unattended(store: Store)
     assert await found("f" * 64, 15) is None
 
 
-async def test_leases_are_renewed_for_the_holder_only(store: Store) -> None:
+async def test_leases_are_renewed_of_what_is_named_only(store: Store) -> None:
     mine, theirs = (replace(in_state(State.EXECUTING), id=name, holder=name) for name in ("mine", "theirs"))
     await save(store, mine, theirs)
-    await store.write(lambda tx: approvals.renew_leases(tx.session, "mine", NOON + QUARTER))
+    await store.write(lambda tx: approvals.renew_leases(tx.session, {"mine"}, NOON + QUARTER))
     assert await get(store, "mine") == replace(mine, lease_until=NOON + QUARTER)
     assert await get(store, "theirs") == theirs
 
