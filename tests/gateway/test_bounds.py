@@ -77,12 +77,8 @@ async def test_what_no_person_can_look_at_is_not_held(small: Scene, server: Scri
     assert server.calls == []
 
 
-# -- when nothing goes as it should -----------------------------------------------------------------------------------
-
-
-async def test_the_caller_hears_at_once_although_the_server_takes_its_time_to_list_its_tools(
-    small: Scene, server: Scripted
-) -> None:
+def listing_slowly(server: Scripted) -> asyncio.Event:
+    """Make `server` list its tools only when the event is set."""
     listed = asyncio.Event()
 
     async def slow(message: Message) -> Response:
@@ -90,6 +86,16 @@ async def test_the_caller_hears_at_once_although_the_server_takes_its_time_to_li
         return result(message, {"tools": server.tools, "ttlMs": 0, "cacheScope": "private"})
 
     server.on["tools/list"] = slow
+    return listed
+
+
+# -- when nothing goes as it should -----------------------------------------------------------------------------------
+
+
+async def test_the_caller_hears_at_once_although_the_server_takes_its_time_to_list_its_tools(
+    small: Scene, server: Scripted
+) -> None:
+    listed = listing_slowly(server)
     agent = await small.agent()
     async with asyncio.timeout(1):
         held = await agent.call("one", "act", progressToken="t")
@@ -105,13 +111,7 @@ async def test_the_caller_hears_at_once_although_the_server_takes_its_time_to_li
 async def test_a_caller_that_leaves_while_the_tools_are_listed_leaves_an_approval_that_knows(
     small: Scene, server: Scripted
 ) -> None:
-    listed = asyncio.Event()
-
-    async def slow(message: Message) -> Response:
-        await listed.wait()
-        return result(message, {"tools": server.tools, "ttlMs": 0, "cacheScope": "private"})
-
-    server.on["tools/list"] = slow
+    listed = listing_slowly(server)
     agent = await small.agent()
     held = await agent.call("one", "act")
     await held.line()
