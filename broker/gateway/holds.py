@@ -21,7 +21,7 @@ from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.approvals import Approval, State
 from broker.domain.clock import Clock
-from broker.errors import BrokerError, StoreError
+from broker.errors import BrokerError, StoreError, UpstreamError
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import Line
 from broker.gateway.refusals import asked_id, refusal
@@ -109,8 +109,12 @@ def opened_later(
             yield KEEP_ALIVE
         try:
             reply = opening.result()
-        except BrokerError as error:
+        except UpstreamError as error:
             yield sse_event(refusal(inbound, answers.unavailable(str(error))))
+            return
+        except Exception:
+            log.exception("a call could not be held")
+            yield sse_event(refusal(inbound, answers.unavailable("the broker could not hold it.")))
             return
         async for _, raw in messages(reply):
             yield raw

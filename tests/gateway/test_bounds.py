@@ -181,3 +181,16 @@ async def test_a_row_that_cannot_be_read_keeps_nobody_waiting(tmp_path: Path, se
         await scene.broker.store.write(spoil)
         await scene.decide(approval)
         assert block(await held.message())["status"] == "approved"
+
+
+async def test_a_server_that_fails_to_list_its_tools_after_a_while_is_told_on_the_stream(
+    small: Scene, server: Scripted
+) -> None:
+    listed = listing_slowly(server)
+    server.tools = [{"name": "act", "description": "\ud800"}]  # half a character has no place in a record
+    agent = await small.agent()
+    held = await agent.call("one", "act")
+    assert await held.line() == b": keep-alive"
+    listed.set()
+    told = block(await held.message())
+    assert (told["status"], server.calls) == ("unavailable", [])
