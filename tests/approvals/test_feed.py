@@ -45,8 +45,8 @@ async def running(desk: Desk) -> AsyncIterator[Desk]:
 
 
 async def following(desk: Desk, count: int) -> list[str]:
-    """The actors of the next rows."""
-    rows = desk.feed.follow()
+    """The actors of the next rows; the last of what the fixture noted may still be on its way."""
+    rows = (row async for row in desk.feed.follow() if row.approval_id != "apr_probe")
     return [(await anext(rows)).actor for _ in range(count)]
 
 
