@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from broker.domain.approvals import Decision
 from tests.gateway.conftest import HOLD_ACT
 from tests.gateway.scene import Scene, block, playing, tool_call
-from tests.servers.scripted import Message, Scripted, result
+from tests.servers.scripted import Message, Scripted
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -77,25 +77,13 @@ async def test_what_no_person_can_look_at_is_not_held(small: Scene, server: Scri
     assert server.calls == []
 
 
-def listing_slowly(server: Scripted) -> asyncio.Event:
-    """Make `server` list its tools only when the event is set."""
-    listed = asyncio.Event()
-
-    async def slow(message: Message) -> Response:
-        await listed.wait()
-        return result(message, {"tools": server.tools, "ttlMs": 0, "cacheScope": "private"})
-
-    server.on["tools/list"] = slow
-    return listed
-
-
 # -- when nothing goes as it should -----------------------------------------------------------------------------------
 
 
 async def test_the_caller_hears_at_once_although_the_server_takes_its_time_to_list_its_tools(
     small: Scene, server: Scripted
 ) -> None:
-    listed = listing_slowly(server)
+    _, listed = server.list_tools_when_told()
     agent = await small.agent()
     async with asyncio.timeout(1):
         held = await agent.call("one", "act", progressToken="t")
@@ -111,7 +99,7 @@ async def test_the_caller_hears_at_once_although_the_server_takes_its_time_to_li
 async def test_a_caller_that_leaves_while_the_tools_are_listed_leaves_an_approval_that_knows(
     small: Scene, server: Scripted
 ) -> None:
-    listed = listing_slowly(server)
+    _, listed = server.list_tools_when_told()
     agent = await small.agent()
     held = await agent.call("one", "act")
     await held.line()
@@ -186,7 +174,7 @@ async def test_a_row_that_cannot_be_read_keeps_nobody_waiting(tmp_path: Path, se
 async def test_a_server_that_fails_to_list_its_tools_after_a_while_is_told_on_the_stream(
     small: Scene, server: Scripted
 ) -> None:
-    listed = listing_slowly(server)
+    _, listed = server.list_tools_when_told()
     server.tools = [{"name": "act", "description": "\ud800"}]  # half a character has no place in a record
     agent = await small.agent()
     held = await agent.call("one", "act")

@@ -21,7 +21,7 @@ from tests.gateway.processes import children_running
 from tests.gateway.scene import APPROVER, Agent, Scene, block, playing, text, told
 from tests.gateway.streams import progress, sse
 from tests.servers import BOUND, ROOT
-from tests.servers.scripted import Message, Scripted, result, said, scripted, tool
+from tests.servers.scripted import Message, Scripted, said, scripted, tool
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -303,17 +303,10 @@ async def test_a_caller_that_leaves_between_the_approval_and_its_claim_gets_noth
     small: Scene, server: Scripted
 ) -> None:
     """The tool list, asked for before the claim, is answered only when the caller has left."""
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def slow_list(message: Message) -> Response:
-        asked.set()
-        await answer.wait()
-        return result(message, {"tools": server.tools})
-
     agent = await small.agent()
     held = await agent.call("one", "act")
     approval = await small.submitted(agent)
-    server.on["tools/list"] = slow_list
+    asked, answer = server.list_tools_when_told()
     await small.decide(approval)
     await asyncio.wait_for(asked.wait(), BOUND)
     held.leave()
@@ -331,19 +324,13 @@ async def test_a_caller_that_leaves_between_the_approval_and_its_claim_gets_noth
 async def test_an_approval_that_ends_between_the_decision_and_its_claim_is_told_as_it_ended(
     tmp_path: Path, server: Scripted
 ) -> None:
-    answer = asyncio.Event()
-
-    async def slow_list(message: Message) -> Response:
-        await answer.wait()
-        return result(message, {"tools": server.tools})
-
     policy = {"default": "hold"}
     upstreams = {"one": {"url": server.url, "policy": policy}}
     async with playing(tmp_path, upstreams, approvals={"execute_within": "1s"}) as scene:
         agent = await scene.agent()
         held = await agent.call("one", "act")
         approval = await scene.submitted(agent)
-        server.on["tools/list"] = slow_list
+        _, answer = server.list_tools_when_told()
         await scene.decide(approval)
         await scene.happened("approval.expired", agent)
         answer.set()

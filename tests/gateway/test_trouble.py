@@ -268,17 +268,10 @@ async def refused_hold(agent: Agent) -> dict[str, Any]:
 async def test_an_approval_whose_claim_cannot_be_written_runs_nothing_and_stays_usable(
     own: Scene, server: Scripted, tmp_path: Path
 ) -> None:
-    asked, answer = asyncio.Event(), asyncio.Event()
-
-    async def slow_list(message: Message) -> Response:
-        asked.set()
-        await answer.wait()
-        return result(message, {"tools": server.tools})
-
     agent = await own.agent()
     held = await agent.call("one", "act")
     approval = await own.submitted(agent)
-    server.on["tools/list"] = slow_list
+    asked, answer = server.list_tools_when_told()
     await own.decide(approval)
     await asyncio.wait_for(asked.wait(), BOUND)
     with missing(tmp_path, "approvals"):

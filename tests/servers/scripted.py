@@ -5,6 +5,7 @@ It speaks both eras as far as a gateway can tell: `initialize`, `server/discover
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -69,6 +70,18 @@ class Scripted:
         self.tools = [tool("act"), tool("look")]
         self.on, self.seen, self.sent, self.sessions = {}, [], [], set()
         self.stream = b""
+
+    def list_tools_when_told(self) -> tuple[asyncio.Event, asyncio.Event]:
+        """Hold every `tools/list` back; returns what is set when one came, and what lets them be answered."""
+        asked, answer = asyncio.Event(), asyncio.Event()
+
+        async def hold_back(message: Message) -> Response:
+            asked.set()
+            await answer.wait()
+            return result(message, {"tools": self.tools, "ttlMs": 0, "cacheScope": "private"})
+
+        self.on["tools/list"] = hold_back
+        return asked, answer
 
     @property
     def calls(self) -> list[Message]:
