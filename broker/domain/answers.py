@@ -17,6 +17,8 @@ from broker.domain.calls import Charge, Verdict
 
 META_KEY = "approval-broker/decision"
 
+_DOUBT = "may or may not have run"
+
 
 class Status(StrEnum):
     """How it stands with a call, in the agent's words."""
@@ -26,6 +28,7 @@ class Status(StrEnum):
     LIMITED = "limited"
     REJECTED = "rejected"
     EXPIRED = "expired"
+    PENDING = "pending"
     WITHDRAWN = "withdrawn"
     INTERRUPTED = "interrupted"
     UNAVAILABLE = "unavailable"
@@ -36,6 +39,7 @@ _RETRY = {
     Status.LIMITED: "later",
     Status.REJECTED: "never",
     Status.EXPIRED: "ask",
+    Status.PENDING: "same",
     Status.WITHDRAWN: "ask",
     Status.INTERRUPTED: "check",
     Status.UNAVAILABLE: "later",
@@ -121,12 +125,30 @@ def unavailable(reason: str, approval_id: str | None = None) -> Answer:
 
 def interrupted(approval_id: str | None = None, reason: str | None = None) -> Answer:
     """It was started and nobody knows the outcome."""
-    why = f" ({reason.rstrip('.')})" if reason else ""
-    sentence = (
-        f"The call was sent, and what came of it is unknown{why}: it may or may not have run. "
-        "Look at the effect before you do anything else; do not simply repeat it."
-    )
+    known = _ended(reason or "The call was sent, and what came of it is unknown")
+    doubt = "" if _DOUBT in known else f" It {_DOUBT}."
+    sentence = f"{known}{doubt} Look at the effect before you do anything else; do not simply repeat the call."
     return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval_id, reason=reason)
+
+
+def pending(approval: Approval, review_url: str, why: str) -> Answer:
+    """Nobody has decided yet, and this answer cannot wait any longer: the approval is the ticket.
+
+    Args:
+        why: why it cannot wait, as the end of a sentence.
+    """
+    sentence = (
+        f"Still waiting for approval by {who_is_asked(approval)}, {_ended(why)} Nothing ran yet. "
+        "Repeat the identical call, with the same arguments, to go on waiting or to use the approval."
+    )
+    return Answer(
+        status=Status.PENDING,
+        sentence=sentence,
+        approval_id=approval.id,
+        rule=approval.rule,
+        review_url=review_url,
+        deadline=approval.deadline,
+    )
 
 
 def of(approval: Approval, review_url: str | None = None) -> Answer:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -100,26 +100,38 @@ class Row(Event):
     digest: str = ""
 
 
+_EVENT = tuple(each.name for each in fields(Event))
+_ROW = tuple(each.name for each in fields(Row))
+
+
 def chained(event: Event, seq: int, at: datetime, prev: str) -> Row:
     """The row that `event` becomes as number `seq` (from 1), after the row whose digest is `prev`."""
-    row = Row(**{f.name: getattr(event, f.name) for f in fields(Event)}, seq=seq, at=at, prev=prev)
-    return replace(row, digest=row_digest(row))
+    values: dict[str, Any] = {name: getattr(event, name) for name in _EVENT}
+    values |= {"seq": seq, "at": at, "prev": prev}
+    return Row(**values, digest=_digest(values))
 
 
 def row_digest(row: Row) -> str:
     """SHA-256, hex, over the canonical JSON of every field of `row` but the digest itself."""
-    return hashlib.sha256(canonical_json({k: v for k, v in as_json(row).items() if k != "digest"})).hexdigest()
+    return _digest({name: getattr(row, name) for name in _ROW if name != "digest"})
 
 
 def as_json(row: Row) -> dict[str, Any]:
     """A row as programs read it: every field, the instant in RFC 3339 with microseconds."""
-    values = {f.name: getattr(row, f.name) for f in fields(Row)}
-    return values | {"kind": row.kind.value, "at": timestamp(row.at), "detail": dict(row.detail)}
+    return _plain({name: getattr(row, name) for name in _ROW})
 
 
 def timestamp(instant: datetime) -> str:
     """RFC 3339, UTC, microseconds always there: one instant has one spelling."""
-    return f"{instant:%Y-%m-%dT%H:%M:%S}.{instant.microsecond:06d}Z"
+    return instant.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(_plain(values))).hexdigest()
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {**values, "kind": values["kind"].value, "at": timestamp(values["at"]), "detail": dict(values["detail"])}
 
 
 def _intact(row: Row) -> bool:

@@ -15,6 +15,8 @@ from typing import Any, cast
 
 MAX_DEPTH = 100
 
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
 
 def depth_exceeds(value: Any, limit: int = MAX_DEPTH) -> bool:
     """Whether `value`, parsed JSON, nests more than `limit` arrays and objects. Never recurses."""
@@ -40,7 +42,7 @@ def canonical_json(value: Any) -> bytes:
     """
     if depth_exceeds(value):
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+    return _encode(value).encode()
 
 
 def token_hash(token: str) -> str:
@@ -69,18 +71,23 @@ class Keyring:
         if not secrets or any(len(secret) < 16 for secret in secrets):
             raise ValueError("a server secret has at least 16 bytes")
         self._secrets = tuple(secrets)
+        self._derived: dict[str, tuple[bytes, ...]] = {}
 
-    def keys(self, purpose: str) -> list[bytes]:
+    def keys(self, purpose: str) -> tuple[bytes, ...]:
         """The 32-byte keys for `purpose`, newest first."""
-        return [hmac.digest(secret, b"approval-broker/" + purpose.encode(), "sha256") for secret in self._secrets]
+        keys = self._derived.get(purpose)
+        if keys is None:
+            label = b"approval-broker/" + purpose.encode()
+            keys = self._derived[purpose] = tuple(hmac.digest(secret, label, "sha256") for secret in self._secrets)
+        return keys
 
     def signatures(self, purpose: str, message: bytes) -> list[str]:
         """HMAC-SHA-256 (RFC 2104) of `message` in hex by every present key for `purpose`, the newest first."""
-        return [hmac.new(key, message, hashlib.sha256).hexdigest() for key in self.keys(purpose)]
+        return [hmac.digest(key, message, "sha256").hex() for key in self.keys(purpose)]
 
     def sign(self, purpose: str, message: bytes) -> str:
         """The signature by the newest key."""
-        return hmac.new(self.keys(purpose)[0], message, hashlib.sha256).hexdigest()
+        return hmac.digest(self.keys(purpose)[0], message, "sha256").hex()
 
     def verify(self, purpose: str, message: bytes, signature: str) -> bool:
         """Whether any present key made `signature`, in constant time."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -14,6 +15,8 @@ from broker.domain.people import Grant, normal_email
 from broker.errors import NotFound
 from broker.store.tables import GrantRow
 from broker.store.writer import Transaction
+
+_AT_ONCE = 1000  # a statement takes a bounded number of values
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,15 @@ def get(session: Session, grant_id: str) -> Grant | None:
     """One grant, live or not, or None."""
     row = session.get(GrantRow, grant_id)
     return _from_row(row) if row is not None else None
+
+
+def by_ids(session: Session, ids: Collection[str]) -> list[Grant]:
+    """Those of `ids` that exist, live or not."""
+    wanted, found = list(ids), list[Grant]()
+    for start in range(0, len(wanted), _AT_ONCE):
+        statement = select(GrantRow).where(col(GrantRow.id).in_(wanted[start : start + _AT_ONCE]))
+        found += [_from_row(row) for row in session.exec(statement)]
+    return found
 
 
 def all_grants(session: Session, owner: str | None = None) -> list[Grant]:

@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import BigInteger, Connection, delete, func, insert, or_, select, type_coerce, update
+from sqlalchemy import BigInteger, Connection, bindparam, delete, func, insert, or_, select, type_coerce, update
 
 from broker.domain.calls import Charge
 from broker.store.tables import MICROSECOND, SlotRow, table_of
 
 _slots = table_of(SlotRow)
+
+# Made once: building a statement costs more than running it.
+_MINE = _slots.c.counter == bindparam("counter")
+_INSIDE = _slots.c.at >= bindparam("since")
+_TAKEN = select(func.count()).where(_MINE, or_(_INSIDE, _slots.c.at.is_(None)))
+_LEAVING = select(_slots.c.at).where(_MINE, _INSIDE).order_by(_slots.c.at).offset(bindparam("over")).limit(1)
+_TAKE = insert(_slots)
 
 KEEP_AT_LEAST = timedelta(days=1)
 """An edited policy may ask for a longer window than the slot was taken under."""
@@ -50,7 +57,7 @@ def take(
         counters[counter] = max(charge.window, counters.get(counter, KEEP_AT_LEAST))
     if counters:
         connection.execute(
-            insert(_slots),
+            _TAKE,
             [
                 {"call_id": call_id, "counter": counter, "at": None if held else now, "keep_until": now + window}
                 for counter, window in counters.items()
@@ -81,14 +88,13 @@ def forget_old(connection: Connection, now: datetime) -> None:
 
 
 def _check(connection: Connection, charge: Charge, now: datetime) -> LimitReached | None:
-    mine = _slots.c.counter == _counter(charge)
     # An interval as long as the window holds both its ends, so a slot exactly one window old still counts.
-    inside = _slots.c.at >= now - charge.window
-    taken = connection.execute(select(func.count()).where(mine, or_(inside, _slots.c.at.is_(None)))).scalar_one()
+    counted = {"counter": _counter(charge), "since": now - charge.window}
+    taken = connection.execute(_TAKEN, counted).scalar_one()
     if taken < charge.max:
         return None
-    leaving = select(_slots.c.at).where(mine, inside).order_by(_slots.c.at).offset(taken - charge.max).limit(1)
-    oldest: datetime | None = connection.execute(leaving).scalar() if charge.max else None
+    leaving = counted | {"over": taken - charge.max}
+    oldest: datetime | None = connection.execute(_LEAVING, leaving).scalar() if charge.max else None
     return LimitReached(charge, oldest + charge.window + MICROSECOND if oldest is not None else None)
 
 

@@ -19,23 +19,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from broker.domain.audit import Event, Head, Row, chained
 from broker.domain.clock import Clock
 from broker.errors import StoreError
-from broker.store.audit import to_columns
+from broker.store.chain import Chain
 from broker.store.engine import WRITER, driver, first_line, in_transaction, is_sqlite, make_engine
 from broker.store.schema import migrate
-from broker.store.tables import AuditRow, ChainHead, ContentRow, table_of
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-_head = table_of(ChainHead)
 
 PAGE_READERS, CALL_READERS = 4, 4
 """Threads that read; together fewer than the connections of a pool."""
@@ -144,6 +141,7 @@ class Store:
         self.engine = make_engine(url)
         migrate(self.engine)
         self._writer = self.engine.execution_options(**{WRITER: True})
+        self._chain = Chain(self.engine)
         self._items: queue.SimpleQueue[_Item[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -152,6 +150,10 @@ class Store:
         self._closed = False
 
     async def write(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
+        """The same as `submit`, awaited: one that is cancelled does not hear whether it was written."""
+        return await self.submit(work, durable=durable)
+
+    def submit(self, work: Callable[[Transaction], T], *, durable: bool = False) -> asyncio.Future[T]:
         """Run `work` in the next commit, in the writer's thread, and return what it returned.
 
         Args:
@@ -167,7 +169,7 @@ class Store:
         loop = asyncio.get_running_loop()
         item = _Item(work, durable, loop.create_future(), loop)
         self._items.put(item)
-        return await item.future
+        return item.future
 
     async def read(self, query: Callable[[Session], T]) -> T:
         """Run `query` on a connection of its own, in a thread.
@@ -214,7 +216,7 @@ class Store:
                     self._commit(items)
                 except Exception as error:
                     # Whatever it was, nothing was committed, and this thread has to live on.
-                    expected = isinstance(error, SQLAlchemyError)
+                    expected = isinstance(error, (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error))
                     log.error("A commit failed: %s", first_line(error), exc_info=None if expected else error)
                     for item in items:
                         item.error = _unwritten(error)
@@ -242,13 +244,13 @@ class Store:
                 driver(connection).execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             with connection.begin():
                 if not durable and not is_sqlite(self.engine):
-                    connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
-                head = _lock_head(connection)
+                    driver(connection).execute("SET LOCAL synchronous_commit = off")
+                head = self._chain.lock(connection)
                 now = self._clock.now()
                 batch = _Batch(head, now)
                 for item in items:
                     _run_work(item, Transaction(connection, now), batch)
-                _append(connection, batch)
+                self._chain.append(connection, batch.rows, batch.contents)
 
 
 def _run_work(item: _Item[Any], transaction: Transaction, batch: _Batch) -> None:
@@ -260,20 +262,6 @@ def _run_work(item: _Item[Any], transaction: Transaction, batch: _Batch) -> None
         if not in_transaction(transaction.connection):
             raise  # a full disk ends the whole transaction: what the works before did is lost, and they must hear it
         item.error = _unwritten(error) if isinstance(error, SQLAlchemyError) else error
-
-
-def _lock_head(connection: Connection) -> Head:
-    found = connection.execute(select(_head.c.seq, _head.c.digest).where(_head.c.id == 1).with_for_update()).one()
-    return Head(found.seq, found.digest)
-
-
-def _append(connection: Connection, batch: _Batch) -> None:
-    if batch.rows:
-        head = batch.head
-        connection.execute(insert(table_of(AuditRow)), [to_columns(row) for row in batch.rows])
-        connection.execute(update(_head).where(_head.c.id == 1).values(seq=head.seq, digest=head.digest))
-    if batch.contents:
-        connection.execute(insert(table_of(ContentRow)), batch.contents)
 
 
 def _settle(items: Sequence[_Item[Any]]) -> None:

@@ -32,6 +32,7 @@ RETRY = {
     Status.LIMITED: "later",
     Status.REJECTED: "never",
     Status.EXPIRED: "ask",
+    Status.PENDING: "same",
     Status.WITHDRAWN: "ask",
     Status.INTERRUPTED: "check",
     Status.UNAVAILABLE: "later",

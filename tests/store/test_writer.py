@@ -362,6 +362,22 @@ async def test_a_connection_that_dies_undoes_its_commit_and_the_next_one_works(r
     await verified(remote)
 
 
+async def test_a_connection_that_dies_before_the_rows_are_appended_undoes_its_commit(remote: Store) -> None:
+    def lose(tx: Transaction) -> None:
+        backend = tx.connection.execute(sa.text("SELECT pg_backend_pid()")).scalar_one()
+        killer = sa.create_engine(remote.engine.url)
+        with killer.connect() as connection:
+            connection.execute(sa.text("SELECT pg_terminate_backend(:pid, 10000)"), {"pid": backend})
+        killer.dispose()
+        tx.record(event("lost"))
+
+    with pytest.raises(StoreError, match=r"^The store could not be written: .+\.$"):
+        await remote.write(lose)
+    assert await remote.write(noting("after")) == "after"
+    assert await actors(remote) == ["after"]
+    await verified(remote)
+
+
 async def test_connections_that_die_while_nothing_happens_are_replaced(remote: Store) -> None:
     await remote.write(noting("before"))
     killer = sa.create_engine(remote.engine.url)
