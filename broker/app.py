@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,6 +27,7 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
 from broker.domain.origins import Origins
 from broker.errors import SettingsError, StoreError
+from broker.front import Connection, Server, allow_many_connections
 from broker.gateway.endpoint import PATH, Endpoint
 from broker.gateway.gate import Gate
 from broker.gateway.grants import Grants
@@ -48,11 +50,15 @@ log = logging.getLogger(__name__)
 SWEEP_EVERY = 1.0
 """Seconds between looks for approvals that are overdue."""
 
+RELEASE_EVERY = 0.5
+"""Seconds between looks for grants that ended while they had something open: it ends within a second."""
+
 VANISHED_AFTER_MS = 30_000
 """How long bytes may stay unacknowledged by a client's machine. Held calls get some every ten seconds."""
 
-GRACE = 5
-"""Seconds that open streams get to end when the broker stops."""
+FOR_WHAT_RUNS, FOR_UPSTREAMS, FOR_CLIENTS = 0.6, 0.85, 0.9
+"""The parts of `server.stop_within` until calls may still end, then their upstreams, and clients read what they are
+told. What is left is for what they leave behind, and for the store."""
 
 
 @dataclass(slots=True)
@@ -65,18 +71,25 @@ class Broker:
     approvals: Approvals
     feed: Feed
     policies: dict[str, Policy]
+    endpoint: Endpoint
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def until_stopped(self) -> None:
-        """Return when somebody asks the process to end: SIGTERM, SIGINT, or `stopping` is set."""
+        """Return when somebody asks the process to end: SIGTERM, SIGINT, or `stopping` is set.
+
+        From then on a second signal ends the process at once, with its MCP servers: what is committed stays, and what
+        ran is interrupted at the next start, as after a crash.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.stopping.set)
-        try:
-            await self.stopping.wait()
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
+            loop.add_signal_handler(number, self._signalled, number)
+        await self.stopping.wait()
+
+    def _signalled(self, number: int) -> None:
+        if self.stopping.is_set():
+            self.endpoint.kill()
+            os._exit(128 + number)
+        self.stopping.set()
 
 
 @asynccontextmanager
@@ -88,6 +101,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         StoreError: the store cannot be opened, or another server uses it.
     """
     clock = clock or SystemClock()
+    allow_many_connections()
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listening(settings))
         url = _public_url(settings, listener)
@@ -108,7 +122,6 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         approvals = Approvals(store, clock, keyring, feed, rules)
         await recover(approvals)
         await stack.enter_async_context(_task(feed.run()))
-        stack.enter_context(_sweeping(approvals))
         record = Record(store, keyring, keep_results=rules.keep_results)
         stack.push_async_callback(record.drain)
         gates: dict[str, Gate] = {}
@@ -116,6 +129,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
             holds = Holds(approvals, feed, clock, lambda approval_id: f"{url}/approvals/{approval_id}")
             gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
+        stack.enter_context(_sweeping(approvals, endpoint))
         web = create_web(
             store=store,
             approvals=approvals,
@@ -125,10 +139,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
             public_url=url,
             ready=partial(_ready, store, policies),
         )
-        await stack.enter_async_context(_serving(_Router(endpoint, web), listener))
-        stack.callback(feed.dismiss)
-        stack.push_async_callback(_close_gates, gates)
-        yield Broker(url, clock, store, approvals, feed, policies)
+        limit = settings.server.stop_within.total_seconds()
+        closing = partial(_close, endpoint, feed, limit)
+        await stack.enter_async_context(_serving(_Router(endpoint, web), listener, limit, closing))
+        yield Broker(url, clock, store, approvals, feed, policies, endpoint)
 
 
 class _Router:
@@ -153,9 +167,12 @@ def _policy(settings: Settings, name: str) -> Policy:
 
 def _upstream(settings: Settings, name: str) -> Upstream:
     upstream = settings.upstreams[name]
+    answer_within = upstream.answer_within.total_seconds()
     if upstream.url is not None:
-        return HttpUpstream(name, upstream.url, settings.headers(name))
-    return StdioUpstream(name, upstream.command or [], upstream.env, settings.folder)
+        return HttpUpstream(name, upstream.url, settings.headers(name), answer_within=answer_within)
+    command = upstream.command or []
+    idle = upstream.idle.total_seconds()
+    return StdioUpstream(name, command, upstream.env, settings.folder, answer_within=answer_within, idle=idle)
 
 
 def _public_url(settings: Settings, listener: socket.socket) -> str:
@@ -213,17 +230,24 @@ async def _task(work: Any) -> AsyncGenerator[None]:
 
 
 @contextmanager
-def _sweeping(approvals: Approvals) -> Generator[None]:
+def _sweeping(approvals: Approvals, endpoint: Endpoint) -> Generator[None]:
     async def tidy() -> None:
         try:
             await sweep(approvals)
         except StoreError as error:
             log.warning("%s Overdue approvals stay open until it can.", error)
 
+    async def release() -> None:
+        try:
+            await endpoint.release_ended()
+        except StoreError as error:
+            log.warning("%s What ended grants have open stays open until it can.", error)
+
     scheduler = AsyncIOScheduler()
-    scheduler.add_job(  # pyright: ignore[reportUnknownMemberType] - APScheduler 3 has no types
-        tidy, "interval", seconds=SWEEP_EVERY, max_instances=1, coalesce=True, misfire_grace_time=None
-    )
+    for job, seconds in ((tidy, SWEEP_EVERY), (release, RELEASE_EVERY)):
+        scheduler.add_job(  # pyright: ignore[reportUnknownMemberType] - APScheduler 3 has no types
+            job, "interval", seconds=seconds, max_instances=1, coalesce=True, misfire_grace_time=None
+        )
     scheduler.start()
     try:
         yield
@@ -231,33 +255,29 @@ def _sweeping(approvals: Approvals) -> Generator[None]:
         scheduler.shutdown(wait=False)
 
 
-class _Server(uvicorn.Server):
-    """uvicorn without signal handlers: whoever runs the broker decides when it stops."""
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        yield
-
-
 @asynccontextmanager
-async def _serving(app: ASGIApp, listener: socket.socket) -> AsyncGenerator[None]:
+async def _serving(
+    app: ASGIApp, listener: socket.socket, limit: float, closing: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[None]:
     config = uvicorn.Config(
-        app,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        server_header=False,
-        timeout_graceful_shutdown=GRACE,
-        ws="none",
+        app, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
     )
-    server = _Server(config)
+    server = Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:
         yield
     finally:
-        server.should_exit = True
-        await serving
+        deadline = asyncio.get_running_loop().time() + limit
+        server.should_exit = True  # takes no new connection from here on
+        await closing()
+        await server.end(serving, deadline - limit * (1 - FOR_CLIENTS), deadline)
 
 
-async def _close_gates(gates: dict[str, Gate]) -> None:
-    await asyncio.gather(*(gate.close() for gate in gates.values()))
+async def _close(endpoint: Endpoint, feed: Feed, limit: float) -> None:
+    try:
+        async with asyncio.timeout(limit * FOR_UPSTREAMS):
+            await endpoint.close(limit * FOR_WHAT_RUNS)
+    except TimeoutError:
+        log.warning("The broker's MCP servers did not end in time: they are ended by force.")
+        endpoint.kill()
+    feed.dismiss()

@@ -183,6 +183,12 @@ class UpstreamInterrupted(UpstreamError):
     code = "upstream_interrupted"
 
 
+class GrantEnded(UpstreamInterrupted):
+    """The grant ended while the call was under way: it may or may not have run."""
+
+    code = "grant_ended"
+
+
 class SessionUnknown(UpstreamUnreachable):
     """The MCP session is unknown or over: open a new one."""
 

@@ -17,7 +17,7 @@ import typer
 
 from broker.cli import output, store
 from broker.cli.arguments import AsJson, Config
-from broker.domain.approvals import Decision, State
+from broker.domain.approvals import Caller, Decision, State
 from broker.errors import BrokerError, SettingsError
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def show(approval: ApprovalId, config: Config = None, as_json: AsJson = False) -
 @app.command()
 def approve(
     approval: ApprovalId,
-    reason: Annotated[str | None, typer.Option(metavar="TEXT")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Kept with the decision.")] = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -122,8 +122,15 @@ def _told(decided: dict[str, Any], decision: Decision) -> str:
     call = f"{decided['upstream']} / {decided['tool']} for {decided['grant']['label']}"
     if decision is Decision.REJECT:
         return f"Rejected {call}: it does not run."
-    if decided["state"] != State.PENDING:
-        return f"Approved {call}: it runs when the agent comes for it."
+    match decided["state"]:
+        case State.PENDING:
+            pass
+        case State.APPROVED if decided["caller"] == Caller.WAITING:
+            return f"Approved {call}: it runs now."
+        case State.APPROVED:
+            return f"Approved {call}: it runs when the agent comes for it."
+        case ended:
+            return f"Approved {call} already: it has run ({ended})."
     given = sum(one["decision"] == Decision.APPROVE for one in decided["reviews"])
     return f"Approved {call}: {given} of {decided['requirement']['quorum']} approvals, so it still waits."
 
@@ -148,7 +155,7 @@ def _print(approval: dict[str, Any], *, as_json: bool) -> None:
         "risk": approval["risk"],
         "deadline": f"{approval['deadline'][:19]}Z",
         "time left": _left(approval),
-        "caller": approval["caller"],
+        "caller": approval["caller"] if not State(approval["state"]).final else None,
         "reviews": [f"{one['by']} {one['decision']}" for one in approval["reviews"]],
         "decided by": end.get("by"),
         "reason": end.get("reason") or end.get("cause"),

@@ -55,8 +55,15 @@ Config = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Email = Annotated[str, typer.Argument(metavar="EMAIL", parser=parsed(_email))]
-EmailOption = Annotated[str, typer.Option(metavar="EMAIL", parser=parsed(_email))]
-Length = Annotated[timedelta | None, typer.Option(metavar="DURATION", parser=parsed(parse_duration))]
+EmailOption = Annotated[
+    str, typer.Option(metavar="EMAIL", help="Whose agent it is: they never approve its calls.", parser=parsed(_email))
+]
+Length = Annotated[
+    timedelta | None,
+    typer.Option(
+        metavar="DURATION", help="How long it counts, such as 30d; for ever without.", parser=parsed(parse_duration)
+    ),
+]
 Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=parsed(_instant))]
 KindName = Annotated[Kind | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=parsed(kind_named))]
 NotedHead = Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,12 +26,14 @@ def serve(config: Config = None, as_json: AsJson = False) -> None:
     import uvloop  # noqa: PLC0415 - slow to import
 
     uvloop.run(_serve(config, as_json=as_json))
+    gc.freeze()  # all is closed: looking through a hundred thousand objects once more would take most of a second
 
 
 async def _serve(config: Path | None, *, as_json: bool) -> None:
     from broker.app import running  # noqa: PLC0415 - everything is imported there
 
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("broker.upstream").setLevel(logging.INFO)  # what servers write to their stderr
     settings = store.settings(config)
     async with running(settings) as broker:
         stopped = asyncio.create_task(broker.until_stopped())  # hears signals before anybody is told that it runs
@@ -40,6 +43,9 @@ async def _serve(config: Path | None, *, as_json: bool) -> None:
         else:
             _tell(broker, settings, link)
         await stopped
+        if not as_json:
+            within = settings.server.stop_within.total_seconds()
+            output.say(f"Stopping, within {within:g} s. Ctrl-C again stops at once.")
 
 
 async def _first_link(broker: Broker) -> str | None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from shutil import which
 from typing import Any
 
 from broker.app import Broker, running
@@ -28,13 +31,13 @@ _EXPECTED = {"approve": Status.APPROVED, "reject": Status.REJECTED, "expire": St
 _ONWARDS = """\
 1. Write broker.toml:
      [upstreams.git]
-     command = ["python3", "-m", "mcp_server_git", "--repository", "/path/to/a/repository"]
+     command = ["{python}", "-m", "mcp_server_git", "--repository", "/path/to/a/repository"]
      policy = "policies/git.json"
-2. broker user add you@example.com --role approver
-3. broker grant create --upstream git --label "my agent" --owner somebody.else@example.com
-4. broker serve
+2. {broker} user add you@example.com --role approver
+3. {broker} grant create --upstream git --label "my agent" --owner somebody.else@example.com
+4. {broker} serve
 5. Point the MCP client at http://127.0.0.1:8750/mcp/git with the token.
-6. broker sign-in you@example.com prints a link that opens your queue."""
+6. {broker} sign-in you@example.com prints a link that opens your queue."""
 
 
 async def play(stage: Stage, terminal: Terminal, ending: str | None) -> bool | None:
@@ -76,7 +79,9 @@ class _Story:
         as_it_should = self._check(outcome)
         await self._show_record()
         self.terminal.title("How to go on with your own server")
-        self.terminal.more(_ONWARDS)
+        # Not everybody has the environment of the demo on their PATH: what is shown works as it stands.
+        here = Path(sys.executable).parent / "broker"
+        self.terminal.more(_ONWARDS.format(python=sys.executable, broker="broker" if which("broker") else here))
         return as_it_should
 
     async def _prepare(self) -> str:

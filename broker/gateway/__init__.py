@@ -1,6 +1,10 @@
 """The MCP side: agents come in at `/mcp/{upstream}`, upstreams are reached from here.
 
-endpoint (ASGI) → gate (judge, record, forward) → holds (wait for people) → upstreams (http, stdio). `wire` knows
-JSON-RPC, SSE and the two eras; `catalog` knows the tools that servers describe. The data plane parses the JSON-RPC
-envelope only, never typed models, so that whatever an upstream says passes through.
+endpoint (ASGI: who asks, with `grants` and `inbound`) → gate (judge, forward) → `record` (rows and limits) → upstreams
+(http, stdio) → `delivery` (the answer, and what `outcome` it tells) → the caller. A held call goes by `holds` (wait for
+people, on a `line` to the caller) and `execution` (run what was approved). `eras` and `catalog` ask an upstream what it
+speaks and which tools it has. `jsonrpc`, `wire` (MCP around it) and `sse` are the forms in which things travel,
+`replies` and `refusals` answers made or changed here.
+
+The data plane parses the JSON-RPC envelope only, never typed models, so that whatever an upstream says passes through.
 """

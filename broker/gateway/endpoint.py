@@ -9,6 +9,8 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
+from functools import partial
+from typing import Any, cast
 
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.types import Receive, Scope, Send
@@ -16,11 +18,11 @@ from starlette.types import Receive, Scope, Send
 from broker.domain.canonical import Keyring
 from broker.domain.origins import Origins
 from broker.domain.people import Grant
-from broker.errors import BrokerError, SessionUnknown, StoreError
-from broker.gateway.gate import Gate
+from broker.errors import BrokerError, SessionUnknown, StoreError, UpstreamInterrupted
+from broker.gateway.gate import Gate, is_endless
 from broker.gateway.grants import Grants
 from broker.gateway.inbound import Inbound, open_session, seal_session
-from broker.gateway.replies import json_reply
+from broker.gateway.replies import is_stream, json_reply
 from broker.gateway.upstreams import Headers, UpstreamReply
 from broker.gateway.wire import WireError, check_envelope, error_message, is_modern, parse_message
 
@@ -51,6 +53,8 @@ class Endpoint:
         self._grants = grants
         self._keyring = keyring
         self._origins = origins
+        self._serving: dict[asyncio.Task[Any], Inbound] = {}
+        self._releasing: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request. When the client goes away, what is done for it is cancelled."""
@@ -58,30 +62,71 @@ class Endpoint:
             gate, inbound = await self._read(scope, receive)
         except _Disconnected:
             return
-        except BrokerError as error:
+        except Exception as error:  # noqa: BLE001 - it is told and logged
             await _send(_refusal(error), send)
             return
-        serving = asyncio.ensure_future(self._serve(gate, inbound, send))
+        task = cast("asyncio.Task[Any]", asyncio.current_task())
+        self._serving[task] = inbound
         leaving = asyncio.ensure_future(_disconnected(receive))
+        leaving.add_done_callback(partial(self._leave, task))
         try:
-            await asyncio.wait((serving, leaving), return_when=asyncio.FIRST_COMPLETED)
+            await self._serve(gate, inbound, send)
+        except asyncio.CancelledError:
+            if not leaving.done():
+                raise
+            task.uncancel()
         finally:
+            del self._serving[task]
             leaving.cancel()
-            if not serving.done():
-                serving.cancel()
-            await asyncio.wait((serving,))
-        if not serving.cancelled() and (error := serving.exception()) is not None:
-            raise error
+
+    def _leave(self, task: asyncio.Task[Any], leaving: asyncio.Future[None]) -> None:
+        if task in self._serving and not leaving.cancelled():
+            task.cancel()
+
+    async def close(self, within: float) -> None:
+        """Refuse what comes new, tell who waits for people to come back, let what runs end, and then end the upstreams.
+
+        Args:
+            within: seconds until the upstreams are ended, whatever still runs.
+        """
+        gates = self._gates.values()
+        for gate in gates:
+            gate.stop()
+        running = [task for task, inbound in self._serving.items() if not is_endless(inbound)]
+        finishing = [asyncio.ensure_future(gate.finish()) for gate in gates]
+        if ends := [*running, *finishing]:
+            _, late = await asyncio.wait(ends, timeout=within)
+            if late:
+                log.warning("The broker stops and interrupts what still runs: %d in all.", len(late))
+        await asyncio.gather(*self._releasing, *(gate.close() for gate in gates))
+        for task in finishing:
+            task.cancel()
+
+    def kill(self) -> None:
+        """End the upstreams at once."""
+        for gate in self._gates.values():
+            gate.upstream.kill()
+
+    async def release_ended(self) -> None:
+        """End what grants that were revoked or expired still have open at the upstreams.
+
+        Raises:
+            StoreError: grants cannot be looked up.
+        """
+        upstreams = [gate.upstream for gate in self._gates.values()]
+        present = frozenset[str]().union(*(upstream.tenants for upstream in upstreams))
+        ended = await self._grants.ended(present) if present else frozenset[str]()
+        for one in upstreams:
+            for grant in ended & one.tenants:  # none waits for another: a server may take its time
+                releasing = asyncio.ensure_future(one.release(grant))
+                self._releasing.add(releasing)
+                releasing.add_done_callback(self._releasing.discard)
 
     async def _serve(self, gate: Gate, inbound: Inbound, send: Send) -> None:
         try:
             reply = await gate.handle(inbound)
-        except BrokerError as error:
+        except Exception as error:  # noqa: BLE001 - it is told and logged
             reply = _refusal(error)
-        except Exception:
-            log.exception("a request to %s failed", gate.upstream.name)
-            told = "The broker failed on this request: it may or may not have run. Its log says why."
-            reply = json_reply(error_message(None, INTERNAL_ERROR, told), 500)
         if reply.session is not None:
             sealed = seal_session(self._keyring, inbound.grant.id, gate.upstream.name, reply.session)
             reply.headers.append((_SESSION, sealed.encode()))
@@ -108,6 +153,7 @@ class Endpoint:
             grant=grant,
             headers=headers,
             modern=modern,
+            check_grant=partial(self._grant, headers, gate.upstream.name),
             message=message,
             session=None if modern else self._session(headers, grant, gate.upstream.name),
         )
@@ -123,7 +169,12 @@ class Endpoint:
         scheme, _, token = (_field(headers, b"authorization") or "").partition(" ")
         grant = await self._grants.by_token(token.strip()) if scheme.lower() == "bearer" else None
         if grant is None:
-            sentence = "Send `Authorization: Bearer <grant>` with a live grant: `broker grant create` makes one."
+            sentence = (
+                "The grant in `Authorization: Bearer <grant>` is unknown, expired or revoked: ask your administrator "
+                "for a new one (`broker grant create`)."
+                if token
+                else "Send `Authorization: Bearer <grant>`: `broker grant create` makes a grant."
+            )
             raise HttpRefusal(401, sentence, (b"www-authenticate", b"Bearer"))
         if upstream not in grant.upstreams:
             raise HttpRefusal(403, f"This grant is not for {upstream}.")
@@ -173,12 +224,16 @@ async def _send(reply: UpstreamReply, send: Send) -> None:
         async with aclosing(reply.chunks) as chunks:
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+    except UpstreamInterrupted as error:
+        log.warning("%s", error)
+        if not is_stream(reply):
+            return  # the server closes a connection whose answer is not whole: nobody may take it for that
     finally:
         await reply.close()
+    await send({"type": "http.response.body", "body": b""})
 
 
-def _refusal(error: BrokerError) -> UpstreamReply:
+def _refusal(error: Exception) -> UpstreamReply:
     """What is answered when there is no answer of the gate."""
     match error:
         case HttpRefusal():
@@ -195,7 +250,9 @@ def _refusal(error: BrokerError) -> UpstreamReply:
                 error_message(None, INTERNAL_ERROR, "The broker cannot read its store: nothing ran."), 503
             )
         case _:
-            raise error
+            log.error("A request failed.", exc_info=error)
+            told = "The broker failed on this request: it may or may not have run. Its log says why."
+            return json_reply(error_message(None, INTERNAL_ERROR, told), 500)
 
 
 def _field(headers: Headers, name: bytes) -> str | None:

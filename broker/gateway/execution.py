@@ -29,6 +29,7 @@ from broker.gateway.refusals import asked_id, marked
 from broker.gateway.replies import messages
 from broker.gateway.sse import sse_event
 from broker.gateway.upstreams import Upstream, UpstreamReply
+from broker.gateway.wire import answers as answers_to
 
 log = logging.getLogger(__name__)
 
@@ -96,10 +97,13 @@ class Execution:
     async def _pass_on(self, hold: Hold, claimed: Approval, reply: UpstreamReply) -> None:
         try:
             async for message, raw in messages(reply):
-                if _answers(message, hold, reply.status):
+                if answers_to(message, asked_id(hold.inbound)):
                     await self._answer(hold, claimed, {**message, "id": asked_id(hold.inbound)})
                     return
-                hold.line.offer(sse_event(_raised(message, hold)) if _is_progress(message, hold) else raw)
+                if _is_progress(message, hold):
+                    hold.line.offer(sse_event(_raised(message, hold)))
+                else:  # the server may wait for an answer to it
+                    await hold.line.send(raw)
             await self._interrupted(hold, claimed, UpstreamInterrupted("The answer ended before the result."))
         except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
             await self._interrupted(hold, claimed, error)
@@ -114,7 +118,7 @@ class Execution:
             await finish()
         except StoreError:  # the result exists: withholding it would only make the agent do it again
             await hold.line.send(answer)
-            await hold.line.end()
+            hold.line.end()
             await hold.insist(finish)
         else:
             await hold.line.send(answer)
@@ -131,7 +135,7 @@ class Execution:
             log.warning("the outcome of approval %s is recorded already", claimed.id)
         except StoreError:
             await hold.tell(answers.interrupted(claimed.id, why))
-            await hold.line.end()
+            hold.line.end()
             await hold.insist(interrupt)
             return
         await hold.tell(answers.interrupted(claimed.id, why))
@@ -156,15 +160,6 @@ def _stored_request(hold: Hold, claimed: Approval) -> dict[str, Any]:
     asked = hold.inbound.message
     params = transport_params(claimed.call.params, asked.params if asked is not None else {})
     return {"jsonrpc": "2.0", "id": asked_id(hold.inbound), "method": "tools/call", "params": params}
-
-
-def _answers(message: Any, hold: Hold, status: int) -> bool:
-    if not isinstance(message, dict) or "method" in message:
-        return False
-    response = cast("dict[str, Any]", message)
-    # A server that refused the request before it read its id says so with none.
-    refused = status >= 400 and response.get("id") is None and "error" in response
-    return refused or response.get("id") == asked_id(hold.inbound)
 
 
 def _is_progress(message: Any, hold: Hold) -> bool:

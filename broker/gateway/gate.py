@@ -10,7 +10,7 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, cast
@@ -22,16 +22,17 @@ from broker.domain import answers
 from broker.domain.answers import Answer
 from broker.domain.calls import Action, Call, Verdict, lasting_params
 from broker.domain.canonical import new_id
-from broker.errors import SessionUnknown, StoreError, UpstreamError, UpstreamInterrupted, UpstreamUnreachable
+from broker.errors import SessionUnknown, StoreError, UpstreamError, UpstreamUnreachable
 from broker.gateway.catalog import Catalog
+from broker.gateway.delivery import Delivery
+from broker.gateway.eras import Eras
 from broker.gateway.execution import Execution
 from broker.gateway.holds import Holds, opened_later
 from broker.gateway.inbound import Inbound
-from broker.gateway.outcome import Outcome, watched
-from broker.gateway.record import Record
+from broker.gateway.outcome import Outcome
+from broker.gateway.record import Admission, Record
 from broker.gateway.refusals import asked_id, refusal, refused
-from broker.gateway.replies import empty_reply, is_stream, json_reply, rewrite
-from broker.gateway.sse import sse_event
+from broker.gateway.replies import empty_reply, json_reply, rewrite
 from broker.gateway.upstreams import Upstream, UpstreamReply
 from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message
 from broker.policy.decide import Policy, decide
@@ -42,6 +43,9 @@ _TOOL_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,256}")
 
 FIRST_SIGN = 0.8
 """Seconds in which a call is held or refused; where the upstream takes longer to tell its tools, the stream begins."""
+
+WARN_EVERY = 60.0
+"""Seconds between two log lines about the same trouble of an upstream."""
 
 LARGEST_HELD = 256 * 1024
 """Bytes of a held call's params: a person has to be able to look at them."""
@@ -57,6 +61,9 @@ class Gate:
         self._record = record
         self._holds = holds
         self._catalog = Catalog(upstream)
+        self._eras = Eras(upstream)
+        self._stopping = False
+        self._warned, self._warn_again = "", 0.0
         self._leaving: set[asyncio.Future[Any]] = set()
         self._execution = Execution(upstream, self._catalog, approvals, self._judge)
 
@@ -64,7 +71,7 @@ class Gate:
         """Answer one request.
 
         Raises:
-            WireError: the request breaks the protocol.
+            WireError: the request breaks the protocol, or is of an era that the upstream does not speak.
             SessionUnknown: its session is over.
         """
         message = inbound.message
@@ -72,13 +79,23 @@ class Gate:
             return await self._without_message(inbound)
         if message.method == "tools/call":
             return await self._call(inbound, message)
+        if inbound.modern and _names_no_request_of_its_own(message):
+            return empty_reply(202)
         if message.method == "notifications/cancelled" and self._cancels_hold(inbound, message):
             return empty_reply(202)
         return await self._forward(inbound)
 
+    def stop(self) -> None:
+        """The broker stops: nothing new runs, and who waits for people is told to come back."""
+        self._stopping = True
+        self._holds.stop()
+
+    async def finish(self) -> None:
+        """Return when nothing that was held runs any more."""
+        await self._holds.finish()
+
     async def close(self) -> None:
-        """Answer what is held, let what runs end, end the upstream."""
-        await self._holds.close()
+        """End the upstream; what still runs is interrupted and told so."""
         await self.upstream.close()
         await self._holds.end()
         await self._record.drain()
@@ -88,36 +105,55 @@ class Gate:
     async def _call(self, inbound: Inbound, message: Message) -> UpstreamReply:
         call = _read_call(self.upstream.name, inbound, message)
         try:
+            await self._check_open(inbound)
             verdict = self._judge(call)
             if verdict.action is Action.DENY:
                 return refused(inbound, await self._record.deny(call, verdict))
             await self._check_params(inbound, call)
             if verdict.action is Action.HOLD:
                 return await self._hold(inbound, call, verdict)
-            told = await self._admit(call, verdict)
-            return await self._pass(inbound, call, verdict) if told is None else refused(inbound, told)
+            admission = self._record.admission(call, verdict)
+            told = await self._admit(inbound, admission)
+            return await self._pass(inbound, call, admission) if told is None else refused(inbound, told)
         except StoreError as error:
             log.error("%s Call %s of %s did not run.", error, call.id, call.tool)
             return refused(inbound, answers.unavailable("the broker cannot write its record."))
         except SessionUnknown:
             raise
         except UpstreamError as error:
+            self._warn(error)
             return refused(inbound, answers.unavailable(str(error)))
 
-    async def _admit(self, call: Call, verdict: Verdict) -> Answer | None:
-        admitting = asyncio.ensure_future(self._record.admit(call, verdict))
+    async def _check_open(self, inbound: Inbound) -> None:
+        """Refuse requests that come while the broker stops, or of an era that the upstream does not speak."""
+        message = inbound.message
+        if self._stopping and (message is None or message.kind == "request"):
+            raise UpstreamUnreachable("The broker is stopping.")
+        if inbound.modern and message is not None:
+            await self._eras.check(inbound)
+
+    async def _admit(self, inbound: Inbound, admission: Admission) -> Answer | None:
+        await inbound.check_grant()  # however long the call was on its way here
+        admitting = admission.write()
         try:
             return await asyncio.shield(admitting)
         except asyncio.CancelledError:
             self._leaving.add(admitting)
-            admitting.add_done_callback(partial(self._never_ran, call, verdict))
+            admitting.add_done_callback(partial(self._never_ran, admission))
             raise
 
-    def _never_ran(self, call: Call, verdict: Verdict, admitting: asyncio.Future[Answer | None]) -> None:
+    def _never_ran(self, admission: Admission, admitting: asyncio.Future[Answer | None]) -> None:
         """The caller left while its call was admitted: it gives its slots back."""
         self._leaving.discard(admitting)
         if admitting.exception() is None and admitting.result() is None:
-            self._record.answered(call, verdict, {"outcome": "cancelled"}, never_ran=True)
+            admission.ended(Outcome("cancelled"), never_ran=True)
+
+    def _warn(self, error: UpstreamError) -> None:
+        """Tell the operator what the agent is told; the same again only after a while."""
+        now, told = time.monotonic(), str(error)
+        if not self._stopping and (told != self._warned or now >= self._warn_again):
+            self._warned, self._warn_again = told, now + WARN_EVERY
+            log.warning("%s", told)
 
     def _judge(self, call: Call) -> Verdict:
         return decide(self.policy, call)
@@ -129,32 +165,30 @@ class Gate:
             schema = definition.get("inputSchema") if definition is not None else None
             check_param_headers(schema, call.arguments, inbound.headers, asked_id(inbound))
 
-    async def _pass(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
-        started = time.monotonic()
-
-        def done(outcome: str, why: str | None = None, result: Any = None, *, never_ran: bool = False) -> None:
-            ms = round((time.monotonic() - started) * 1000, 1)
-            detail = {"outcome": outcome, "why": why, "ms": ms}
-            self._record.answered(call, verdict, detail, result, never_ran=never_ran)
-
-        def ended(outcome: Outcome) -> None:
-            done(outcome.word, result=outcome.result)
-
+    async def _pass(self, inbound: Inbound, call: Call, admission: Admission) -> UpstreamReply:
         try:
             reply = await self.upstream.send(inbound.upward())
         except UpstreamUnreachable as error:
-            done("unreachable", str(error), never_ran=True)
+            admission.ended(Outcome("unreachable", why=str(error)), never_ran=True)
             raise
         except asyncio.CancelledError:
-            done("cancelled")
+            admission.ended(Outcome("cancelled"))
             raise
         except Exception as error:  # whatever it was, the agent is told and the record has an outcome
             if not isinstance(error, UpstreamError):
                 log.exception("call %s failed in an unforeseen way", call.id)
-            why = str(error) if isinstance(error, UpstreamError) else "the broker failed"
-            done("interrupted", why)
+            why = str(error) if isinstance(error, UpstreamError) else "The broker failed."
+            admission.ended(Outcome("interrupted", why=why))
             return refused(inbound, answers.interrupted(reason=why))
-        return _mended(watched(reply, asked_id(inbound), ended), inbound, answers.interrupted())
+        if reply.status == 404 and inbound.session is not None:
+            admission.ended(Outcome("unreachable", why="the session was over"), never_ran=True)
+            return reply
+        return await Delivery(
+            asked_id(inbound),
+            resumable=not inbound.modern,
+            broken=lambda why: refusal(inbound, answers.interrupted(reason=why)),
+            ended=admission.ended,
+        ).of(reply)
 
     async def _hold(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
         size = len(dumps(call.params))
@@ -185,10 +219,11 @@ class Gate:
         definition = await self._catalog.definition(inbound, call.tool)
         if definition is None:
             return await self._deny(inbound, call, verdict, "this server has no such tool")
+        await inbound.check_grant()  # telling the tools may have taken long
         held = await self._approvals.submit(call, verdict, definition)
         if isinstance(held, Answer):
             return refused(inbound, held)
-        return self._holds.open(inbound, held, self._execution.run)
+        return self._holds.open(inbound, held, self._execution.run, partial(self.upstream.touch, inbound.session or ""))
 
     def _hang_up(self, opening: asyncio.Future[UpstreamReply]) -> None:
         if not opening.cancelled() and opening.exception() is None:
@@ -201,16 +236,23 @@ class Gate:
     async def _forward(self, inbound: Inbound) -> UpstreamReply:
         message = inbound.message
         try:
+            await self._check_open(inbound)
+            await inbound.check_grant()
             reply = await self.upstream.send(inbound.upward())
-            if inbound.method == "GET":  # a resumed stream replays answers, and the list of tools may be one
-                reply = await rewrite(reply, None, self._without_hidden)
-            elif message is not None and message.method == "tools/list":
-                reply = await rewrite(reply, message.id, self._without_hidden)
+            if self.policy.hides_some and _tells_tools(inbound):
+                reply = await rewrite(reply, self._without_hidden)
         except SessionUnknown:
             raise
         except UpstreamError as error:
+            self._warn(error)
             return _protocol_error(inbound, error)
-        return _mended(reply, inbound, None)
+        if message is None or message.kind != "request" or is_endless(inbound):
+            return reply
+        return await Delivery(
+            asked_id(inbound),
+            resumable=not inbound.modern,
+            broken=lambda why: error_message(message.id, INTERNAL_ERROR, why),
+        ).of(reply)
 
     async def _without_message(self, inbound: Inbound) -> UpstreamReply:
         reply = await self._forward(inbound)
@@ -219,7 +261,7 @@ class Gate:
         return reply
 
     def _cancels_hold(self, inbound: Inbound, message: Message) -> bool:
-        return not inbound.modern and self._holds.cancel(inbound, message.params.get("requestId"))
+        return self._holds.cancel(inbound, message.params.get("requestId"))
 
     def _without_hidden(self, response: dict[str, Any]) -> Mapping[str, Any]:
         result: Any = response.get("result")
@@ -230,11 +272,30 @@ class Gate:
         if not isinstance(tools, list):
             return response
         shown = [tool for tool in cast("list[Any]", tools) if not self._hides(tool)]
+        if len(shown) == len(cast("list[Any]", tools)):
+            return response
         return {**response, "result": {**listed, "tools": shown}}
 
     def _hides(self, tool: Any) -> bool:
         name: Any = cast("dict[str, Any]", tool).get("name") if isinstance(tool, dict) else None
         return isinstance(name, str) and self.policy.hides(name)
+
+
+def _names_no_request_of_its_own(message: Message) -> bool:
+    """Since 2026-07-28 closing an answer is the cancel, and servers ask nothing: what says otherwise could only name
+    somebody else's request at a server that many agents share."""
+    return message.kind == "response" or message.method == "notifications/cancelled"
+
+
+def _tells_tools(inbound: Inbound) -> bool:
+    """Whether the answer may list tools: a resumed stream replays answers, and the list may be among them."""
+    return inbound.method == "GET" or (inbound.message is not None and inbound.message.method == "tools/list")
+
+
+def is_endless(inbound: Inbound) -> bool:
+    """Whether the answer is a stream of what the upstream says of its own accord, which nobody waits to see end."""
+    message = inbound.message
+    return inbound.method == "GET" or (message is not None and message.method == "subscriptions/listen")
 
 
 def _read_call(upstream: str, inbound: Inbound, message: Message) -> Call:
@@ -258,25 +319,5 @@ def _read_call(upstream: str, inbound: Inbound, message: Message) -> Call:
 def _protocol_error(inbound: Inbound, error: UpstreamError) -> UpstreamReply:
     """The answer to what is no tool call: a JSON-RPC error with the sentence; a notification has none."""
     if inbound.message is None or inbound.message.id is None:
-        return empty_reply(502)
+        return empty_reply(503)
     return json_reply(error_message(inbound.message.id, INTERNAL_ERROR, str(error)))
-
-
-def _mended(reply: UpstreamReply, inbound: Inbound, told: Answer | None) -> UpstreamReply:
-    """`reply`, whose stream of events ends with an answer even when the upstream goes away in the middle.
-
-    A broken body of any other kind cannot be mended: the connection is closed, so that nobody takes it for whole.
-    """
-    if not is_stream(reply) or inbound.message is None or inbound.message.id is None:
-        return reply
-    request_id = inbound.message.id
-
-    async def chunks() -> AsyncGenerator[bytes]:
-        try:
-            async for chunk in reply.chunks:
-                yield chunk
-        except UpstreamInterrupted as error:
-            broken = error_message(request_id, INTERNAL_ERROR, str(error))
-            yield b"\r\n\r\n" + sse_event(refusal(inbound, told) if told is not None else broken)
-
-    return replace(reply, chunks=chunks())

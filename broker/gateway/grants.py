@@ -6,6 +6,7 @@ always looked up, so a new grant works at once.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 from broker.domain.canonical import token_hash
@@ -40,6 +41,19 @@ class Grants:
         else:
             grant = known[1]
         return grant if grant is not None and grant.live(now) else None
+
+    async def ended(self, ids: Collection[str]) -> frozenset[str]:
+        """Those of `ids` whose grant is over; from now on their tokens are unknown.
+
+        Raises:
+            StoreError: they cannot be looked up.
+        """
+        now = self._clock.now()
+        found = await self._store.look_up(lambda session: grants.by_ids(session, ids))
+        over = frozenset(ids) - {grant.id for grant in found if grant.live(now)}
+        if over:
+            self._known = {key: known for key, known in self._known.items() if known[1].id not in over}
+        return over
 
     def _remember(self, key: str, now: datetime, grant: Grant | None) -> None:
         self._known.pop(key, None)

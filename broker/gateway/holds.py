@@ -21,7 +21,7 @@ from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.approvals import Approval, State
 from broker.domain.clock import Clock
-from broker.errors import BrokerError, StoreError, UpstreamError
+from broker.errors import BrokerError, StoreError
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import Line
 from broker.gateway.refusals import asked_id, refusal
@@ -38,11 +38,8 @@ TELL_EVERY = 10.0
 RETRY_EVERY = 1.0
 """Seconds between attempts while the store is away."""
 
-FINISH_WITHIN = 3.0
-"""Seconds that calls which run get when the broker stops, before their upstream is closed."""
-
 LAST_WORDS = 1.0
-"""Seconds that a caller then gets to read its answer."""
+"""Seconds that a caller gets to read its answer after its upstream was closed."""
 
 LONGEST_MESSAGE = 200
 """Characters of a progress message that clients show."""
@@ -50,7 +47,11 @@ LONGEST_MESSAGE = 200
 
 @dataclass(slots=True)
 class Hold:
-    """One held call: who asked, the line to them, and the progress they were told."""
+    """One held call: who asked, the line to them, and the progress they were told.
+
+    Args:
+        still_here: called again and again while the caller waits, so that its session is not taken for unused.
+    """
 
     inbound: Inbound
     approval: Approval
@@ -58,6 +59,7 @@ class Hold:
     changed: asyncio.Event
     stopping: asyncio.Event
     review_url: str
+    still_here: Callable[[], None]
     progress: float = 0
     next_sign: float = 0
 
@@ -67,6 +69,7 @@ class Hold:
         if now < self.next_sign:
             return
         self.next_sign = now + TELL_EVERY
+        self.still_here()
         self.progress += 1
         self.line.offer(_sign(self.inbound, self.progress, message))
 
@@ -109,7 +112,11 @@ def opened_later(
             yield KEEP_ALIVE
         try:
             reply = opening.result()
-        except UpstreamError as error:
+        except StoreError as error:
+            log.error("%s A call was not held.", error)
+            yield sse_event(refusal(inbound, answers.unavailable("the broker cannot write its record.")))
+            return
+        except BrokerError as error:
             yield sse_event(refusal(inbound, answers.unavailable(str(error))))
             return
         except Exception:
@@ -153,10 +160,13 @@ class Holds:
         self._open: dict[asyncio.Task[None], Hold] = {}
         self._stopping = asyncio.Event()
 
-    def open(self, inbound: Inbound, approval: Approval, execute: Execute) -> UpstreamReply:
+    def open(
+        self, inbound: Inbound, approval: Approval, execute: Execute, still_here: Callable[[], None]
+    ) -> UpstreamReply:
         """Hold the call of `inbound`: returns the answer, whose body comes as time goes by."""
         changed = asyncio.Event()
-        hold = Hold(inbound, approval, Line(changed.set), changed, self._stopping, self._review_url(approval.id))
+        line, review_url = Line(changed.set), self._review_url(approval.id)
+        hold = Hold(inbound, approval, line, changed, self._stopping, review_url, still_here)
         task = asyncio.get_running_loop().create_task(self._attend(hold, execute))
         self._open[task] = hold
         task.add_done_callback(lambda ended: self._open.pop(ended, None))
@@ -179,13 +189,16 @@ class Holds:
             named[0].line.hang_up("cancelled")
         return bool(named)
 
-    async def close(self) -> None:
-        """The broker stops: callers are told to come back, and calls that run get a while to end."""
+    def stop(self) -> None:
+        """The broker stops: callers are told to come back; calls that run go on."""
         self._stopping.set()
         for hold in self._open.values():
             hold.changed.set()
-        if self._open:
-            await asyncio.wait(self._open, timeout=FINISH_WITHIN)
+
+    async def finish(self) -> None:
+        """Return when no call is held or runs any more."""
+        while self._open:
+            await asyncio.wait(self._open)
 
     async def end(self) -> None:
         """The upstream is closed: what still ran is interrupted. Who does not read that is left."""
@@ -203,10 +216,10 @@ class Holds:
             expected = isinstance(error, BrokerError)
             log.error("%s Held call %s was not run.", error, hold.approval.id, exc_info=None if expected else error)
             await hold.tell(answers.unavailable("the broker could not go on with it.", hold.approval.id))
-            await hold.line.end()
+            hold.line.end()
             await self._abandon(hold, "it could not be run")
         finally:
-            await hold.line.end()
+            hold.line.end()
 
     async def _abandon(self, hold: Hold, why: str) -> None:
         """Note that nobody waits any more: else the identical call could not pick the approval up."""
@@ -243,8 +256,7 @@ class Holds:
             await execute(hold)
         elif approval.state is State.PENDING:
             await self._approvals.abandon(approval.id, "the broker stopped")
-            reason = "the broker is stopping; the request for approval stays open. Repeat the identical call."
-            await hold.tell(answers.unavailable(reason, approval.id))
+            await hold.tell(answers.pending(approval, hold.review_url, "and the broker is stopping"))
         else:
             await hold.tell(answers.of(approval, hold.review_url))
 

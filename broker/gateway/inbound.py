@@ -7,6 +7,7 @@ signature over grant and upstream, so whose it is needs no memory: another grant
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,7 +16,9 @@ from broker.domain.people import Grant
 from broker.gateway.upstreams import Headers, UpstreamRequest
 from broker.gateway.wire import Message, RequestId
 
-_NEUTRAL = frozenset(b"accept accept-language user-agent traceparent tracestate baggage".split())
+_NEUTRAL = frozenset(
+    b"accept accept-language user-agent traceparent tracestate baggage mcp-protocol-version mcp-method mcp-name".split()
+)
 
 _PURPOSE = "mcp-session"
 
@@ -27,12 +30,14 @@ class Inbound:
     Args:
         message: None for GET and DELETE.
         session: the upstream's session id, already found to belong to the grant.
+        check_grant: raises when the grant has ended since.
     """
 
     method: Literal["POST", "GET", "DELETE"]
     grant: Grant
     headers: Headers
     modern: bool
+    check_grant: Callable[[], Awaitable[object]]
     message: Message | None = None
     session: str | None = None
 
@@ -54,7 +59,7 @@ class Inbound:
 
     def approved(self, body: dict[str, Any]) -> UpstreamRequest:
         """What a person approved, as `body`; of the fields around it only those that say nothing beside it."""
-        headers = [(name, value) for name, value in self.headers if name in _NEUTRAL or name.startswith(b"mcp-")]
+        headers = [(name, value) for name, value in self.headers if name in _NEUTRAL or name.startswith(b"mcp-param-")]
         return replace(self.upward(), message=body, headers=headers)
 
     def asking(self, method: str, request_id: RequestId, params: dict[str, Any]) -> UpstreamRequest:
@@ -62,7 +67,7 @@ class Inbound:
         body = {"jsonrpc": "2.0", "id": request_id, "method": method, "params": params}
         headers = [(name, value) for name, value in self.headers if name != b"mcp-name" and b"mcp-param-" not in name]
         headers = [(name, method.encode() if name == b"mcp-method" else value) for name, value in headers]
-        return replace(self.upward(), method="POST", message=body, headers=headers)
+        return replace(self.upward(), method="POST", message=body, headers=headers, own=True)
 
 
 def seal_session(keyring: Keyring, grant_id: str, upstream: str, session: str) -> str:

@@ -6,10 +6,14 @@ What belongs here: passing bytes on, and knowing that the caller hung up. What d
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 
-AHEAD = 64
-"""Chunks that a slow caller may be behind."""
+AHEAD = 256 * 1024
+"""Bytes that a slow caller may be behind; the chunk that goes beyond is still taken whole."""
+
+PATIENCE = 30.0
+"""Seconds in which a caller that is that far behind has to read on; then it is taken for gone."""
 
 
 class Line:
@@ -20,38 +24,62 @@ class Line:
     """
 
     def __init__(self, on_hang_up: Callable[[], None]) -> None:
-        self._chunks: asyncio.Queue[bytes | None] = asyncio.Queue(AHEAD)
+        self._chunks: deque[bytes] = deque()
+        self._size = 0
+        self._room, self._news = asyncio.Event(), asyncio.Event()
+        self._room.set()
         self._on_hang_up = on_hang_up
         self._ended = False
         self.gone: str | None = None
 
     async def send(self, chunk: bytes) -> None:
-        """Pass `chunk` on; what a caller that hung up would have got is dropped."""
-        if self.gone is None:
-            await self._chunks.put(chunk)
+        """Pass `chunk` on, when the caller has read enough of the others; dropped when it hung up."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                await self._room.wait()
+        except TimeoutError:
+            self.hang_up("lost")
+        self._put(chunk)
 
     def offer(self, chunk: bytes) -> None:
-        """Pass `chunk` on, or drop it when the caller is too far behind: an execution does not wait for its caller."""
-        if self.gone is None and not self._chunks.full():
-            self._chunks.put_nowait(chunk)
+        """Pass `chunk` on, or drop it when the caller is too far behind: for signs of life, which can be missed."""
+        if self._room.is_set():
+            self._put(chunk)
 
-    async def end(self) -> None:
+    def end(self) -> None:
         """Nothing more follows; a second end is none."""
-        if self.gone is None and not self._ended:
-            await self._chunks.put(None)  # may wait for room, and a caller that leaves meanwhile makes it
         self._ended = True
+        self._news.set()
 
     def hang_up(self, why: str) -> None:
         """The caller went away, `cancelled` or `lost`."""
         if self.gone is not None or self._ended:
             return
         self.gone = why
-        while not self._chunks.empty():  # lets a sender that waits for room go on
-            self._chunks.get_nowait()
-        self._chunks.put_nowait(None)
+        self._chunks.clear()
+        self._room.set()
+        self._news.set()
         self._on_hang_up()
 
     async def chunks(self) -> AsyncGenerator[bytes]:
         """What was sent, until the end."""
-        while (chunk := await self._chunks.get()) is not None:
-            yield chunk
+        while True:
+            while self._chunks:
+                chunk = self._chunks.popleft()
+                self._size -= len(chunk)
+                if self._size <= AHEAD:
+                    self._room.set()
+                yield chunk
+            if self._ended or self.gone is not None:
+                return
+            self._news.clear()
+            await self._news.wait()
+
+    def _put(self, chunk: bytes) -> None:
+        if self.gone is not None or self._ended:
+            return
+        self._chunks.append(chunk)
+        self._size += len(chunk)
+        if self._size > AHEAD:
+            self._room.clear()
+        self._news.set()

@@ -1,20 +1,15 @@
-"""Learning how a call ended from the answer that streams by, without touching or delaying it.
+"""How a call ended, as its answer says.
 
-Only a small answer is looked into, after it was passed on; of a large one the record says that it was answered.
+What belongs here: reading an answer that is there. What does not: passing it on (`delivery`), recording it (`record`).
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+import json
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from broker.errors import UpstreamInterrupted
-from broker.gateway.sse import SseParser
-from broker.gateway.upstreams import UpstreamReply
-from broker.gateway.wire import RequestId, is_response, loads
-
-LOOKED_INTO = 64 * 1024
+from broker.gateway.wire import RequestId, answers, loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,44 +17,15 @@ class Outcome:
     """How a call ended.
 
     Args:
-        word: `succeeded`, `failed`, `answered` when that cannot be told, `interrupted` when the upstream went away,
-            `cancelled` when the caller did.
+        word: `succeeded`, `failed`, `answered` when that cannot be told, `interrupted` when the upstream went away or
+            answered with something else, `cancelled` when the caller left, `unreachable` when it was never asked.
         result: what the upstream answered, result or error, if it was looked into.
+        why: what broke, for one that was interrupted.
     """
 
     word: str
     result: Any = None
-
-
-def watched(reply: UpstreamReply, request_id: RequestId, ended: Callable[[Outcome], None]) -> UpstreamReply:
-    """`reply`, which calls `ended` once with its outcome."""
-    kept: list[bytes] = []
-    size, told = 0, False
-
-    def tell(outcome: Outcome) -> None:
-        nonlocal told
-        if not told:
-            told = True
-            ended(outcome)
-
-    async def chunks() -> AsyncGenerator[bytes]:
-        nonlocal size
-        try:
-            async for chunk in reply.chunks:
-                size += len(chunk)
-                if size <= LOOKED_INTO:
-                    kept.append(chunk)
-                yield chunk
-        except UpstreamInterrupted:
-            tell(Outcome("interrupted"))
-            raise
-        tell(_outcome(b"".join(kept), request_id) if size <= LOOKED_INTO else Outcome("answered"))
-
-    async def close() -> None:
-        await reply.close()
-        tell(Outcome("cancelled"))  # it is told already, unless it was closed before its end
-
-    return replace(reply, chunks=chunks(), close=close)
+    why: str | None = None
 
 
 def failed(response: dict[str, Any]) -> bool:
@@ -68,21 +34,23 @@ def failed(response: dict[str, Any]) -> bool:
     return not isinstance(result, dict) or cast("dict[str, Any]", result).get("isError") is True
 
 
-def _outcome(body: bytes, request_id: RequestId) -> Outcome:
-    for data in _messages(body):
-        try:
-            value: Any = loads(data)
-        except ValueError:
-            continue
-        if isinstance(value, dict) and is_response(cast("dict[str, Any]", value)):
-            response = cast("dict[str, Any]", value)
-            if response.get("id") == request_id:
-                result = response.get("result", response.get("error"))
-                return Outcome("failed" if failed(response) else "succeeded", result)
-    return Outcome("answered")
+def outcome_in(text: bytes, request_id: RequestId) -> Outcome | None:
+    """The outcome that a JSON text of the upstream tells; None when it is not the response to `request_id`.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    try:
+        return _outcome(loads(text), request_id)
+    except ValueError:
+        # NaN and great depth are the client's to judge, and nothing that can be written down.
+        outcome = _outcome(json.loads(text), request_id)
+        return replace(outcome, result=None) if outcome is not None else None
 
 
-def _messages(body: bytes) -> list[bytes]:
-    if body.lstrip().startswith(b"{"):
-        return [body]
-    return [event.data for event in SseParser().feed(body) if event.data]
+def _outcome(message: Any, request_id: RequestId) -> Outcome | None:
+    said = cast("list[Any]", message) if isinstance(message, list) else [message]  # 2025-03-26 lets a server batch
+    response = next((one for one in said if answers(one, request_id)), None)
+    if response is None:
+        return None
+    return Outcome("failed" if failed(response) else "succeeded", response.get("result", response.get("error")))

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from broker.approvals.journal import agent, call_event
@@ -18,6 +21,7 @@ from broker.domain.audit import Event, Kind
 from broker.domain.calls import Call, Verdict
 from broker.domain.canonical import Keyring
 from broker.errors import StoreError
+from broker.gateway.outcome import Outcome
 from broker.store import slots
 from broker.store.writer import Store, Transaction
 
@@ -32,33 +36,14 @@ class Record:
     """
 
     def __init__(self, store: Store, keyring: Keyring, *, keep_results: bool) -> None:
-        self._keep_results = keep_results
-        self._store = store
+        self.keep_results = keep_results
+        self.store = store
         self._keyring = keyring
-        self._writing: set[asyncio.Task[None]] = set()
+        self._writing: set[asyncio.Future[None]] = set()
 
-    async def admit(self, call: Call, verdict: Verdict) -> Answer | None:
-        """Record an allowed call and take its slots, before it runs.
-
-        Returns:
-            None when it may run, else what the agent is told of the limit that is used up.
-
-        Raises:
-            StoreError: it cannot be recorded, so it must not run.
-        """
-        allowed = self._event(Kind.CALL_ALLOWED, call, verdict, verdict.rule)
-
-        def work(tx: Transaction) -> Answer | None:
-            reached = slots.take(tx.connection, call.id, verdict.charges, tx.now)
-            tx.keep(call.id, "arguments", dict(call.params))
-            if reached is None:
-                tx.record(allowed)
-                return None
-            told = answers.limited(reached.charge, reached.free_at, tx.now)
-            tx.record(self._event(Kind.CALL_LIMITED, call, verdict, told.rule, {"reason": told.reason}))
-            return told
-
-        return await self._store.write(work)
+    def admission(self, call: Call, verdict: Verdict) -> Admission:
+        """The rows of a call that the policy allows."""
+        return Admission(self, call, verdict, self._event(Kind.CALL_ALLOWED, call, verdict))
 
     async def deny(self, call: Call, verdict: Verdict) -> Answer:
         """Record a refused call and say what the agent is told.
@@ -66,43 +51,80 @@ class Record:
         Raises:
             StoreError: it cannot be recorded.
         """
-        denied = self._event(Kind.CALL_DENIED, call, verdict, verdict.rule, {"reason": verdict.reason})
+        denied = self._event(Kind.CALL_DENIED, call, verdict, {"reason": verdict.reason})
 
         def work(tx: Transaction) -> Answer:
             tx.keep(call.id, "arguments", dict(call.params))
             tx.record(denied)
             return answers.denied(verdict)
 
-        return await self._store.write(work)
+        return await self.store.write(work)
 
-    def answered(
-        self, call: Call, verdict: Verdict, detail: Mapping[str, Any], result: Any = None, *, never_ran: bool = False
-    ) -> None:
-        """Record how an allowed call ended, without making its answer wait; give its slots back if it never ran."""
-        event = self._event(Kind.CALL_ANSWERED, call, verdict, verdict.rule, detail)
-
-        def work(tx: Transaction) -> None:
-            if never_ran:
-                slots.give_back(tx.connection, call.id)
-            if self._keep_results and result is not None:
-                tx.keep(call.id, "result", result)
-            tx.record(event)
-
-        task = asyncio.get_running_loop().create_task(self._write_later(work, call.id))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+    def follow(self, writing: asyncio.Future[None], call_id: str) -> None:
+        """See to it that `drain` waits for a row, and that one which could not be written is in the log."""
+        self._writing.add(writing)
+        writing.add_done_callback(partial(self._written, call_id))
 
     async def drain(self) -> None:
         """Return when everything noted so far is written."""
-        await asyncio.gather(*self._writing)
+        await asyncio.gather(*self._writing, return_exceptions=True)
 
-    async def _write_later(self, work: Any, call_id: str) -> None:
-        try:
-            await self._store.write(work)
-        except StoreError as error:
+    def _written(self, call_id: str, writing: asyncio.Future[None]) -> None:
+        self._writing.discard(writing)
+        if not writing.cancelled() and (error := writing.exception()) is not None:
             log.error("%s The outcome of call %s is not recorded; its answer was passed on.", error, call_id)
 
-    def _event(
-        self, kind: Kind, call: Call, verdict: Verdict, rule: str | None, detail: Mapping[str, Any] | None = None
-    ) -> Event:
-        return call_event(self._keyring, kind, call, verdict.action, rule, agent(call.grant), detail or {})
+    def _event(self, kind: Kind, call: Call, verdict: Verdict, detail: Mapping[str, Any] | None = None) -> Event:
+        return call_event(self._keyring, kind, call, verdict.action, verdict.rule, agent(call.grant), detail or {})
+
+
+class Admission:
+    """One allowed call in the record, from before it runs until it has ended."""
+
+    def __init__(self, record: Record, call: Call, verdict: Verdict, allowed: Event) -> None:
+        self._record = record
+        self._call = call
+        self._verdict = verdict
+        self._allowed = allowed
+        self._began = time.monotonic()
+
+    def write(self) -> asyncio.Future[Answer | None]:
+        """Record the call and take its slots; it must not run before.
+
+        Returns:
+            None when it may run, else what the agent is told of the limit that is used up. The future raises
+            StoreError when it cannot be recorded.
+
+        Raises:
+            StoreError: the store is closed.
+        """
+        return self._record.store.submit(self._admit)
+
+    def ended(self, outcome: Outcome, *, never_ran: bool = False) -> None:
+        """Record how it ended, without making its answer wait; give its slots back if it never ran."""
+        ms = round((time.monotonic() - self._began) * 1000, 1)
+        facts = {"outcome": outcome.word, "why": outcome.why, "ms": ms}
+        detail = {key: value for key, value in facts.items() if value is not None}
+        answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail=detail)
+
+        def work(tx: Transaction) -> None:
+            if never_ran:
+                slots.give_back(tx.connection, self._call.id)
+            if self._record.keep_results and outcome.result is not None:
+                tx.keep(self._call.id, "result", outcome.result)
+            tx.record(answered)
+
+        try:
+            self._record.follow(self._record.store.submit(work), self._call.id)
+        except StoreError as error:
+            log.error("%s The outcome of call %s is not recorded.", error, self._call.id)
+
+    def _admit(self, tx: Transaction) -> Answer | None:
+        reached = slots.take(tx.connection, self._call.id, self._verdict.charges, tx.now)
+        tx.keep(self._call.id, "arguments", dict(self._call.params))
+        if reached is None:
+            tx.record(self._allowed)
+            return None
+        told = answers.limited(reached.charge, reached.free_at, tx.now)
+        tx.record(replace(self._allowed, kind=Kind.CALL_LIMITED, rule=told.rule, detail={"reason": told.reason}))
+        return told

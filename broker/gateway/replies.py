@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, TypeGuard, cast
+from typing import Any, cast
 
 from broker.errors import UpstreamInterrupted
-from broker.gateway.sse import SseEvent, events, sse_event
+from broker.gateway.sse import BOM, SseEvent, batches, events, sse_event
 from broker.gateway.upstreams import UpstreamReply
-from broker.gateway.wire import RequestId, dumps, is_response, loads
+from broker.gateway.weight import MOST_OF_A_SERVER, outweighs
+from broker.gateway.wire import RequestId, answers, dumps, is_response, loads
 
 Change = Callable[[dict[str, Any]], Mapping[str, Any]]
 """Given a whole response (`id` and `result` or `error`), returns the one to send instead."""
@@ -37,24 +38,25 @@ async def once(*chunks: bytes) -> AsyncGenerator[bytes]:
         yield chunk
 
 
-async def rewrite(reply: UpstreamReply, request_id: RequestId | None, change: Change) -> UpstreamReply:
-    """Pass responses in `reply` through `change`; everything else streams on untouched, byte for byte.
+async def rewrite(reply: UpstreamReply, change: Change) -> UpstreamReply:
+    """Pass every response in `reply`, whatever its id, through `change`.
 
-    A stream of events is changed as it comes. Any other body is read whole before this returns.
+    Everything else streams on untouched, byte for byte. A stream of events is changed as it comes. Any other body is
+    read whole before this returns.
 
     Args:
-        request_id: whose response to change; None for every response (a resumed stream replays old ones).
-        change: if it raises, the answer ends with that error and the response is not passed on.
+        change: returns the response itself when there is nothing to change; if it raises, the answer ends with that
+            error and the response is not passed on.
 
     Raises:
         UpstreamInterrupted: the body has more than 64 MiB, or is said to be JSON and is none; it is closed then. For
             a stream of events its chunks raise the same.
     """
     if is_stream(reply):
-        return replace(reply, chunks=_changed_events(reply.chunks, request_id, change))
+        return replace(reply, chunks=_changed_events(reply.chunks, change))
     try:
         body = await _whole(reply.chunks)
-        return replace(reply, chunks=once(_changed_body(body, request_id, change) if _is_json(reply) else body))
+        return replace(reply, chunks=once(_changed_body(body, change) if _is_json(reply) else body))
     except BaseException:
         await reply.close()
         raise
@@ -69,10 +71,14 @@ async def messages(reply: UpstreamReply) -> AsyncGenerator[tuple[Any, bytes]]:
     if is_stream(reply):
         async with aclosing(reply.chunks) as chunks:
             async for event in events(chunks):
-                yield (_parsed(event.data) if event.data else None), event.raw
+                value = _parsed(event.data) if event.data and event.name == b"message" else None
+                if isinstance(value, list):
+                    for message in _each(value):
+                        yield message, sse_event(message)
+                else:
+                    yield value, event.raw
         return
-    value = _parsed(await _whole(reply.chunks))
-    for message in cast("list[Any]", value) if isinstance(value, list) else [value]:
+    for message in _each(_parsed(await _whole(reply.chunks))):
         yield message, sse_event(cast("dict[str, Any]", message)) if isinstance(message, dict) else b""
 
 
@@ -84,18 +90,23 @@ async def read_response(reply: UpstreamReply, request_id: RequestId) -> dict[str
     """
     async with aclosing(messages(reply)) as found:
         async for message, _ in found:
-            if _is_wanted(message, request_id):
+            if answers(message, request_id):
                 return message
     return None
 
 
 def _is_json(reply: UpstreamReply) -> bool:
-    return any(name == b"content-type" and b"json" in value.lower() for name, value in reply.headers)
+    return _media_type(reply).endswith(b"json")
 
 
 def is_stream(reply: UpstreamReply) -> bool:
     """Whether the answer is a stream of events."""
-    return any(name == b"content-type" and b"event-stream" in value.lower() for name, value in reply.headers)
+    return _media_type(reply) == b"text/event-stream"
+
+
+def _media_type(reply: UpstreamReply) -> bytes:
+    found = next((value for name, value in reply.headers if name == b"content-type"), b"")
+    return found.partition(b";")[0].strip().lower()
 
 
 async def _whole(chunks: AsyncGenerator[bytes]) -> bytes:
@@ -111,38 +122,53 @@ async def _whole(chunks: AsyncGenerator[bytes]) -> bytes:
     return b"".join(pieces)
 
 
-async def _changed_events(
-    chunks: AsyncGenerator[bytes], request_id: RequestId | None, change: Change
-) -> AsyncGenerator[bytes]:
-    async for event in events(chunks):
-        yield _changed_event(event, request_id, change) if event.data else event.raw
+async def _changed_events(chunks: AsyncGenerator[bytes], change: Change) -> AsyncGenerator[bytes]:
+    async for batch in batches(chunks):
+        changed: list[bytes] = []
+        try:
+            for event in batch:
+                changed.append(_changed_event(event, change))  # noqa: PERF401 - what came before an error counts
+        except Exception:
+            yield b"".join(changed)
+            raise
+        yield b"".join(changed)
 
 
-def _changed_event(event: SseEvent, request_id: RequestId | None, change: Change) -> bytes:
-    data = event.data or b""
-    changed = _changed_body(data, request_id, change)
+def _changed_event(event: SseEvent, change: Change) -> bytes:
+    data = event.data
+    if not data or event.name != b"message":
+        return event.raw
+    changed = _changed_body(data, change)
     return event.raw if changed is data else event.with_data(changed)
 
 
-def _changed_body(body: bytes, request_id: RequestId | None, change: Change) -> bytes:
+def _changed_body(body: bytes, change: Change) -> bytes:
     """`body` itself when nothing in it was to be changed."""
     value = _parsed(body) if body else None
-    said = cast("list[Any]", value) if isinstance(value, list) else [value]  # 2025-03-26 lets a server batch
-    if not any(_is_wanted(message, request_id) for message in said):
+    said = _each(value)
+    changed = [_changed(message, change) for message in said]
+    if all(new is old for new, old in zip(changed, said, strict=True)):
         return body
-    changed = [change(message) if _is_wanted(message, request_id) else message for message in said]
     return dumps(changed if isinstance(value, list) else changed[0])
 
 
+def _changed(message: Any, change: Change) -> Any:
+    if isinstance(message, dict) and is_response(response := cast("dict[str, Any]", message)):
+        return change(response)
+    return cast("Any", message)
+
+
 def _parsed(body: bytes) -> Any:
+    if outweighs(body, MOST_OF_A_SERVER):
+        raise UpstreamInterrupted(
+            f"The MCP server's answer has more than {MOST_OF_A_SERVER} values: it was not read. The call may have run."
+        )
     try:
-        return loads(body)
+        return loads(body.removeprefix(BOM))  # which readers may skip (RFC 8259 section 8.1), and most do
     except ValueError:
         raise UpstreamInterrupted("The MCP server answered with something that is not JSON: it may have run.") from None
 
 
-def _is_wanted(message: Any, request_id: RequestId | None) -> TypeGuard[dict[str, Any]]:
-    if not isinstance(message, dict) or not is_response(cast("dict[str, Any]", message)):
-        return False
-    identity: Any = cast("dict[str, Any]", message).get("id")
-    return request_id is None or (identity == request_id and type(identity) is type(request_id))
+def _each(value: Any) -> list[Any]:
+    """The messages in a JSON value: 2025-03-26 lets a server batch."""
+    return cast("list[Any]", value) if isinstance(value, list) else [value]

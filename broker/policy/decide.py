@@ -57,6 +57,11 @@ class Policy:
     unlisted: Ruling
     rulings: Mapping[str, Ruling] = field(default_factory=dict[str, Ruling])
 
+    @property
+    def hides_some(self) -> bool:
+        """Whether any tool leaves `tools/list`."""
+        return self.unlisted is _HIDE or any(ruling is _HIDE for ruling in self.rulings.values())
+
     def hides(self, tool: str) -> bool:
         """Whether `tool` leaves `tools/list`."""
         return self.ruling(tool) is _HIDE

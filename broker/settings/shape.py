@@ -87,12 +87,16 @@ class Section(BaseModel):
 
 
 class ServerSettings(Section):
-    """Where the broker listens; port 0 takes a free one. `secret` keys cookies and fingerprints; a list rotates."""
+    """Where the broker listens; port 0 takes a free one. `secret` keys cookies and fingerprints; a list rotates.
+
+    `stop_within` is how long the broker takes to stop at most, calls that still run included.
+    """
 
     host: Word = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8750
     public_url: Origin | None = None
     secret: Annotated[str | list[str], AfterValidator(_places)] = "file:broker.secret"  # noqa: S105 - a place
+    stop_within: Duration = timedelta(seconds=10)
 
 
 class StoreSettings(Section):
@@ -102,13 +106,18 @@ class StoreSettings(Section):
 
 
 class UpstreamSettings(Section):
-    """One MCP server: a command over stdio, or a Streamable HTTP URL. Without a policy every call is held."""
+    """One MCP server: a command over stdio, or a Streamable HTTP URL. Without a policy every call is held.
+
+    `answer_within` is how long it may be silent while it owes an answer, `idle` how long its unused processes are kept.
+    """
 
     command: Annotated[list[Word], Field(min_length=1)] | None = None
     env: dict[str, str] = Field(default_factory=dict[str, str], repr=False)
     url: HttpUrl | None = None
     headers: dict[HeaderName, SecretStr] = Field(default_factory=dict[str, SecretStr])
     policy: Path | None = None
+    answer_within: Duration = timedelta(minutes=10)
+    idle: Duration = timedelta(minutes=30)
 
     @model_validator(mode="after")
     def _one_transport(self) -> UpstreamSettings:
@@ -118,6 +127,8 @@ class UpstreamSettings(Section):
             raise _expected("no env beside url: an environment is a command's")
         if self.headers and self.url is None:
             raise _expected("no headers beside command: they are sent to a url")
+        if "idle" in self.model_fields_set and self.command is None:
+            raise _expected("no idle beside url: only processes of a command are ended when unused")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,6 +12,7 @@ import pytest
 import typer
 from pydantic_core import PydanticUndefined
 
+from broker.cli.connect import DEFAULT_URL
 from broker.cli.main import app
 from broker.domain.approvals import TRANSITIONS, State
 from broker.domain.durations import parse_duration
@@ -24,6 +26,9 @@ SECTIONS = {
     "upstreams.NAME": UpstreamSettings,
     "approvals": ApprovalSettings,
 }
+
+
+CLIENTS = (ROOT / "docs" / "clients.md").read_text()
 
 
 def table(heading: str) -> list[list[str]]:
@@ -48,6 +53,32 @@ def commands(group: typer.Typer, path: str) -> Iterator[str]:
 def test_every_command_is_listed() -> None:
     listed = [quoted(row[0])[0] for row in table("Commands")]
     assert sorted(listed) == sorted(commands(app, "broker"))
+
+
+def snippets(page: str) -> list[str]:
+    """The JSON on a page."""
+    return re.findall(r"^```json\n(.*?)^```$", page, re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("snippet", snippets(README) + snippets(CLIENTS))
+def test_what_a_client_is_configured_with_is_json_that_leads_to_the_broker(snippet: str) -> None:
+    configured = json.loads(snippet)
+    (server,) = (configured.get("mcpServers") or configured["servers"]).values()
+    if "command" in server:
+        assert (server["command"], server["args"]) == ("broker", ["connect", "git"])
+        assert set(server["env"]) <= {"BROKER_URL", "BROKER_GRANT"}
+        secret, url = server["env"]["BROKER_GRANT"], server["env"].get("BROKER_URL", DEFAULT_URL)
+    else:
+        assert server["headers"]["Authorization"].startswith("Bearer ")
+        secret, url = server["headers"]["Authorization"], server["url"].removesuffix("/mcp/git")
+    assert url == DEFAULT_URL
+    asked_for = {f"${{input:{one['id']}}}" for one in configured.get("inputs", [])}
+    assert set(re.findall(r"\$\{input:.*?\}", secret)) == asked_for
+
+
+def test_every_client_has_its_snippets() -> None:
+    assert len(snippets(CLIENTS)) == 7
+    assert "docs/clients.md" in README
 
 
 def test_every_setting_is_listed() -> None:

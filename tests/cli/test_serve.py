@@ -90,7 +90,7 @@ async def test_a_held_call_is_shown_and_approved_from_a_terminal(served: Served)
         (line,) = await served.text("approvals", "list")
         assert re.fullmatch(approval_id + r"\t\d+m \d\ds\tgit / git_commit\tthe \[red\]agent\\u001b", line)
         (said,) = await served.text("approvals", "approve", approval_id)
-        assert said == "Approved git / git_commit for the [red]agent\\u001b: it runs when the agent comes for it."
+        assert said == "Approved git / git_commit for the [red]agent\\u001b: it runs now."
         assert await served.text("approvals", "list") == []
         outcome = await call
         (approved,) = await served.command("approvals", "list", "--state", "all")

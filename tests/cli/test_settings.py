@@ -47,14 +47,17 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
         host = "::1"
         port = 9000
         secret = ["env:NEW", "env:OLD"]
+        stop_within = "20s"
         [store]
         url = "postgresql://u@h/db"
         [upstreams.git]
         command = ["git-server", "-v"]
         env = { A = "b" }
         policy = "policies/git.json"
+        idle = "1h"
         [upstreams.web-1]
         url = "https://example.com/mcp"
+        answer_within = "30s"
         headers = { X-Team = "us" }
         [approvals]
         timeout = "90s"
@@ -68,6 +71,9 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
     assert settings.policy_path("git") == folder / "policies/git.json"
     assert settings.policy_path("web-1") is None
     assert settings.headers("web-1") == {"X-Team": "us"}
+    assert settings.server.stop_within == timedelta(seconds=20)
+    assert settings.upstreams["git"].idle == timedelta(hours=1)
+    assert settings.upstreams["web-1"].answer_within == timedelta(seconds=30)
     assert settings.approvals.timeout == timedelta(seconds=90)
     assert settings.approvals.execute_within == timedelta(hours=1)
     assert settings.approvals.results == "none"
@@ -119,6 +125,7 @@ def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPat
             "[approvals]\ntimeout = 'soon'",
             "line 2, approvals.timeout: expected a duration such as 90s, 15m, 1h or 30d.",
         ),
+        ("[upstreams.x]\nurl = 'http://x'\nidle = '1h'", "upstreams.x: expected no idle beside url"),
         ("[approvals]\ntimeout = 15", "line 2, approvals.timeout: expected a duration"),
         ("[approvals]\nresults = 'all'", "line 2, approvals.results: expected 'capped' or 'none'."),
         ("[server]\nport = 70000", "line 2, server.port: expected 65535 or less."),

@@ -263,14 +263,16 @@ async def playing(
     upstreams: Mapping[str, Mapping[str, Any]],
     *,
     approvals: Mapping[str, Any] | None = None,
+    server: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
 ) -> AsyncGenerator[Scene]:
     """A broker with its store in `folder`.
 
     Args:
         upstreams: as in the settings, except that a `policy` is the document itself.
+        server: as in the settings; without a port it takes a free one.
     """
-    settings = _settings(folder, upstreams, approvals or {})
+    settings = _settings(folder, upstreams, approvals or {}, server or {})
     async with aiohttp.ClientSession() as http, running(settings, clock) as broker:  # agents outlive the broker
         scene = Scene(broker, http)
         await scene.person(APPROVER)
@@ -282,7 +284,12 @@ async def playing(
             await asyncio.wait([watching])
 
 
-def _settings(folder: Path, upstreams: Mapping[str, Mapping[str, Any]], approvals: Mapping[str, Any]) -> Settings:
+def _settings(
+    folder: Path,
+    upstreams: Mapping[str, Mapping[str, Any]],
+    approvals: Mapping[str, Any],
+    server: Mapping[str, Any],
+) -> Settings:
     configured: dict[str, Any] = {}
     for name, terms in upstreams.items():
         configured[name] = dict(terms)
@@ -295,7 +302,7 @@ def _settings(folder: Path, upstreams: Mapping[str, Mapping[str, Any]], approval
     secret.chmod(0o600)
     return Settings.model_validate(
         {
-            "server": {"port": 0, "secret": f"file:{secret}"},
+            "server": {"port": 0, "secret": f"file:{secret}", **server},
             "store": {"url": f"sqlite:///{folder / 'broker.db'}"},
             "upstreams": configured,
             "approvals": dict(approvals),

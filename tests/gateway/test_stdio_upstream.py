@@ -1,103 +1,38 @@
-"""A command as an upstream: real processes, one for each session or grant, and nothing left behind."""
+"""A command as an upstream: real processes, one for each session or grant, and their answers."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import os
-from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import uvloop
 
-from broker.errors import SessionUnknown, UpstreamInterrupted, UpstreamUnreachable
+from broker.errors import SessionUnknown
 from broker.gateway.sse import events
-from broker.gateway.upstreams import UpstreamReply, UpstreamRequest
-from broker.gateway.upstreams.stdio import MOST_SESSIONS, StdioUpstream
+from broker.gateway.upstreams import UpstreamRequest
+from broker.gateway.upstreams.stdio.upstream import MOST_SESSIONS
 from broker.gateway.wire import loads
+from tests.gateway.stdio import (
+    CLIENT,
+    MODERN,
+    Listening,
+    get,
+    gone,
+    kind,
+    opened,
+    post,
+    response,
+    result,
+    said,
+    seen,
+    streaming,
+    token,
+    upstream,
+)
 from tests.servers import BOUND, FEATURE_STDIO, RAW_STDIO, ROOT
-
-MODERN: dict[str, Any] = {
-    "io.modelcontextprotocol/protocolVersion": "2026-07-28",
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-CLIENT: dict[str, Any] = {
-    "protocolVersion": "2025-11-25",
-    "capabilities": {},
-    "clientInfo": {"name": "test", "version": "1"},
-}
-BOTH = ((b"accept", b"application/json, text/event-stream"),)
-
-
-@contextlib.asynccontextmanager
-async def upstream(*command: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[StdioUpstream]:
-    made = StdioUpstream("raw", command or RAW_STDIO, env, ROOT)
-    try:
-        async with asyncio.timeout(BOUND):
-            yield made
-    finally:
-        await made.close()
-
-
-def post(
-    method: str,
-    params: Mapping[str, Any] | None = None,
-    /,
-    *,
-    id: str | int | None = 1,  # noqa: A002 - the message's own word
-    session: str | None = None,
-    grant: str = "g1",
-    headers: tuple[tuple[bytes, bytes], ...] = BOTH,
-) -> UpstreamRequest:
-    message: dict[str, Any] = {"jsonrpc": "2.0", "method": method, "params": params or {}}
-    return UpstreamRequest(
-        method="POST",
-        grant_id=grant,
-        modern=session is None and method != "initialize",
-        message=message if id is None else {**message, "id": id},
-        headers=headers,
-        session=session,
-    )
-
-
-async def opened(server: StdioUpstream, grant: str = "g1") -> str:
-    reply = await server.send(post("initialize", CLIENT, grant=grant))
-    assert reply.status == 200
-    assert reply.session is not None
-    return reply.session
-
-
-async def said(reply: UpstreamReply) -> dict[str, Any]:
-    return loads(b"".join([chunk async for chunk in reply.chunks]))
-
-
-async def result(server: StdioUpstream, request: UpstreamRequest) -> dict[str, Any]:
-    return (await said(await server.send(request)))["result"]
-
-
-def kind(reply: UpstreamReply) -> bytes:
-    return dict(reply.headers)[b"content-type"]
-
-
-def token(value: str | int, **params: Any) -> dict[str, Any]:
-    return {**params, "_meta": {"progressToken": value, "kept": True}}
-
-
-def runs(pid: int) -> bool:
-    """Whether such a process runs; one that nobody has reaped runs no more."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
-
-
-async def gone(pid: int) -> None:
-    while runs(pid):  # noqa: ASYNC110 - a grandchild tells us nothing
-        await asyncio.sleep(0.01)
-
 
 # -- sessions and grants ----------------------------------------------------------------------------------------------
 
@@ -157,16 +92,40 @@ async def test_a_legacy_request_without_a_session_is_a_bad_request() -> None:
         assert (reply.status, (await said(reply))["id"]) == (400, 4)
 
 
-async def test_there_is_no_stream_to_get() -> None:
+async def test_a_get_needs_a_session_that_is_the_grants_own_and_the_modern_era_has_none() -> None:
     async with upstream() as server:
-        reply = await server.send(UpstreamRequest("GET", "g1", modern=False, session="x"))
-        assert (reply.status, dict(reply.headers)) == (405, {b"allow": b"POST, DELETE"})
+        session = await opened(server)
+        assert (await server.send(get(None))).status == 400
+        for wrong in (get("nothing"), get(session, grant="g2")):
+            with pytest.raises(SessionUnknown):
+                await server.send(wrong)
+        modern = await server.send(UpstreamRequest("GET", "g1", modern=True))
+        assert (modern.status, dict(modern.headers)) == (405, {b"allow": b"POST"})
+
+
+async def test_a_process_that_refuses_discovery_is_not_kept_for_modern_requests() -> None:
+    async with upstream(*RAW_STDIO, "refuse") as server:
+        pid = (await result(server, post("x")))["pid"]
+        reply = await server.send(post("server/discover", id="d"))
+        answer = await said(reply)
+        assert (answer["id"], answer["error"]["code"]) == ("d", -32602)
+        await gone(pid)
+        assert server.tenants == frozenset()
+
+
+async def test_a_process_that_refuses_discovery_is_kept_while_it_works() -> None:
+    async with upstream(*RAW_STDIO, "refuse") as server:
+        held = asyncio.create_task(server.send(post("test/hold", {"name": "a"})))
+        await asyncio.sleep(0)
+        assert "error" in await said(await server.send(post("server/discover")))
+        await result(server, post("test/let-go", {"name": "a"}))
+        assert (await said(await held))["result"] == {"held": "a"}
 
 
 # -- requests and answers ---------------------------------------------------------------------------------------------
 
 
-async def test_ids_and_tokens_are_the_brokers_own_at_the_process_and_the_clients_in_the_answer() -> None:
+async def test_modern_ids_and_tokens_are_the_brokers_own_at_the_process_and_the_clients_in_the_answer() -> None:
     async with upstream() as server:
         reply = await server.send(post("x", token("mine", unknown=[2**70]), id="seven"))
         answer = await said(reply)
@@ -176,6 +135,20 @@ async def test_ids_and_tokens_are_the_brokers_own_at_the_process_and_the_clients
     assert isinstance(request["id"], int)
     assert request["params"]["unknown"] == [2**70]
     assert request["params"]["_meta"] == {"progressToken": request["id"], "kept": True}
+
+
+async def test_a_legacy_token_is_the_clients_own_at_the_process_and_its_progress_comes_on_its_requests_stream() -> None:
+    async with upstream() as server:
+        session = await opened(server)
+        held: dict[Any, Any] = {}
+        for wanted, name in ((0, "a"), ("0", "b")):
+            request = post("test/hold", token(wanted, name=name), id=name, session=session)
+            held[wanted] = asyncio.create_task(server.send(request))
+            await asyncio.sleep(0)
+        for name in "ab":
+            await result(server, post("test/progress", {"name": name, "progress": 1}, session=session))
+        told = {wanted: await Listening(await reply).next() for wanted, reply in held.items()}
+    assert {wanted: message["params"]["progressToken"] for wanted, message in told.items()} == {0: 0, "0": "0"}
 
 
 async def test_requests_with_the_same_id_and_token_each_get_their_own_progress_and_answer() -> None:
@@ -228,7 +201,8 @@ async def test_nonsense_is_ignored_and_the_log_has_what_a_process_says(caplog: p
         assert await result(server, post("test/nonsense")) == {}
     logged = [(record.name, record.levelname, record.getMessage()) for record in caplog.records]
     assert ("broker.upstream.raw", "INFO", "to the log \\x1b[31m") in logged
-    assert len([message for _, level, message in logged if level == "WARNING" and "not JSON-RPC" in message]) == 2
+    (warned,) = [message for _, level, message in logged if level == "WARNING"]
+    assert warned.endswith("no JSON-RPC, which is ignored: Starting up...")
 
 
 async def test_a_request_of_the_server_is_refused_at_once() -> None:
@@ -249,14 +223,27 @@ async def test_a_process_gets_the_configured_environment_and_little_else(monkeyp
 # -- notifications and cancelling -------------------------------------------------------------------------------------
 
 
-async def test_notifications_are_written_and_answers_of_clients_dropped() -> None:
+async def test_notifications_and_answers_of_a_legacy_client_are_written_as_they_are() -> None:
     async with upstream() as server:
         session = await opened(server)
         note = await server.send(post("notifications/initialized", id=None, session=session))
-        answer = UpstreamRequest("POST", "g1", modern=False, message={"id": 1, "result": {}}, session=session)
+        answer = response(session, "s1", result={"odd": [2**70]}, beside=1)
         assert (note.status, (await server.send(answer)).status) == (202, 202)
-        seen = (await result(server, post("test/seen", session=session)))["seen"]
-    assert [message["method"] for message in seen] == ["initialize", "notifications/initialized", "test/seen"]
+        written = await seen(server, session)
+    assert [message.get("method") for message in written] == [
+        "initialize",
+        "notifications/initialized",
+        None,
+        "test/seen",
+    ]
+    assert written[2] == answer.message
+
+
+async def test_an_answer_of_a_modern_client_goes_nowhere_for_its_server_asks_nothing() -> None:
+    async with upstream() as server:
+        message: dict[str, Any] = {"jsonrpc": "2.0", "id": 1, "result": {}}
+        assert (await server.send(UpstreamRequest("POST", "g1", modern=True, message=message))).status == 202
+        assert [message["method"] for message in await seen(server)] == ["test/seen"]
 
 
 async def test_a_legacy_cancellation_names_the_request_as_the_process_knows_it() -> None:
@@ -275,11 +262,16 @@ async def test_a_legacy_cancellation_names_the_request_as_the_process_knows_it()
     assert cancelled == [{"requestId": number, "reason": "tired"}]
 
 
-async def streaming(server: StdioUpstream, session: str | None) -> UpstreamReply:
-    held = asyncio.create_task(server.send(post("test/hold", token(1, name="a"), id=7, session=session)))
-    await asyncio.sleep(0)
-    await result(server, post("test/progress", {"name": "a", "progress": 1}, session=session))
-    return await held
+async def test_a_cancelled_request_is_over_though_its_process_never_answers_it() -> None:
+    """A server owes no answer to what was cancelled (2025-11-25, Cancellation)."""
+    async with upstream() as server:
+        session = await opened(server)
+        held = asyncio.create_task(server.send(post("test/hold", {"name": "a"}, id=7, session=session)))
+        while not any(message["method"] == "test/hold" for message in await seen(server, session)):
+            pass
+        await server.send(post("notifications/cancelled", {"requestId": 7}, id=None, session=session))
+        answer = await said(await asyncio.wait_for(held, BOUND))
+    assert (answer["id"], answer["error"]["code"]) == (7, -32800)
 
 
 async def test_a_modern_answer_closed_early_is_a_cancel() -> None:
@@ -318,99 +310,6 @@ async def test_a_legacy_answer_closed_early_is_no_cancel_but_can_still_be_cancel
         await result(server, post("test/let-go", {"name": "a"}, session=session))  # its late answer goes nowhere
 
 
-# -- ends -------------------------------------------------------------------------------------------------------------
-
-
-async def test_a_command_that_is_not_there_is_unreachable() -> None:
-    async with upstream("/nowhere/no-such-command") as server:
-        for request in (post("x"), post("initialize", CLIENT), post("x")):
-            with pytest.raises(UpstreamUnreachable, match="no-such-command"):
-                await server.send(request)
-
-
-async def test_a_command_that_speaks_no_mcp_is_ended_with_a_sentence() -> None:
-    server = StdioUpstream("git", ["yes", "this is no message"], opens_within=0.2)
-    try:
-        with pytest.raises(UpstreamInterrupted, match=r"said nothing within 0\.2 s"):
-            await server.send(post("initialize"))
-    finally:
-        await server.close()
-
-
-async def test_a_process_that_dies_interrupts_what_is_under_way_and_its_session_is_over() -> None:
-    async with upstream() as server:
-        session = await opened(server)
-        held = asyncio.create_task(server.send(post("test/hold", {"name": "a"}, session=session)))
-        await asyncio.sleep(0)
-        with pytest.raises(UpstreamInterrupted, match="may or may not have run"):
-            await server.send(post("test/die", session=session))
-        with pytest.raises(UpstreamInterrupted):
-            await held
-        with pytest.raises(SessionUnknown):
-            await server.send(post("x", session=session))
-
-
-async def test_a_process_that_closes_its_output_is_over() -> None:
-    async with upstream() as server:
-        with pytest.raises(UpstreamInterrupted):
-            await server.send(post("test/close"))
-
-
-async def test_a_stream_ends_as_interrupted_when_the_process_dies() -> None:
-    async with upstream() as server:
-        reply = await server.send(post("test/progress-then-die", token(1)))
-        with pytest.raises(UpstreamInterrupted):
-            _ = [chunk async for chunk in reply.chunks]
-
-
-async def test_after_a_death_the_next_modern_request_starts_a_new_process() -> None:
-    async with upstream() as server:
-        first = await result(server, post("x"))
-        with pytest.raises(UpstreamInterrupted):
-            await server.send(post("test/die"))
-        assert (await result(server, post("x")))["pid"] != first["pid"]
-
-
-async def test_a_command_that_dies_without_an_answer_is_not_started_again_at_once() -> None:
-    async with upstream(*RAW_STDIO, "exit") as server:
-        with pytest.raises((UpstreamInterrupted, UpstreamUnreachable)):
-            await server.send(post("x"))
-        with pytest.raises(UpstreamUnreachable, match="without answering"):
-            await server.send(post("x"))
-
-
-async def test_closing_leaves_nothing_behind_not_even_children_of_the_process() -> None:
-    async with upstream() as server:
-        told = await result(server, post("test/spawn"))
-        held = asyncio.create_task(server.send(post("test/hold", {"name": "a"})))
-        await asyncio.sleep(0)
-    with pytest.raises(UpstreamInterrupted):
-        await held
-    async with asyncio.timeout(BOUND):
-        await gone(told["pid"])
-        await gone(told["child"])
-    with pytest.raises(UpstreamUnreachable):
-        await server.send(post("x", grant="g2"))
-
-
-async def test_a_process_that_dies_takes_its_children_along() -> None:
-    async with upstream() as server:
-        told = await result(server, post("test/spawn"))
-        with pytest.raises(UpstreamInterrupted):
-            await server.send(post("test/die"))
-        await gone(told["child"])
-
-
-async def test_a_process_that_will_not_go_is_killed_with_all_others_at_once() -> None:
-    async with upstream(*RAW_STDIO, "stubborn") as server:
-        pids = [(await result(server, post("x", grant=grant)))["pid"] for grant in ("g1", "g2", "g3")]
-        async with asyncio.timeout(7):  # 4 s each
-            await server.close()
-    for pid in pids:
-        with pytest.raises(ProcessLookupError):
-            os.kill(pid, 0)
-
-
 # -- a real server, and the loop of production ------------------------------------------------------------------------
 
 
@@ -433,10 +332,4 @@ async def test_a_server_of_the_sdk_is_served_in_both_eras(tmp_path: Path) -> Non
 
 
 def test_it_works_on_the_loop_that_the_server_runs_on() -> None:
-    async def story() -> None:
-        await test_requests_with_the_same_id_and_token_each_get_their_own_progress_and_answer()
-        await test_a_process_that_dies_interrupts_what_is_under_way_and_its_session_is_over()
-        await test_a_process_that_closes_its_output_is_over()
-        await test_closing_leaves_nothing_behind_not_even_children_of_the_process()
-
-    uvloop.run(story())
+    uvloop.run(test_requests_with_the_same_id_and_token_each_get_their_own_progress_and_answer())

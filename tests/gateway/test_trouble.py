@@ -344,7 +344,10 @@ async def test_a_broker_that_stops_answers_its_held_calls_and_its_successor_take
         processes = set(children_running("feature_server --stdio"))
         assert len(processes) >= 2
     for answer in await asyncio.gather(*reading):
-        assert block(answer)["status"] == "unavailable"
+        told = block(answer)
+        assert (told["status"], told["retry"]) == ("pending", "same")
+        assert told["review_url"].endswith(told["approval_id"])
+        assert "deadline" in told
         assert "Repeat the identical call" in answer["result"]["content"][0]["text"]
     assert len(processes - set(children_running("feature_server --stdio"))) == 2
     async with playing(tmp_path, upstreams) as scene:
@@ -368,7 +371,7 @@ async def test_a_broker_stops_though_an_approved_call_never_ends(tmp_path: Path,
 
     server.on["tools/call"] = forever
     upstreams = {"one": {"url": server.url, "policy": HOLD_ACT}}
-    async with asyncio.timeout(BOUND), playing(tmp_path, upstreams) as scene:
+    async with asyncio.timeout(BOUND), playing(tmp_path, upstreams, server={"stop_within": "3s"}) as scene:
         agent = await scene.agent()
         held = await agent.call("one", "act")
         approval = (await scene.review(agent)).id
@@ -393,7 +396,7 @@ async def test_a_broker_stops_though_a_caller_does_not_read_what_it_is_told(tmp_
 
     server.on["tools/call"] = flood
     upstreams = {"one": {"url": server.url, "policy": HOLD_ACT}}
-    async with asyncio.timeout(BOUND), playing(tmp_path, upstreams) as scene:
+    async with asyncio.timeout(BOUND), playing(tmp_path, upstreams, server={"stop_within": "3s"}) as scene:
         agent = await scene.agent()
         held = await agent.call("one", "act", progressToken="t")
         await scene.review(agent)

@@ -101,7 +101,7 @@ def test_what_is_not_strict_json_is_a_parse_error(text: bytes) -> None:
     assert error.body["id"] is None
 
 
-@pytest.mark.parametrize("text", [b"[" * 100_000, b"[" * 100_000 + b"1" * 30, b'{"a":' * 2000 + b"1" + b"}" * 2000])
+@pytest.mark.parametrize("text", [b"[" * 10_000, b"[" * 10_000 + b"1" * 30, b'{"a":' * 2000 + b"1" + b"}" * 2000])
 def test_nesting_that_no_parser_takes_is_told_as_nesting(text: bytes) -> None:
     error = refusal(text)
     assert (error.rpc_code, str(error)) == (-32600, "Invalid Request: it nests more than 100 levels deep.")

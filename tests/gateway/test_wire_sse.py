@@ -132,19 +132,19 @@ async def text(reply: UpstreamReply) -> bytes:
     return b"".join([chunk async for chunk in reply.chunks])
 
 
-async def test_in_a_stream_only_the_response_is_changed() -> None:
+async def test_in_a_stream_only_responses_are_changed() -> None:
     before = (
         b': alive\n\nid: 1\ndata:\n\nevent: message\ndata: {"jsonrpc": "2.0",  "method":"notifications/progress"}\n\n'
     )
-    other = b'data: {"id":"7","result":{}}\n\n'
+    other = b'event: ping\ndata: {"id":"7","result":{}}\n\n'
     reply = stream_reply(before, other, b'id: 2\ndata: {"id":7,"re', b'sult":{}}\n\n: end\n')
-    changed = await text(await rewrite(reply, 7, marked))
+    changed = await text(await rewrite(reply, marked))
     assert changed == before + other + b'id: 2\r\ndata: {"id":7,"result":{},"marked":true}\r\n\r\n: end\n'
 
 
-async def test_every_response_is_changed_when_no_id_is_named() -> None:
-    reply = stream_reply(b'data: {"id":1,"result":{}}\n\ndata: [{"id":2,"error":{}},{"method":"x"}]\n\n')
-    changed = await text(await rewrite(reply, None, marked))
+async def test_every_response_is_changed_whatever_its_id() -> None:
+    reply = stream_reply(b'data: {"id":1.0,"result":{}}\n\ndata: [{"id":2,"error":{}},{"method":"x"}]\n\n')
+    changed = await text(await rewrite(reply, marked))
     assert changed.count(b"marked") == 2
     assert b'{"method":"x"}]' in changed
 
@@ -154,29 +154,34 @@ async def test_events_go_on_as_they_come() -> None:
         yield b'data: {"method":"x"}\n\n'
         raise AssertionError("asked for more before what was there had gone on")
 
-    reply = await rewrite(UpstreamReply(200, [(b"content-type", b"text/event-stream")], endless()), 1, marked)
+    reply = await rewrite(UpstreamReply(200, [(b"content-type", b"text/event-stream")], endless()), marked)
     assert await anext(reply.chunks) == b'data: {"method":"x"}\n\n'
 
 
+def test_an_event_tells_how_long_to_wait_before_a_new_connection() -> None:
+    stream = b"id: 7\nretry: 250\ndata:\n\nretry: soon\ndata: {}\n\nretry: 9999999999\ndata: {}\n\n"
+    assert [(event.id, event.retry) for event in SseParser().feed(stream)] == [(b"7", 250), (None, None), (None, None)]
+
+
 async def test_a_json_answer_is_changed() -> None:
-    reply = await rewrite(json_reply(result_message(1, {"n": 2**70}), 400), 1, marked)
+    reply = await rewrite(json_reply(result_message(1, {"n": 2**70}), 400), marked)
     assert (reply.status, loads(await text(reply))["marked"]) == (400, True)
 
 
-async def test_a_json_answer_to_another_request_stays_as_it_is() -> None:
+async def test_a_json_answer_in_which_nothing_is_changed_stays_as_it_is() -> None:
     reply = UpstreamReply(200, [(b"content-type", b"application/json")], once(b'{ "id" : 1, ', b'"result":{} }'))
-    assert await text(await rewrite(reply, 2, marked)) == b'{ "id" : 1, "result":{} }'
+    assert await text(await rewrite(reply, lambda response: response)) == b'{ "id" : 1, "result":{} }'
 
 
 async def test_an_answer_without_a_body_stays_as_it_is() -> None:
-    assert await text(await rewrite(UpstreamReply(202, [], once()), 1, marked)) == b""
+    assert await text(await rewrite(UpstreamReply(202, [], once()), marked)) == b""
 
 
 @pytest.mark.parametrize("kind", [b"application/json", b"text/event-stream"])
 async def test_what_is_said_to_be_json_and_is_none_is_not_passed_on(kind: bytes) -> None:
     reply = UpstreamReply(200, [(b"content-type", kind)], once(b'data: {"x":NaN}\n\n'))
     with pytest.raises(UpstreamInterrupted, match="not JSON"):
-        await text(await rewrite(reply, 1, marked))
+        await text(await rewrite(reply, marked))
 
 
 async def test_an_answer_too_large_to_rewrite_is_closed() -> None:
@@ -187,5 +192,5 @@ async def test_an_answer_too_large_to_rewrite_is_closed() -> None:
 
     chunks = once(*[b" " * (MAX_REWRITTEN // 4)] * 5)
     with pytest.raises(UpstreamInterrupted, match="more than 67108864 bytes"):
-        await rewrite(UpstreamReply(200, [(b"content-type", b"application/json")], chunks, close=close), 1, marked)
+        await rewrite(UpstreamReply(200, [(b"content-type", b"application/json")], chunks, close=close), marked)
     assert closed == [True]

@@ -25,28 +25,33 @@ def test_every_ready_policy_loads_and_allows_nothing_that_it_does_not_list(file:
     assert decide(load_policy(file), call("a tool that nobody lists")).action is not Action.ALLOW
 
 
-async def git_tools() -> list[Tool]:
+async def tools_of(name: str) -> list[Tool]:
     """What the real server lists."""
-    server = StdioServerParameters(command=sys.executable, args=["-m", "mcp_server_git"])
+    server = StdioServerParameters(command=sys.executable, args=["-m", f"mcp_server_{name}"])
     async with Client(server, read_timeout_seconds=30) as client:
         return (await client.list_tools()).tools
 
 
-async def test_git_json_lists_exactly_the_tools_of_the_real_server() -> None:
-    assert set(GIT.rulings) == {tool.name for tool in await git_tools()}
+@pytest.mark.parametrize("name", ["git", "fetch", "time"])
+async def test_a_ready_policy_lists_exactly_the_tools_of_the_real_server_and_limits_each(name: str) -> None:
+    policy = load_policy(READY / f"{name}.json")
+    assert set(policy.rulings) == {tool.name for tool in await tools_of(name)}
+    assert [tool for tool in policy.rulings if not decide(policy, call(tool)).charges] == []
+
+
+@pytest.mark.parametrize("name", ["fetch", "time"])
+def test_what_only_reads_passes(name: str) -> None:
+    policy = load_policy(READY / f"{name}.json")
+    assert {decide(policy, call(tool)).action for tool in policy.rulings} == {Action.ALLOW}
 
 
 async def test_git_json_lets_reading_pass_and_holds_what_the_server_calls_destructive() -> None:
-    hints = {tool.name: tool.annotations for tool in await git_tools()}
+    hints = {tool.name: tool.annotations for tool in await tools_of("git")}
     reading = {name for name, hint in hints.items() if hint and hint.read_only_hint}
     destructive = {name for name, hint in hints.items() if hint and hint.destructive_hint}
     assert "git_status" in reading
     assert {decide(GIT, call(name)).action for name in reading} == {Action.ALLOW}
     assert {decide(GIT, call(name)).action for name in destructive} == {Action.HOLD}
-
-
-def test_git_json_limits_every_tool() -> None:
-    assert [name for name in GIT.rulings if not decide(GIT, call(name)).charges] == []
 
 
 @pytest.mark.parametrize("tool", ["git_commit", "git_reset", "git_checkout"])

@@ -6,12 +6,14 @@ import asyncio
 import contextlib
 import os
 import signal
+import ssl
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
 FEATURE_STDIO = (sys.executable, "-m", "tests.servers.feature_server", "--stdio")
+ASKING_STDIO = (sys.executable, "-m", "tests.servers.asking_server")
 RAW_STDIO = (sys.executable, "-m", "tests.servers.raw_server")
 BOUND = 20.0
 """Seconds within which anything that a test waits for has to happen."""
@@ -21,21 +23,20 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 def feature_http(effects: Path) -> contextlib.AbstractAsyncContextManager[str]:
     """The feature server on a free loopback port, as its own process; gives its MCP URL."""
-    return _http_process("tests.servers.feature_server", "--http", env={"FEATURE_SERVER_FILE": str(effects)})
+    command = [sys.executable, "-m", "tests.servers.feature_server", "--http"]
+    return http_process(*command, env={"FEATURE_SERVER_FILE": str(effects)})
 
 
 def git_http(repository: Path) -> contextlib.AbstractAsyncContextManager[str]:
     """mcp-server-git over HTTP, as its own process; gives its MCP URL."""
-    return _http_process("tests.servers.git_http", str(repository))
+    return http_process(sys.executable, "-m", "tests.servers.git_http", str(repository))
 
 
 @contextlib.asynccontextmanager
-async def _http_process(module: str, *args: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[str]:
+async def http_process(*command: str, env: Mapping[str, str] | None = None) -> AsyncGenerator[str]:
+    """A server that is a process of its own and writes its MCP URL first, and nothing else; gives that URL."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        module,
-        *args,
+        *command,
         env={**os.environ, **(env or {})},
         cwd=ROOT,
         stdout=asyncio.subprocess.PIPE,
@@ -50,7 +51,7 @@ async def _http_process(module: str, *args: str, env: Mapping[str, str] | None =
 
 
 @contextlib.asynccontextmanager
-async def raw_http(handler: Handler) -> AsyncGenerator[str]:
+async def raw_http(handler: Handler, tls: ssl.SSLContext | None = None) -> AsyncGenerator[str]:
     """A server whose every connection is handled byte by byte by `handler`; gives its URL."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -58,9 +59,10 @@ async def raw_http(handler: Handler) -> AsyncGenerator[str]:
             await handler(reader, writer)
         writer.close()
 
-    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    server = await asyncio.start_server(handle, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
     try:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/mcp"
+        yield f"http://127.0.0.1:{port}/mcp" if tls is None else f"https://localhost:{port}/mcp"
     finally:
         server.close()
 

@@ -1,7 +1,7 @@
 """A stdio server without an SDK: it does what each request's method says, and does it badly on purpose.
 
-`python -m tests.servers.raw_server [exit | refuse | stubborn]`: exits at once; refuses `initialize`; ignores the end of
-its input and SIGTERM.
+`python -m tests.servers.raw_server [exit | refuse | stubborn]`: exits at once; refuses `initialize` and
+`server/discover`; ignores the end of its input and SIGTERM.
 """
 
 from __future__ import annotations
@@ -75,16 +75,74 @@ def nonsense(request: dict[str, Any]) -> None:
     answer(request, {})
 
 
+def say_all(request: dict[str, Any]) -> None:
+    """Write messages as they are given, before the answer or after it."""
+    if "after" in request["params"]:
+        answer(request, {})
+    for message in request["params"].get("after", request["params"].get("before", [])):
+        say({"jsonrpc": "2.0", **message})
+    if "before" in request["params"]:
+        answer(request, {})
+
+
 def ask(request: dict[str, Any]) -> None:
     """Send a notification and a request to the client; answer with the client's answer."""
     say({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "hello"}})
     say({"jsonrpc": "2.0", "id": "mine", "method": "sampling/createMessage", "params": {}})
-    answer(request, json.loads(sys.stdin.readline()))
+    _waiting["mine"] = request
+
+
+def hear(response: dict[str, Any]) -> None:
+    """Take an answer of the client."""
+    if (asking := _waiting.pop(response["id"], None)) is not None:
+        answer(asking, response)
+
+
+def listen(request: dict[str, Any]) -> None:
+    """Acknowledge a subscription and keep it."""
+    _waiting["subscription"] = request
+    meta = {"io.modelcontextprotocol/subscriptionId": request["id"], "kept": True}
+    say({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {"_meta": meta}})
+
+
+def end_listening(request: dict[str, Any]) -> None:
+    """Answer the subscription."""
+    listening = _waiting.pop("subscription")
+    answer(listening, {"_meta": {"io.modelcontextprotocol/subscriptionId": listening["id"], "kept": True}})
+    answer(request, {})
+
+
+def flood(request: dict[str, Any]) -> None:
+    """Say much: progress of a held request, or what belongs to none; write to a file how much, when held back."""
+    params = request["params"]
+    held = _waiting.get(params.get("name"))
+    token = held["params"]["_meta"]["progressToken"] if held is not None else None
+    number = 0
+
+    def held_back(_signal: int, _frame: object) -> None:
+        Path(params["file"]).write_text(str(number))
+
+    signal.signal(signal.SIGALRM, held_back)
+    for number in range(params["count"]):
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        more = {"progressToken": token, "progress": number, "filler": "x" * params["size"]}
+        say({"jsonrpc": "2.0", "method": "notifications/progress" if held else "n/flood", "params": more})
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    answer(request, {})
+
+
+def stop_reading(request: dict[str, Any]) -> None:
+    """Answer, and read nothing ever after; say what is given."""
+    answer(request, {})
+    for message in request["params"].get("after", []):
+        say({"jsonrpc": "2.0", **message})
+    time.sleep(600)
 
 
 def spawn(request: dict[str, Any]) -> None:
-    """Start a child that would outlive us."""
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    """Start a child that would outlive us, in its own session if wanted."""
+    own: bool = request["params"].get("own_session", False)
+    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=own)
     answer(request, {"pid": os.getpid(), "child": child.pid})
 
 
@@ -101,7 +159,12 @@ BEHAVIOUR: dict[str, Callable[[dict[str, Any]], None]] = {
     "test/progress": progress_of,
     "test/let-go": let_go,
     "test/nonsense": nonsense,
+    "test/say": say_all,
     "test/ask": ask,
+    "test/end-listening": end_listening,
+    "test/flood": flood,
+    "test/stop-reading": stop_reading,
+    "subscriptions/listen": listen,
     "test/fail": lambda request: refuse(request, request["params"]["code"]),
     "test/large": lambda request: answer(request, {"text": "x" * request["params"]["size"]}),
     "test/seen": lambda request: answer(request, {"seen": _seen}),
@@ -113,9 +176,11 @@ BEHAVIOUR: dict[str, Callable[[dict[str, Any]], None]] = {
 def handle(message: dict[str, Any], mode: str) -> None:
     """Do what the message's method names."""
     _seen.append(message)
-    if "id" not in message:
+    if "method" not in message:
+        hear(message)
+    elif "id" not in message:
         return
-    if mode == "refuse" and message["method"] == "initialize":
+    elif mode == "refuse" and message["method"] in ("initialize", "server/discover"):
         refuse(message, -32602)
     else:
         BEHAVIOUR.get(message["method"], echo)(message)

@@ -53,7 +53,8 @@ class Scripted:
     """The server.
 
     Args:
-        on: what answers a method; everything else is answered as a server does.
+        on: what answers a method, `GET` and `DELETE` too (given the fields); everything else is answered as a server
+            does.
         seen: the messages that came, oldest first.
     """
 
@@ -90,9 +91,12 @@ class Scripted:
 
     async def answer(self, request: Request) -> Response:
         """Answer one HTTP request."""
+        if handler := self.on.get(request.method):
+            return await handler(dict(request.headers))
         if request.method == "GET":
             return Response(self.stream, media_type="text/event-stream")
         if request.method == "DELETE":
+            self.sessions.discard(request.headers.get("mcp-session-id", ""))
             return Response()
         message: Message = json.loads(await request.body())
         self.seen.append(message)

@@ -26,6 +26,7 @@ class UpstreamRequest:
         session: the upstream's own session id (legacy), already found to belong to the grant.
         grant_id: whose request it is; a stdio process serves one grant only.
         modern: whether the request is of the stateless era (2026-07-28).
+        own: whether the broker asks for itself: only the answer is of use, for nobody hears what comes before it.
     """
 
     method: Literal["POST", "GET", "DELETE"]
@@ -34,6 +35,7 @@ class UpstreamRequest:
     message: Mapping[str, Any] | None = None
     headers: Headers = ()
     session: str | None = None
+    own: bool = False
 
 
 async def _nothing() -> None:
@@ -66,6 +68,11 @@ class Upstream(Protocol):
         """Its name in the configuration and in `/mcp/{name}`."""
         ...
 
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The ids of grants that have a session, a process or an open answer here."""
+        ...
+
     async def send(self, request: UpstreamRequest) -> UpstreamReply:
         """Send one request; return when the answer's status is known.
 
@@ -75,6 +82,20 @@ class Upstream(Protocol):
         """
         ...
 
+    def touch(self, session: str) -> None:
+        """Somebody waits in a legacy session: it is in use, though nothing is asked there."""
+        ...
+
+    async def release(self, grant_id: str) -> None:
+        """End every session, process and open answer of a grant that ended; the chunks of these answers raise
+        `UpstreamInterrupted`. A server that does not play along is not waited for longer than some seconds.
+        """
+        ...
+
     async def close(self) -> None:
-        """End every connection, session and process of this upstream."""
+        """End every connection and process of this upstream."""
+        ...
+
+    def kill(self) -> None:
+        """The same at once, without waiting for anything: the broker was told to stop a second time."""
         ...

@@ -1,0 +1,215 @@
+"""The front door: what any connection may take of the broker before anybody knows who asks, and for how long.
+
+What belongs here: HTTP/1.1 as bytes, and the process that listens. What does not: what a request says and what is
+answered to it (`broker.gateway`, `broker.web`), when the broker stops (`broker.app`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import resource
+from collections.abc import Generator
+from contextlib import contextmanager
+from math import inf
+from typing import Any, ClassVar
+
+import httptools
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+log = logging.getLogger(__name__)
+
+DESCRIPTORS = 65_536
+"""As many are enough. MCP servers inherit the limit, and some programs close every possible one when they start."""
+
+REMIND_EVERY = 60.0
+"""Seconds between warnings that connections are turned away."""
+
+
+class _Pipelined(Exception):
+    """A second request came before the first was answered."""
+
+
+class Connection(HttpToolsProtocol):
+    """One client's connection: uvicorn's, with an end to everything that the client has to send.
+
+    It is closed when a request's head is not whole in time, or has more than `largest_head` bytes (431, RFC 6585
+    section 5); when its body pauses or lasts too long (408, RFC 9110 section 15.5.9); and when a second request comes
+    before the first is answered: uvicorn would stop reading then, and who leaves would not be noticed. A request to
+    speak another protocol is ignored, and the rest of its request answered (RFC 9110 section 7.8).
+    """
+
+    largest_head: ClassVar[int] = 64 * 1024
+    head_within: ClassVar[float] = 10.0
+    body_pause: ClassVar[float] = 60.0
+    body_within: ClassVar[float] = 300.0
+
+    _undigested: int = 0  # bytes since the last that completed a head or were part of a body
+    _due: float = inf  # when the client must have sent what it began
+    _body_until: float = inf  # the same for all of the body that is being read
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
+        """A client came: it has to send a head."""
+        super().connection_made(transport)
+        self._due = self.loop.time() + self.head_within
+
+    def data_received(self, data: bytes) -> None:
+        """Read on. A head that would never end is not read to its end, nor is anything else that is no body."""
+        self._unset_keepalive_if_required()
+        if self._due == inf and self.cycle.response_complete:
+            self._due = self.loop.time() + self.head_within
+        while data and not self.transport.is_closing():
+            room = self.largest_head - self._undigested
+            piece, data = data[:room], data[room:]
+            self._undigested += len(piece)
+            data = self._feed(piece) + data
+            if self._undigested >= self.largest_head:
+                self._refuse(431, "The head of the request is too large.")
+        if self._body_until != inf:
+            self._due = min(self.loop.time() + self.body_pause, self._body_until)
+
+    def _feed(self, piece: bytes) -> bytes:
+        """Have `piece` parsed; returns what is to be parsed next."""
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self.parser.get_method() == b"CONNECT":
+                self._refuse(400, "This is no proxy.")
+                return b""
+            return self._head_without_upgrade() + piece[upgrade.args[0] :]
+        except httptools.HttpParserError:
+            if not self.transport.is_closing():
+                self._refuse(400, "Invalid HTTP request received.")
+        return b""
+
+    def _head_without_upgrade(self) -> bytes:
+        """The head that was read, for a new parser: the old one takes what follows for the other protocol."""
+        start = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        fields = [name + b":" + value for name, value in self.headers if name != b"upgrade"]
+        self.parser = httptools.HttpRequestParser(self)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        self._undigested = 0
+        return b"\r\n".join([start, *fields, b"", b""])
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        if self.cycle is not None and not _is_answered(self.cycle):  # pyright: ignore[reportUnnecessaryComparison] - it is at first
+            self.transport.abort()
+            raise _Pipelined
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Its head is whole."""
+        if self.parser.should_upgrade():
+            return  # it is read once more
+        self._undigested = 0
+        self._body_until = self.loop.time() + self.body_within
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A part of its body came."""
+        self._undigested = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """It is whole."""
+        if self.parser.should_upgrade():
+            return
+        self._undigested = 0
+        self._due = self._body_until = inf
+        super().on_message_complete()
+
+    def look(self, now: float) -> None:
+        """Close it if the client is late."""
+        if now < self._due:
+            return
+        if self._body_until == inf or self.transport.is_closing():
+            self.transport.abort()
+        else:
+            self._refuse(408, "The body of the request did not come in time.")
+
+    def shutdown(self) -> None:
+        """The broker stops: what is answered may be answered to its end, what is not whole yet does not begin."""
+        if self._body_until != inf and not self.cycle.response_started:
+            self._refuse(503, "The broker is stopping.")
+        else:
+            super().shutdown()
+
+    def _refuse(self, status: int, sentence: str) -> None:
+        """Answer the request that is being read, unless that has begun already, and close."""
+        if self._body_until != inf:
+            if self.cycle.response_started:
+                self.transport.abort()
+                return
+            self.cycle.disconnected = True  # so that its application says nothing more
+            self.cycle.message_event.set()
+        words = sentence.encode()
+        fields = b"content-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+        self.transport.write(STATUS_LINE[status] + fields % len(words) + words)
+        self.transport.close()
+        self._due = self.loop.time() + self.head_within  # to read that
+
+
+def _is_answered(cycle: RequestResponseCycle) -> bool:
+    """Whether the client has the whole answer, which it may know before the application says that it ends."""
+    if cycle.response_complete or not cycle.response_started:
+        return cycle.response_complete
+    return not cycle.chunked_encoding and (cycle.expected_content_length == 0 or cycle.scope["method"] == "HEAD")
+
+
+class Server(uvicorn.Server):
+    """uvicorn without signal handlers: whoever runs the broker decides when it stops."""
+
+    _remind_at: float = 0
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave signals alone."""
+        yield
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in self._connections:
+                connection.look(now)
+            self._look_for_room(now)
+        return await super().on_tick(counter)
+
+    async def end(self, serving: asyncio.Future[Any], patience: float, deadline: float) -> None:
+        """Return when `serving` has ended.
+
+        Args:
+            patience: the loop's time until which clients may read their answers; then their connections are cut.
+            deadline: the loop's time until which what answered them may end.
+        """
+        loop = asyncio.get_running_loop()
+        await asyncio.wait([serving], timeout=max(0, patience - loop.time()))
+        for connection in self._connections:
+            connection.transport.abort()
+        await asyncio.wait([serving], timeout=max(0, deadline - loop.time()))
+        self.force_exit = True
+        await serving
+
+    @property
+    def _connections(self) -> list[Connection]:
+        return [one for one in self.server_state.connections if isinstance(one, Connection)]
+
+    def _look_for_room(self, now: float) -> None:
+        # Nobody tells that there is none: the event loop then accepts connections only to close them.
+        try:
+            os.close(os.open(os.devnull, os.O_RDONLY))
+        except OSError as error:
+            if now >= self._remind_at:
+                self._remind_at = now + REMIND_EVERY
+                log.warning("New connections are turned away: %s. Raise the limit (`ulimit -n`).", error.strerror)
+
+
+def allow_many_connections() -> None:
+    """Let this process have more files and connections open, as far as it may decide that itself."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
