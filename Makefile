@@ -1,16 +1,19 @@
 # Everything runs in .venv, which the first command that needs it makes; it takes Python 3.11 or newer, git and make.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check clean
+.PHONY: help demo test test-clients check bench clean
 
 BIN := .venv/bin
+NPM := tests/clients/npm
 ARGS ?=
 PYTEST_ARGS ?=
 
 help:
-	@echo 'make demo    the whole story on this machine; ARGS="--auto approve" passes arguments on'
-	@echo 'make test    everything that CI checks; PYTEST_ARGS="-k clock" passes arguments on'
-	@echo 'make check   the same without the tests: format, lint, types'
-	@echo 'make clean   removes what these commands made'
+	@echo 'make demo          the whole story on this machine; ARGS="--auto approve" passes arguments on'
+	@echo 'make test          format, lint, types and tests; PYTEST_ARGS="-k clock" passes arguments on'
+	@echo 'make test-clients  the tests with programs from npm, which CI runs too; needs Node 20, or pip to bring one'
+	@echo 'make check         make test without the tests: format, lint, types'
+	@echo 'make bench         what the broker costs a call, in a few minutes; ARGS="--quick" for a first impression'
+	@echo 'make clean         removes what these commands made'
 
 # Ctrl-C is how a demo ends (130), not an error for make to report.
 demo: .venv/demo
@@ -20,17 +23,27 @@ test: check
 	$(BIN)/python -m tests.browser.chromium
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+test-clients: .venv/dev $(NPM)/node_modules/.package-lock.json
+	$(BIN)/python -m pytest tests/clients/node $(PYTEST_ARGS)
+
 check: .venv/dev
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
+bench: .venv/dev
+	@$(BIN)/python -m tests.bench $(ARGS)
+
 clean:
-	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache $(NPM)/node_modules
 
 .venv/demo .venv/dev: .venv/%: pyproject.toml | $(BIN)/pip
 	@echo 'Installing what "make $*" needs into .venv: a minute or two, once …'
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[$*]'
+	@touch $@
+
+$(NPM)/node_modules/.package-lock.json: $(NPM)/package-lock.json | .venv/dev
+	$(BIN)/python -m tests.clients.nodejs
 	@touch $@
 
 # A python3.x on the PATH may be a shim for a version that is not installed, or lack venv: only one that works counts.

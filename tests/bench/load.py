@@ -1,0 +1,308 @@
+"""The load, a process of its own: callers that each make their next call as soon as their last one is answered.
+
+Each line of its input is a `Job`, each line of its output what came of it. Here every microsecond counts, since it
+would be taken for the server's: requests are built before they are timed, answers are looked into no more than it takes
+to see that they are whole and right, and nothing is awaited between two calls.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import re
+import statistics
+import sys
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol, cast
+from urllib.parse import urlsplit
+
+import aiohttp
+import orjson
+import uvloop
+
+from tests.bench.answers import SAID, TOOL
+
+LEGACY, MODERN = "2025-11-25", "2026-07-28"
+WARM_UP = 0.2
+"""Of the time of a job, before anything is measured."""
+
+_SAID = SAID.encode()
+_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
+_CLIENT = {"name": "load", "version": "1"}
+_ENVELOPE = {
+    "io.modelcontextprotocol/protocolVersion": MODERN,
+    "io.modelcontextprotocol/clientInfo": _CLIENT,
+    "io.modelcontextprotocol/clientCapabilities": {},
+}
+_INITIALIZE = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": _CLIENT}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Calls to make.
+
+    Args:
+        url: the server, or None when `command` starts it.
+        token: sent as a bearer token.
+        charged: the process whose CPU time is measured; what `command` starts is its own.
+    """
+
+    revision: str
+    callers: int
+    seconds: float
+    url: str | None = None
+    token: str | None = None
+    command: tuple[str, ...] = ()
+    charged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What came of a job: how many calls in how many seconds, latencies and CPU time in seconds."""
+
+    calls: int
+    seconds: float
+    p50: float
+    p99: float
+    cpu: float
+
+
+class _Caller(Protocol):
+    began: float
+
+    def call(self) -> None: ...
+
+
+class _Calls:
+    """What callers have in common: when to stop, and what was measured."""
+
+    _done: asyncio.Future[None]
+
+    async def make(self, callers: Sequence[_Caller], seconds: float) -> tuple[list[float], float]:
+        """Let all callers call for so long; the latencies, and how long it took."""
+        self._done = asyncio.get_running_loop().create_future()
+        self._times: list[float] = []
+        began = perf_counter()
+        self._until, self._busy = began + seconds, len(callers)
+        for caller in callers:
+            self._next(caller, perf_counter())
+        await self._done
+        return self._times, perf_counter() - began
+
+    def answered(self, caller: _Caller, answer: bytes) -> None:
+        """The answer to a caller's call is whole."""
+        now = perf_counter()
+        if _SAID not in answer:
+            self.failed(f"An answer of another kind came: {answer.decode(errors='replace')}")
+        self._times.append(now - caller.began)
+        if now < self._until:
+            self._next(caller, now)
+            return
+        self._busy -= 1
+        if not self._busy and not self._done.done():
+            self._done.set_result(None)
+
+    def failed(self, why: str) -> None:
+        """No more answers will come; of no interest once all came."""
+        if not self._done.done():
+            self._done.set_exception(RuntimeError(why))
+
+    def _next(self, caller: _Caller, now: float) -> None:
+        caller.began = now
+        caller.call()
+
+
+# -- over HTTP --------------------------------------------------------------------------------------------------------
+
+
+class _HttpCaller(asyncio.Protocol):
+    """A caller with a connection of its own, kept alive."""
+
+    began = 0.0
+
+    def __init__(self, calls: _Calls, request: bytes) -> None:
+        self._calls = calls
+        self._request = request
+        self._got = b""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def call(self) -> None:
+        self.transport.write(self._request)
+
+    def data_received(self, data: bytes) -> None:
+        self._got += data
+        if _whole(self._got):
+            answer, self._got = self._got, b""
+            self._calls.answered(self, answer)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._calls.failed("The server closed a connection.")
+
+
+def _whole(answer: bytes) -> bool:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    length = _LENGTH.search(head)
+    return len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")
+
+
+@asynccontextmanager
+async def _over_http(job: Job, url: str, calls: _Calls) -> AsyncGenerator[tuple[Sequence[_Caller], int]]:
+    loop, address = asyncio.get_running_loop(), urlsplit(url)
+    fields = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": job.revision}
+    if job.token is not None:
+        fields["Authorization"] = f"Bearer {job.token}"
+    async with _session(job, url, fields):
+        request = _request(address.netloc, address.path, fields, _call(job.revision, 1))
+        callers: list[_HttpCaller] = []
+        for _ in range(job.callers):
+            _, caller = await loop.create_connection(
+                partial(_HttpCaller, calls, request), address.hostname or "", address.port or 80
+            )
+            callers.append(caller)
+        try:
+            yield callers, job.charged
+        finally:
+            for caller in callers:
+                caller.transport.abort()
+
+
+@asynccontextmanager
+async def _session(job: Job, url: str, fields: dict[str, str]) -> AsyncGenerator[None]:
+    """Adds to `fields` what a call has to say: the session of a legacy one, what a modern one calls."""
+    if job.revision == MODERN:
+        fields.update({"Mcp-Method": "tools/call", "Mcp-Name": TOOL})
+        yield
+        return
+    async with aiohttp.ClientSession(headers=fields, raise_for_status=True) as http:
+        async with http.post(url, json=_message("initialize", _INITIALIZE, 0)) as opened:
+            fields["Mcp-Session-Id"] = opened.headers["Mcp-Session-Id"]
+        await (await http.post(url, json=_message("notifications/initialized"), headers=fields)).read()
+        yield
+        await (await http.delete(url, headers=fields)).read()
+
+
+def _request(host: str, path: str, fields: dict[str, str], body: bytes) -> bytes:
+    whole = {"Host": host, "Content-Type": "application/json", "Content-Length": str(len(body)), **fields}
+    lines = "".join(f"{name}: {value}\r\n" for name, value in whole.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+# -- over the pipes of a process --------------------------------------------------------------------------------------
+
+
+class _Pipes(asyncio.SubprocessProtocol):
+    """A server that answers in the order in which it was asked."""
+
+    def __init__(self, calls: _Calls) -> None:
+        self._calls = calls
+        self._rest = b""
+        self._waiting: deque[Callable[[bytes], None]] = deque()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        process = cast("asyncio.SubprocessTransport", transport)
+        self._stdin = cast("asyncio.WriteTransport", process.get_pipe_transport(0))
+
+    def tell(self, line: bytes) -> None:
+        """Send what has no answer."""
+        self._stdin.write(line)
+
+    def ask(self, line: bytes, answered: Callable[[bytes], None]) -> None:
+        """Send what has one."""
+        self._waiting.append(answered)
+        self._stdin.write(line)
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            self._waiting.popleft()(line)
+
+    def process_exited(self) -> None:
+        self._calls.failed("The server ended.")
+
+
+class _PipeCaller:
+    """A caller that shares the process with the others."""
+
+    began = 0.0
+
+    def __init__(self, calls: _Calls, pipes: _Pipes, request: bytes) -> None:
+        self._answered = partial(calls.answered, self)
+        self._pipes = pipes
+        self._request = request
+
+    def call(self) -> None:
+        self._pipes.ask(self._request, self._answered)
+
+
+@asynccontextmanager
+async def _over_pipes(job: Job, calls: _Calls) -> AsyncGenerator[tuple[Sequence[_Caller], int]]:
+    loop = asyncio.get_running_loop()
+    transport, pipes = await loop.subprocess_exec(lambda: _Pipes(calls), *job.command, stderr=None)
+    try:
+        if job.revision == LEGACY:
+            opened: asyncio.Future[bytes] = loop.create_future()
+            pipes.ask(_line(_message("initialize", _INITIALIZE, 0)), opened.set_result)
+            await opened
+            pipes.tell(_line(_message("notifications/initialized")))
+        requests = [_call(job.revision, number + 1) + b"\n" for number in range(job.callers)]
+        yield [_PipeCaller(calls, pipes, request) for request in requests], transport.get_pid()
+    finally:
+        transport.close()
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return orjson.dumps(message) + b"\n"
+
+
+# -- one job ----------------------------------------------------------------------------------------------------------
+
+
+def _message(method: str, params: dict[str, Any] | None = None, request_id: int | None = None) -> dict[str, Any]:
+    said = {"jsonrpc": "2.0", "method": method, "params": params or {}}
+    return said if request_id is None else {**said, "id": request_id}
+
+
+def _call(revision: str, request_id: int) -> bytes:
+    meta = {"_meta": _ENVELOPE} if revision == MODERN else {}
+    arguments = {"path": "/srv/reports/2026/q3.txt", "lines": [1, 80], "follow": False}
+    return orjson.dumps(_message("tools/call", {"name": TOOL, "arguments": arguments, **meta}, request_id))
+
+
+def _cpu(process: int) -> float:
+    """Seconds of CPU time that a process has used (proc(5), fields 14 and 15 of stat)."""
+    after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
+
+
+async def _done(job: Job) -> Load:
+    calls = _Calls()
+    over = _over_http(job, job.url, calls) if job.url is not None else _over_pipes(job, calls)
+    async with over as (callers, charged):
+        await calls.make(callers, job.seconds * WARM_UP)
+        gc.collect()
+        before = _cpu(charged)
+        times, seconds = await calls.make(callers, job.seconds)
+        cpu = _cpu(charged) - before
+    *_, p99 = statistics.quantiles(times, n=100) if len(times) > 1 else times
+    return Load(len(times), seconds, statistics.median(times), p99, cpu)
+
+
+async def _main() -> None:
+    gc.disable()  # of one job there is little to collect, and a collection would be somebody's latency
+    for line in sys.stdin:
+        load = await _done(Job(**orjson.loads(line)))
+        sys.stdout.buffer.write(orjson.dumps(asdict(load)) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    uvloop.run(_main())

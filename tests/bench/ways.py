@@ -1,0 +1,138 @@
+"""The ways a call can take to the fast upstream, each made of real processes on this machine.
+
+One more way to compare with is one more `Way` in `all_ways`; what is started for it ends with the others.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import sys
+from asyncio.subprocess import DEVNULL, PIPE, Process
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import orjson
+
+from tests.bench.answers import TOOL
+from tests.servers import BOUND, ROOT
+
+_MODULE = (sys.executable, "-m")
+_BROKER = (*_MODULE, "broker.cli")
+_STDIO_UPSTREAM = (*_MODULE, "tests.bench.stdio_upstream")
+
+POLICY = {
+    "version": "1",
+    "default": "deny",
+    "tools": {TOOL: {"action": "allow", "limits": [{"counter": "calls", "window": "minute", "max": 1_000_000_000}]}},
+}
+"""Nothing is refused, and every call takes a slot."""
+
+# One process, as the others are; keeps its connections to the upstream, writes no log.
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log stderr error;
+events {{ worker_connections 512; }}
+http {{
+  access_log off; keepalive_requests 1000000000;
+  client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+  upstream fast {{ server {upstream}; keepalive 64; keepalive_requests 1000000000; }}
+  server {{
+    listen 127.0.0.1:{port};
+    location / {{ proxy_pass http://fast; proxy_http_version 1.1; proxy_set_header Connection ""; }}
+  }}
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to an upstream: where callers send their calls and whose CPU time that takes, as a job says it."""
+
+    name: str
+    target: dict[str, Any]
+
+
+@contextlib.asynccontextmanager
+async def all_ways(folder: Path) -> AsyncGenerator[dict[str, list[Way]]]:
+    """Start everything, with its files in `folder`; gives the ways to each kind of upstream, the direct one first."""
+    async with contextlib.AsyncExitStack() as stack:
+        upstream, url = await _started(stack, *_MODULE, "tests.bench.http_upstream")
+        program = shutil.which("nginx")
+        nginx = [await _nginx(stack, program, folder, url)] if program is not None else []
+        broker = await _broker(stack, folder, url)
+        yield {
+            "http": [Way("direct", {"url": url, "charged": upstream.pid}), *nginx, broker["http"]],
+            "stdio": [Way("direct", {"command": _STDIO_UPSTREAM}), broker["stdio"]],
+        }
+
+
+async def _nginx(stack: contextlib.AsyncExitStack, program: str, folder: Path, url: str) -> Way:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port: int = free.getsockname()[1]
+    (folder / "nginx.conf").write_text(NGINX.format(folder=folder, upstream=urlsplit(url).netloc, port=port))
+    process = await _process(stack, program, "-p", str(folder), "-c", "nginx.conf")
+    await asyncio.wait_for(_listens(port), BOUND)
+    return Way("nginx", {"url": f"http://127.0.0.1:{port}/mcp", "charged": process.pid})
+
+
+async def _listens(port: int) -> None:
+    """Return when somebody does: nginx does not say it."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except ConnectionRefusedError:
+            await asyncio.sleep(0.01)
+        else:
+            return writer.close()
+
+
+async def _broker(stack: contextlib.AsyncExitStack, folder: Path, url: str) -> dict[str, Way]:
+    """A broker as people run it, with a grant for its only agent."""
+    config = folder / "broker.toml"
+    (folder / "policy.json").write_bytes(orjson.dumps(POLICY))
+    command = orjson.dumps(_STDIO_UPSTREAM).decode()
+    config.write_text(
+        f'[server]\nport = 0\n[upstreams.http]\nurl = "{url}"\npolicy = "policy.json"\n'
+        f'[upstreams.stdio]\ncommand = {command}\nenv = {{ PYTHONPATH = "{ROOT}" }}\npolicy = "policy.json"\n'
+    )
+    process, started = await _started(stack, *_BROKER, "serve", "--json", "--config", str(config))
+    names = ("--upstream", "http", "--upstream", "stdio", "--label", "load", "--owner", "load@example.com")
+    grant = (*_BROKER, "grant", "create", *names, "--json", "--config", str(config))
+    _, made = await _started(stack, *grant)
+    base, token = orjson.loads(started)["url"], orjson.loads(made)["token"]
+    return {
+        name: Way("broker", {"url": f"{base}/mcp/{name}", "token": token, "charged": process.pid})
+        for name in ("http", "stdio")
+    }
+
+
+async def _started(stack: contextlib.AsyncExitStack, *command: str) -> tuple[Process, str]:
+    """A process that runs until the stage ends, and its first line of output."""
+    process = await _process(stack, *command)
+    assert process.stdout is not None
+    line = await asyncio.wait_for(process.stdout.readline(), BOUND)
+    if not line:
+        raise RuntimeError(f"{' '.join(command)} ended before it said anything.")
+    return process, line.decode().strip()
+
+
+async def _process(stack: contextlib.AsyncExitStack, *command: str) -> Process:
+    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=DEVNULL, stdout=PIPE)
+    stack.push_async_callback(_end, process)
+    return process
+
+
+async def _end(process: Process) -> None:
+    if process.returncode is None:
+        process.terminate()
+        try:
+            await asyncio.wait_for(process.wait(), BOUND)
+        except TimeoutError:
+            process.kill()
+    await process.wait()

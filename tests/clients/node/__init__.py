@@ -1,0 +1,1 @@
+"""MCP servers from npm through the broker: `make test-clients`."""
