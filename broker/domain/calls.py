@@ -13,6 +13,7 @@ from enum import StrEnum
 from typing import Any, cast
 
 from broker.domain.canonical import Keyring, canonical_json
+from broker.domain.paths import Path
 from broker.domain.people import GrantRef
 
 TRANSPORT_META = frozenset(
@@ -53,6 +54,22 @@ class Scope(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Escalation:
+    """Who else is told of a held call that nobody answered for a while."""
+
+    after: timedelta
+    to: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Which standing approvals a reviewer may give: `exact` calls or the whole `tool`, for how long at most."""
+
+    scopes: tuple[str, ...]
+    max: timedelta
+
+
+@dataclass(frozen=True, slots=True)
 class Requirement:
     """Who must agree before a held call runs.
 
@@ -62,6 +79,7 @@ class Requirement:
         timeout: how long the call waits for them; None means the configured default.
         channels: where it may be decided; empty means everywhere.
         allow_self: whether the grant's owner may be one of them.
+        allow_edit: whether they may change the arguments.
     """
 
     approvers: tuple[str, ...] = ()
@@ -69,13 +87,26 @@ class Requirement:
     timeout: timedelta | None = None
     channels: tuple[str, ...] = ()
     allow_self: bool = False
+    allow_edit: bool = False
+    escalate: Escalation | None = None
+    remember: Memory | None = None
+
+
+UNIT = 1_000_000
+"""What one call adds to a counter. Sums have six decimals; what is beyond is rounded up."""
 
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One slot that a call takes of one counter before it may run.
+    """What a call takes of one counter before it may run.
 
-    In no interval as long as `window` are more than `max` charges of (`upstream`, `counter`, `scope_value`).
+    In no interval as long as `window` are more than `max` times `UNIT` of (`upstream`, `counter`, `scope_value`).
+
+    Args:
+        amount: in parts of `UNIT`, not negative.
+        calendar: the window is the calendar's (UTC) instead: the present second, minute, hour or day.
+        refund: given back when the server answers with an error.
+        finest: the shortest window that the policy puts on this counter; None means `window`.
     """
 
     upstream: str
@@ -86,11 +117,48 @@ class Charge:
     max: int
     rule: str
     message: str | None = None
+    amount: int = UNIT
+    calendar: bool = False
+    refund: bool = False
+    finest: timedelta | None = None
+
+
+class Said(StrEnum):
+    """What one rule said of one call."""
+
+    NOTHING = "does not apply"
+    ALLOWS = "allows"
+    DENIES = "denies"
+    HOLDS = "holds"
+    ERROR = "error"
+    COUNTS = "counts"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One rule that was looked at on the way to a verdict.
+
+    Args:
+        rule: where it stands in the policy.
+        said: what it said.
+        saw: what it found in the call, for people: masked where the policy redacts it, and shortened.
+        why: its reason or its error.
+    """
+
+    rule: str
+    said: Said
+    saw: str | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What policy says of one call: an action, the rule that led to it, and what goes with it."""
+    """What policy says of one call: an action, the rule that led to it, and what goes with it.
+
+    Args:
+        redact: what of the call is masked for everybody.
+        steps: every rule that was looked at, in order, of a call that is denied or held; empty for an allowed one.
+    """
 
     action: Action
     rule: str
@@ -98,6 +166,8 @@ class Verdict:
     risk: Risk | None = None
     requirement: Requirement = field(default_factory=Requirement)
     charges: tuple[Charge, ...] = ()
+    redact: tuple[Path, ...] = ()
+    steps: tuple[Step, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,13 +9,11 @@ when the policy is compiled; judging is one look-up and the slots to take.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from types import MappingProxyType
+from dataclasses import dataclass
 
-from broker.domain.calls import Action, Call, Requirement, Verdict
-from broker.policy.documents import EVERY_TOOL, ApprovalTerms, Document, ToolTerms, path
-from broker.policy.limits import Limit, limits_of
+from broker.domain.calls import Action, Call, Verdict
+from broker.policy.limits import charge
+from broker.policy.model import Rulebook
 
 _LISTED = {
     Action.ALLOW: None,
@@ -31,44 +29,26 @@ _HIDDEN = "this tool is not available here; use one from the tool list"
 
 
 @dataclass(frozen=True, slots=True)
-class Ruling:
-    """What holds for every call of one tool: the verdict without its charges, and the limits to charge."""
-
-    verdict: Verdict
-    limits: tuple[Limit, ...] = ()
-
-
-_HIDE = Ruling(Verdict(Action.DENY, "hide", _HIDDEN))
-
-
-@dataclass(frozen=True, slots=True)
 class Policy:
     """A compiled policy document.
 
     Args:
         source: where it came from, for people.
         digest: SHA-256, hex, over the document's canonical JSON: which policy judged.
-        unlisted: the ruling on every tool that is not in `rulings`.
-        rulings: the ruling on each tool that the document names.
     """
 
     source: str
     digest: str
-    unlisted: Ruling
-    rulings: Mapping[str, Ruling] = field(default_factory=dict[str, Ruling])
+    book: Rulebook
 
     @property
     def hides_some(self) -> bool:
         """Whether any tool leaves `tools/list`."""
-        return self.unlisted is _HIDE or any(ruling is _HIDE for ruling in self.rulings.values())
+        return bool(self.book.hide)
 
     def hides(self, tool: str) -> bool:
         """Whether `tool` leaves `tools/list`."""
-        return self.ruling(tool) is _HIDE
-
-    def ruling(self, tool: str) -> Ruling:
-        """What holds for every call of `tool`."""
-        return self.rulings.get(tool, self.unlisted)
+        return tool in self.book.hide or "*" in self.book.hide
 
 
 def decide(policy: Policy, call: Call) -> Verdict:
@@ -77,33 +57,16 @@ def decide(policy: Policy, call: Call) -> Verdict:
     Returns:
         The verdict. An allowed or held call takes its charges; a denied one has none.
     """
-    ruling = policy.ruling(call.tool)
-    if not ruling.limits:
-        return ruling.verdict
-    return replace(ruling.verdict, charges=tuple(limit.charge(call) for limit in ruling.limits))
+    if policy.hides(call.tool):
+        return Verdict(Action.DENY, "hide", _HIDDEN)
+    entry = policy.book.entries.get(call.tool)
+    listed = entry is not None
+    entry = entry or policy.book.unlisted
+    charges = () if entry.action is Action.DENY else tuple(charge(limit, call) for limit in entry.limits)
+    reason = entry.reason or (_LISTED if listed else _UNLISTED)[entry.action]
+    return Verdict(entry.action, entry.rule, reason, entry.risk, entry.requirement, charges)
 
 
-def compile_policy(document: Document, source: str, digest: str) -> Policy:
-    """The policy that `document` describes (see `Policy` for the arguments)."""
-    if EVERY_TOOL in document.hide:
-        return Policy(source, digest, unlisted=_HIDE)
-    rulings = {tool: _listed(tool, terms) for tool, terms in document.tools.items()}
-    rulings |= dict.fromkeys(document.hide, _HIDE)
-    unlisted = Ruling(Verdict(document.default, "default", _UNLISTED[document.default]))
-    return Policy(source, digest, unlisted, MappingProxyType(rulings))
-
-
-def _listed(tool: str, terms: ToolTerms) -> Ruling:
-    said = "action" in terms.model_fields_set
-    verdict = Verdict(
-        action=terms.action,
-        rule=path("tools", tool, "action") if said else path("tools", tool),
-        reason=terms.reason or _LISTED[terms.action],
-        risk=terms.risk,
-        requirement=_requirement(terms.approval or ApprovalTerms()),
-    )
-    return Ruling(verdict, () if terms.action is Action.DENY else limits_of(tool, terms))
-
-
-def _requirement(terms: ApprovalTerms) -> Requirement:
-    return Requirement(tuple(terms.approvers), terms.quorum, terms.timeout, tuple(terms.channels), terms.allow_self)
+def compile_policy(book: Rulebook, source: str, digest: str) -> Policy:
+    """The policy that `book` describes (see `Policy` for the arguments)."""
+    return Policy(source, digest, book)

@@ -1,51 +1,31 @@
-"""Limits: from what a document says to the slots that one call takes.
+"""Limits: from what a policy says to the charges of one call.
 
-What belongs here: which counter a call is charged to, and whose. What does not: counting, which needs the record
-(`broker.store`) and is decided in the commit that admits the call.
+What belongs here: which counter a call is charged to, whose, and how much. What does not: counting, which needs the
+record (`broker.store`) and is decided in the commit that admits the call.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import timedelta
-
 from broker.domain.calls import Call, Charge, Scope
-from broker.policy.documents import ToolTerms, path
+from broker.policy.model import Limit
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """One limit of one tool, ready to be charged."""
-
-    counter: str
-    scope: Scope
-    window: timedelta
-    max: int
-    rule: str
-    message: str | None = None
-
-    def charge(self, call: Call) -> Charge:
-        """The slot that `call` takes."""
-        owner = scope_value(self.scope, call)
-        return Charge(call.upstream, self.counter, self.scope, owner, self.window, self.max, self.rule, self.message)
+def charge(limit: Limit, call: Call) -> Charge:
+    """What `call` is charged under `limit`."""
+    return Charge(
+        call.upstream,
+        limit.counter,
+        limit.scope,
+        scope_value(limit.scope, call),
+        limit.window,
+        limit.max,
+        limit.at,
+        limit.message,
+    )
 
 
 def scope_value(scope: Scope, call: Call) -> str:
-    """Whose slots `call` takes: its session's (the grant's when it has none), its grant's, or the upstream's."""
+    """Whose counter `call` is charged to: its session's (else its grant's), its grant's, or the upstream's."""
     if scope is Scope.UPSTREAM:
         return call.upstream
     return (scope is Scope.SESSION and call.session) or call.grant.id
-
-
-def limits_of(tool: str, terms: ToolTerms) -> tuple[Limit, ...]:
-    """Every limit that `terms` put on `tool`, in the order of the document."""
-    listed = [
-        Limit(said.counter, said.scope, said.window, said.max, path("tools", tool, "limits", index), said.on_deny)
-        for index, said in enumerate(terms.limits)
-    ]
-    short = terms.rate_limit
-    if short is not None:
-        # A counter in a document is one word, so that none can be this one.
-        counter = f"rate_limit {tool}"
-        listed.append(Limit(counter, Scope.SESSION, short.window, short.max, path("tools", tool, "rate_limit")))
-    return tuple(listed)

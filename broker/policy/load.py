@@ -14,17 +14,19 @@ from typing import Any, NoReturn
 
 from pydantic import ValidationError
 
-from broker.domain.calls import Action, Verdict
+from broker.domain.calls import Action
 from broker.domain.canonical import canonical_json
 from broker.errors import PolicyError
-from broker.policy.decide import Policy, Ruling, compile_policy
+from broker.policy.decide import Policy, compile_policy
 from broker.policy.documents import Document
 from broker.policy.mistakes import mistakes
+from broker.policy.model import Entry, Rulebook
+from broker.policy.native import rulebook
 
 HOLD_EVERYTHING = Policy(
     source="no policy",
     digest=hashlib.sha256(canonical_json(None)).hexdigest(),
-    unlisted=Ruling(Verdict(Action.HOLD, "no policy", "This server has no policy, so every call waits for a person.")),
+    book=Rulebook(Entry(Action.HOLD, "no policy", "This server has no policy, so every call waits for a person.")),
 )
 """The policy of an upstream without one."""
 
@@ -62,7 +64,7 @@ def parse_policy(text: str | bytes, source: str) -> Policy:
     except ValidationError as error:
         lines = mistakes(error)
         raise PolicyError("\n  ".join([f"{source}: the policy was not loaded:", *lines])) from error
-    return compile_policy(document, source, hashlib.sha256(canonical).hexdigest())
+    return compile_policy(rulebook(document), source, hashlib.sha256(canonical).hexdigest())
 
 
 def _parse_json(text: str | bytes) -> Any:

@@ -13,7 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from broker.policy.documents import ApprovalTerms, Document, LimitTerms, RateLimitTerms, Terms, ToolTerms, path
+from broker.domain.paths import written
+from broker.policy.documents import ApprovalTerms, Document, LimitTerms, RateLimitTerms, Terms, ToolTerms
 
 _TERMS: dict[tuple[str, ...], type[Terms]] = {
     (): Document,
@@ -33,7 +34,7 @@ def _line(found: ErrorDetails) -> str:
     steps = found["loc"]
     if steps[-1:] == ("[key]",) and found["type"] != "extra_forbidden":  # how pydantic marks a wrong key of a mapping
         steps = steps[:-1]
-    place = f"{path(*steps)}: " if steps else ""
+    place = f"{written(*steps)}: " if steps else ""
     return place + _sentence(found)
 
 
@@ -51,10 +52,8 @@ def _sentence(found: ErrorDetails) -> str:
 
 def _unknown(steps: tuple[str | int, ...]) -> str:
     key, terms = str(steps[-1]), _terms_at(steps[:-1])
-    if key in terms.UNSUPPORTED:
-        return "is not supported by this version: take it out, since what is not applied must not stand in a policy"
     legal = [field.alias or name for name, field in terms.model_fields.items()]
-    nearest = difflib.get_close_matches(key, [*legal, *sorted(terms.UNSUPPORTED)], n=1)
+    nearest = difflib.get_close_matches(key, legal, n=1)
     return f"unknown key; did you mean {nearest[0]}?" if nearest else f"unknown key; known are {', '.join(legal)}"
 
 

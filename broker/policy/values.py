@@ -1,0 +1,120 @@
+"""The values of a policy document: what a string or a number in it may be, and what is expected where it is not.
+
+What belongs here: annotated types that the models of both dialects share. What does not: objects and their keys
+(`broker.policy.documents`, `broker.policy.intercept`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, TypeGuard
+
+from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic_core import PydanticCustomError
+
+from broker.domain.durations import parse_duration
+from broker.domain.paths import EVERY, Path, parse_path
+
+ROOTS = ("args", "tool", "upstream", "grant", "session")
+"""What a rule sees of a call."""
+
+_WINDOWS: Mapping[Any, timedelta] = {
+    "second": timedelta(seconds=1),
+    "minute": timedelta(minutes=1),
+    "hour": timedelta(hours=1),
+    "day": timedelta(days=1),
+}
+_LONGEST = timedelta(days=365)
+_MOST = 2**31 - 1  # what every database's integer holds
+
+
+def _expected(what: str) -> PydanticCustomError:
+    return PydanticCustomError("expected", "expected {what}", {"what": what})
+
+
+def _matching(pattern: str, what: str) -> AfterValidator:
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise _expected(what)
+        return text
+
+    return AfterValidator(check)
+
+
+def _pattern(name: str) -> str:
+    if not name or name.isspace():
+        raise _expected("the name of a tool, or a pattern such as keyboard_*")
+    return name
+
+
+def _path(text: Any) -> Path:
+    try:
+        path = parse_path(text) if isinstance(text, str) else None
+    except ValueError as error:
+        raise PydanticCustomError("path", "{why}", {"why": str(error)}) from None
+    if path is None or path.steps[0] not in ROOTS:
+        raise _expected(f"a path that begins with {', '.join(ROOTS[:-1])} or {ROOTS[-1]}, such as args.amount")
+    return path
+
+
+def _one(path: Path) -> Path:
+    if EVERY in path.steps:
+        raise _expected("a path without *: a rule looks at one value")
+    return path
+
+
+def _of_args(path: Path) -> Path:
+    if path.steps[0] != "args" or len(path.steps) == 1:
+        raise _expected("a path into the arguments, such as args.password")
+    return path
+
+
+def _duration(value: Any) -> timedelta:
+    try:
+        duration = parse_duration(value)
+    except (ValueError, AttributeError):  # of another form, or no string
+        duration = timedelta.max
+    if duration <= _LONGEST:
+        return duration
+    raise _expected("a duration from 1s to 365d, such as 30s, 15m, 2h or 1d")
+
+
+def _is_count(value: Any, most: float) -> TypeGuard[int]:
+    return type(value) is int and 0 < value <= most  # a JSON true is an int to Python
+
+
+def _count(value: Any) -> int:
+    if _is_count(value, _MOST):
+        return value
+    raise _expected(f"a whole number from 1 to {_MOST}")
+
+
+def _seconds(value: Any) -> timedelta:
+    if _is_count(value, _LONGEST.total_seconds()):
+        return timedelta(seconds=value)
+    raise _expected(f"a whole number of seconds from 1 to {_LONGEST.total_seconds():.0f}")
+
+
+def _window(value: Any) -> timedelta:
+    if isinstance(value, str) and value in _WINDOWS:
+        return _WINDOWS[value]
+    if _is_count(value, _LONGEST.total_seconds()):
+        return timedelta(seconds=value)
+    raise _expected(f"second, minute, hour, day or a number of seconds up to {_LONGEST.total_seconds():.0f}")
+
+
+Text = Annotated[str, StringConstraints(min_length=1)]
+Counter = Annotated[str, _matching(r"\S{1,200}", "one word")]
+Approver = Annotated[str, _matching(r"\S|\S.*\S", "a group or an e-mail address, with no blanks around it")]
+ToolPattern = Annotated[str, AfterValidator(_pattern)]
+AnyPath = Annotated[Path, BeforeValidator(_path)]
+OnePath = Annotated[AnyPath, AfterValidator(_one)]
+ArgsPath = Annotated[AnyPath, AfterValidator(_of_args)]
+Sum = Annotated[OnePath, AfterValidator(_of_args)]
+Channel = Annotated[str, _matching(r"web|api|slack|slack:[#@]\S+", "web, api, slack, slack:#channel or slack:@person")]
+Duration = Annotated[timedelta, BeforeValidator(_duration)]
+Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
+Window = Annotated[timedelta, BeforeValidator(_window)]
+Count = Annotated[int, BeforeValidator(_count)]
