@@ -49,6 +49,7 @@ class Line:
     def end(self) -> None:
         """Nothing more follows; a second end is none."""
         self._ended = True
+        self._room.set()  # who sends too late is not kept waiting for it
         self._news.set()
 
     def hang_up(self, why: str) -> None:

@@ -40,7 +40,7 @@ async def test_an_end_waits_for_nobody_and_what_was_sent_before_still_comes() ->
     await line.send(bytes(2 * AHEAD))
     line.end()
     line.end()
-    await line.send(b"too late")
+    await asyncio.wait_for(line.send(b"too late"), 1)
     assert [len(chunk) async for chunk in line.chunks()] == [2 * AHEAD]
 
 
