@@ -75,7 +75,7 @@ class Limit:
 
     Args:
         at: where it stands in the document.
-        add: what one call counts: one, or the number that a path leads to.
+        add: what one call counts: so many, or the number that a path leads to. Zero only looks at the counter.
         calendar: the window is the calendar's (UTC), not the time since each call.
         refund: a call that its server answered with an error is given back.
     """
@@ -127,3 +127,24 @@ class Rulebook:
     entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     hide: tuple[str, ...] = ()
     redact: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong with a document, where only its meaning shows it.
+
+    Args:
+        at: where, such as ``tools.pay.rules[0].state``.
+        message: what was found and what was expected, to stand after the place.
+    """
+
+    at: str
+    message: str
+
+
+class Unfit(ValueError):
+    """A document of the right shape that cannot be judged by."""
+
+    def __init__(self, *mistakes: Mistake) -> None:
+        super().__init__("; ".join(f"{mistake.at}: {mistake.message}" for mistake in mistakes))
+        self.mistakes: tuple[Mistake, ...] = mistakes
