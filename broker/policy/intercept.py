@@ -55,8 +55,8 @@ def rulebook(document: InterceptDocument) -> Rulebook:
         Unfit: it counts what it never compares, compares what it never counts, or counts the same twice.
     """
     said = {tool: [_said(tool, *rule) for rule in enumerate(terms.rules)] for tool, terms in document.tools.items()}
-    if mistakes := list(_mistakes(said)):
-        raise Unfit(*mistakes)
+    if mistakes := tuple(_mistakes(said)):
+        raise Unfit(mistakes)
     counters = {own.name: own for rule in chain(*said.values()) if (own := rule.counted)}
     every = said.pop(_EVERY, [])
     entries = {tool: _entry(written("tools", tool), [*rules, *every], counters) for tool, rules in said.items()}

@@ -1,8 +1,8 @@
 """The shape of a policy document in the Intercept dialect: every key that may be written, and what values it takes.
 
 What belongs here: pydantic models, one for each object of such a document, and what cannot stand together in one
-object. What does not: single values (`broker.policy.values`), what a document means and what only the whole of it
-shows (`broker.policy.intercept`).
+object. What does not: single values (`broker.policy.intercept_values`), what a document means and the mistakes that
+only the whole of it shows (`broker.policy.intercept`).
 
 Source: PolicyLayer's Intercept, POLICY.md and its loader (version 1.1); `require_approval` and `approval_timeout` came
 with its pull request 3.
@@ -17,19 +17,9 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from broker.policy.documents import Terms
+from broker.policy.intercept_values import MOST, AnyName, ArgsName, RateLimit, Tool, Window
 from broker.policy.model import Operator
-from broker.policy.values import (
-    MOST,
-    AnyRate,
-    CalendarWindow,
-    Count,
-    Counter,
-    Dotted,
-    DottedArgs,
-    Duration,
-    PlainTool,
-    Text,
-)
+from broker.policy.values import Count, Counter, Duration, Text
 
 _NUMBER = (int, float)  # compared with `type`: a JSON true is an int to Python
 
@@ -48,7 +38,7 @@ def _mistake(sentence: str) -> PydanticCustomError:
 class InterceptCondition(Terms):
     """One comparison: of an argument, or of a counter as the call would leave it."""
 
-    path: Dotted
+    path: AnyName
     op: Operator
     value: Any
 
@@ -84,9 +74,9 @@ class InterceptState(Terms):
     """The counter of a rule, and what a call adds to it."""
 
     counter: Counter
-    window: CalendarWindow
+    window: Window
     increment: Count | None = None
-    increment_from: DottedArgs | None = None
+    increment_from: ArgsName | None = None
 
     @model_validator(mode="after")
     def _one_increment(self) -> Self:
@@ -102,7 +92,7 @@ class InterceptRule(Terms):
     action: Literal["evaluate", "deny", "require_approval"] = "evaluate"
     conditions: list[InterceptCondition] = Field(default=[])
     on_deny: Text | None = None
-    rate_limit: AnyRate | None = None
+    rate_limit: RateLimit | None = None
     state: InterceptState | None = None
     approval_timeout: Duration | None = None
 
@@ -146,8 +136,8 @@ class InterceptDocument(Terms):
     default: Literal["allow", "deny"] = "allow"
     json_schema: Text | None = Field(default=None, alias="$schema")
     description: str | None = None
-    hide: list[PlainTool] = Field(default=[])
-    tools: dict[PlainTool, InterceptTool] = Field(default={})
+    hide: list[Tool] = Field(default=[])
+    tools: dict[Tool, InterceptTool] = Field(default={})
 
     @field_validator("hide")
     @classmethod

@@ -131,20 +131,15 @@ class Rulebook:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """What is wrong with a document, where only its meaning shows it.
-
-    Args:
-        at: where, such as ``tools.pay.rules[0].state``.
-        message: what was found and what was expected, to stand after the place.
-    """
+    """Something in a document that cannot be judged by: where it stands, and a sentence without a full stop."""
 
     at: str
     message: str
 
 
 class Unfit(ValueError):
-    """A document of the right shape that cannot be judged by."""
+    """A document has the right shape, and yet nothing can be judged by it."""
 
-    def __init__(self, *mistakes: Mistake) -> None:
+    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
         super().__init__("; ".join(f"{mistake.at}: {mistake.message}" for mistake in mistakes))
-        self.mistakes: tuple[Mistake, ...] = mistakes
+        self.mistakes = mistakes

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, TypeGuard
 
@@ -28,8 +27,7 @@ _WINDOWS: Mapping[Any, timedelta] = {
     "day": timedelta(days=1),
 }
 _LONGEST = timedelta(days=365)
-MOST = 2**31 - 1
-"""The largest count: what every database's integer holds."""
+_MOST = 2**31 - 1  # what every database's integer holds
 
 
 def _expected(what: str) -> PydanticCustomError:
@@ -88,9 +86,9 @@ def _is_count(value: Any, most: float) -> TypeGuard[int]:
 
 
 def _count(value: Any) -> int:
-    if _is_count(value, MOST):
+    if _is_count(value, _MOST):
         return value
-    raise _expected(f"a whole number from 1 to {MOST}")
+    raise _expected(f"a whole number from 1 to {_MOST}")
 
 
 def _seconds(value: Any) -> timedelta:
@@ -120,46 +118,3 @@ Duration = Annotated[timedelta, BeforeValidator(_duration)]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
 Window = Annotated[timedelta, BeforeValidator(_window)]
 Count = Annotated[int, BeforeValidator(_count)]
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """A limit as the Intercept dialect shortens it: so many in each minute, hour or day of the calendar."""
-
-    max: int
-    unit: str
-
-    @property
-    def window(self) -> timedelta:
-        """How long the unit is."""
-        return _WINDOWS[self.unit]
-
-
-_RATE = re.compile(r"(?P<max>[0-9]{1,10})/(?P<unit>minute|hour|day)")
-
-
-def _rate(value: Any) -> Rate:
-    written = _RATE.fullmatch(value) if isinstance(value, str) else None
-    if written is None or not _is_count(int(written["max"]), MOST):
-        raise _expected(f"a whole number from 1 to {MOST} and a unit, such as 60/minute, 5/hour or 100/day")
-    return Rate(int(written["max"]), written["unit"])
-
-
-def _calendar(value: Any) -> timedelta:
-    if value in ("minute", "hour", "day"):
-        return _WINDOWS[value]
-    raise _expected("minute, hour or day")
-
-
-# The dialect parts names by dots and has no items of lists: every other sign belongs to a name.
-DottedArgs = Annotated[str, _matching(r"args(\.[^.\[\]*]+)+", "a path of names parted by dots, such as args.amount")]
-Dotted = Annotated[
-    str,
-    _matching(
-        r"(args|state\.[^.\[\]*]+)(\.[^.\[\]*]+)+",
-        "a path of names parted by dots: args.NAME, state.TOOL.COUNTER, or state._global.COUNTER for a counter of *",
-    ),
-]
-PlainTool = Annotated[str, _matching(r"\*|[^*?\[\]]*[^*?\[\]\s][^*?\[\]]*", "the exact name of a tool, or * alone")]
-CalendarWindow = Annotated[timedelta, BeforeValidator(_calendar)]
-AnyRate = Annotated[Rate, BeforeValidator(_rate)]

@@ -13,6 +13,7 @@ from broker.domain.calls import Action, Scope
 from broker.domain.paths import parse_path, written
 from broker.policy.decide import compile_policy, decide
 from broker.policy.intercept import InterceptDocument, rulebook
+from broker.policy.intercept_values import MOST
 from broker.policy.model import Condition, Limit, Operator, Rule, Rulebook, Unfit
 from tests.policy.calls import call
 
@@ -75,7 +76,7 @@ def test_a_listed_tool_without_rules_passes_under_deny_and_an_unlisted_one_does_
 
 
 def test_the_rules_of_every_tool_never_rescue_an_unlisted_one() -> None:
-    tools = {"read": {"rules": []}, "*": {"rules": [rule(conditions=[check("args.ok", "eq", "yes")])]}}
+    tools: dict[str, Any] = {"read": {"rules": []}, "*": {"rules": [rule(conditions=[check("args.ok", "eq", "yes")])]}}
     policy = compile_policy(book(default="deny", tools=tools), "test", "0")
     assert [decide(policy, call(tool, arguments={"ok": "yes"})).action for tool in ("write", "*")] == ["deny", "deny"]
 
@@ -341,6 +342,15 @@ def test_a_condition_that_cannot_be_meant_is_refused_where_it_stands(condition: 
     assert said[0].startswith(f"tools.pay.rules[0].conditions[0]{told}")
 
 
+@pytest.mark.parametrize(("largest", "mistaken"), [(MOST, 0), (MOST + 1, 3)])
+def test_no_number_of_a_limit_is_larger_than_a_count_of_the_brokers_own_language(largest: int, mistaken: int) -> None:
+    state = STATE | {"increment": largest}
+    said = mistakes(
+        rule(rate_limit=f"{largest}/day"), rule(conditions=[check("state.pay.n", "lte", largest)], state=state)
+    )
+    assert len(said) == mistaken
+
+
 def test_a_counter_that_nothing_compares_is_refused() -> None:
     (said,) = mistakes(rule(conditions=[check("args.a", "lt", 5)], state=STATE))
     assert said.startswith("tools.pay.rules[0].state: counts what no condition of this rule compares")
@@ -360,7 +370,7 @@ def test_a_comparison_with_a_counter_that_nothing_counts_is_refused() -> None:
 def test_a_counter_is_not_compared_beside_the_rule_that_counts_it(reads: str, counts: str) -> None:
     name = "state._global._rate_hour" if counts == "*" else "state.pay._rate_hour"
     counting, reading = rule(rate_limit="5/hour"), rule(conditions=[check(name, "lte", 3)])
-    tools: dict[str, list[dict[str, Any]]] = {counts: [counting]}
+    tools = {counts: [counting]}
     tools.setdefault(reads, []).append(reading)
     said = whole(tools={tool: {"rules": rules} for tool, rules in tools.items()})
     at = written("tools", reads, "rules", len(tools[reads]) - 1, "conditions", 0)
