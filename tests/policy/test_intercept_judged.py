@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Callable
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.domain.calls import UNIT, Action, Scope, Verdict
 from broker.policy.decide import Policy, compile_policy, decide
@@ -219,3 +223,98 @@ def test_a_broken_pattern_is_a_mistake_of_the_document() -> None:
         policy(
             '{version: "1", tools: {pay: {rules: [{name: x, conditions: [{path: args.a, op: regex, value: "("}]}]}}}'
         )
+
+
+# Against the engine that the dialect comes from, as its source has it.
+
+SCALARS = st.none() | st.booleans() | st.integers(-2, 3) | st.sampled_from(["", "a", "ab", "1", "-2", "true", "false"])
+THINGS = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=3) | st.fixed_dictionaries({"x": inner}))
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    **dict.fromkeys(("eq", "neq", "contains"), SCALARS),
+    **dict.fromkeys(("in", "not_in"), st.lists(SCALARS, max_size=3)),
+    **dict.fromkeys(("lt", "lte", "gt", "gte"), st.integers(-2, 3) | st.sampled_from([0.5, 2.0])),
+    "regex": st.sampled_from(["a", "^a$", "", "[0-9]"]),
+    "exists": st.booleans(),
+}
+CONDITIONS = st.sampled_from(["args.x", "args.x.x", "args.y"]).flatmap(
+    lambda path: st.sampled_from(list(VALUES)).flatmap(
+        lambda op: st.fixed_dictionaries({"path": st.just(path), "op": st.just(op), "value": VALUES[op]})
+    )
+)
+ARGUMENTS = st.fixed_dictionaries({}, optional={"x": THINGS, "y": THINGS})
+NOTHING = object()
+
+
+def text(value: Any) -> str:
+    """A scalar as that engine prints it."""
+    return "<nil>" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def number(value: Any) -> bool:
+    """Whether that engine compares it as a number."""
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def same(found: Any, value: Any) -> bool:
+    """Whether that engine takes what it found to equal a condition's value."""
+    return found == value if number(found) and number(value) else text(found) == text(value)
+
+
+ORDERS: dict[str, Callable[[Any, Any], bool]] = {
+    "lt": lambda found, value: found < value,
+    "lte": lambda found, value: found <= value,
+    "gt": lambda found, value: found > value,
+    "gte": lambda found, value: found >= value,
+}
+
+
+def reached(found: Any, names: list[str]) -> Any:
+    """What that engine finds: names lead into objects only."""
+    for name in names:
+        found = cast("dict[str, Any]", found).get(name, NOTHING) if isinstance(found, dict) else NOTHING
+    return found
+
+
+def holds(condition: dict[str, Any], arguments: Any) -> bool:
+    """Whether a condition holds in that engine."""
+    op, value = condition["op"], condition["value"]
+    found = reached(arguments, condition["path"].split(".")[1:])
+    if op == "exists":
+        return (found is not NOTHING and found is not None) == value
+    if found is NOTHING:
+        return False
+    if op in ("eq", "neq"):
+        return same(found, value) == (op == "eq")
+    if op in ("in", "not_in"):
+        return any(same(found, each) for each in value) == (op == "in")
+    if op in ORDERS:
+        return number(found) and ORDERS[op](found, value)
+    if op == "regex":
+        return isinstance(found, str) and re.search(value, found) is not None
+    if isinstance(found, str):
+        return isinstance(value, str) and value in found
+    return isinstance(found, list) and any(same(each, value) for each in cast("list[Any]", found))
+
+
+@given(st.lists(st.lists(CONDITIONS, min_size=1, max_size=3), min_size=1, max_size=3), ARGUMENTS)
+def test_no_call_passes_that_intercept_denies(rules: list[list[dict[str, Any]]], arguments: dict[str, Any]) -> None:
+    terms = [{"name": "guard", "conditions": conditions} for conditions in rules]
+    verdict = said(policy(json.dumps({"version": "1", "tools": {"t": {"rules": terms}}})), "t", **arguments)
+    passes = all(holds(condition, arguments) for conditions in rules for condition in conditions)
+    assert verdict.action is Action.DENY or passes
+
+
+@given(st.lists(CONDITIONS, max_size=3), ARGUMENTS)
+def test_no_call_passes_that_intercept_asks_for(conditions: list[dict[str, Any]], arguments: dict[str, Any]) -> None:
+    terms = {"name": "ask", "action": "require_approval", "conditions": conditions}
+    verdict = said(policy(json.dumps({"version": "1", "tools": {"t": {"rules": [terms]}}})), "t", **arguments)
+    asked = all(holds(condition, arguments) for condition in conditions)
+    assert verdict.action is not Action.ALLOW or not asked
+
+
+@given(st.lists(CONDITIONS.filter(lambda each: each["op"] != "contains"), min_size=1, max_size=3), ARGUMENTS)
+def test_a_call_passes_that_intercept_lets_pass(conditions: list[dict[str, Any]], arguments: dict[str, Any]) -> None:
+    terms = {"name": "guard", "conditions": conditions}
+    verdict = said(policy(json.dumps({"version": "1", "tools": {"t": {"rules": [terms]}}})), "t", **arguments)
+    passes = all(holds(condition, arguments) for condition in conditions)
+    assert verdict.action is Action.ALLOW or not passes
