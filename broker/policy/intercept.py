@@ -79,25 +79,31 @@ def _counted(tool: str, terms: InterceptRule) -> _Counted | None:
 
 
 def _mistakes(said: dict[str, list[_Said]]) -> Iterator[Mistake]:
-    every = said.get(_EVERY, [])
-    known = {rule.counted.name for rule in chain(*said.values()) if rule.counted}
+    known = _names(chain(*said.values()))
+    together = _names(said.get(_EVERY, []))
     for tool, rules in said.items():
-        seen: dict[str, str] = {}
+        beside = known if tool == _EVERY else _names(rules) | together
+        yield from _counted_twice(rules)
         for rule in rules:
-            if (own := rule.counted) is not None:
-                yield from _own_mistakes(rule, own, seen)
-                seen.setdefault(own.name, rule.at)
-            others = [*rules, *(every if tool != _EVERY else chain(*said.values()))]
-            counted = {other.counted.name for other in others if other.counted}
-            yield from _reading_mistakes(rule, known, counted)
+            yield from _counted_in_vain(rule)
+            yield from _compared_in_vain(rule, known, beside)
 
 
-def _own_mistakes(rule: _Said, own: _Counted, seen: dict[str, str]) -> Iterator[Mistake]:
-    if own.name in seen:
-        yield Mistake(
-            rule.at, f"counts {own.name}, as {seen[own.name]} does: give one of them another counter or window"
-        )
-    if rule.terms.state is not None and all(said.counter != own.name for said in rule.terms.conditions):
+def _names(rules: Iterable[_Said]) -> set[str]:
+    return {rule.counted.name for rule in rules if rule.counted}
+
+
+def _counted_twice(rules: list[_Said]) -> Iterator[Mistake]:
+    first: dict[str, str] = {}
+    for rule in rules:
+        if rule.counted and (at := first.setdefault(rule.counted.name, rule.at)) != rule.at:
+            why = f"counts {rule.counted.name}, as {at} does: give one of them another counter or window"
+            yield Mistake(rule.at, why)
+
+
+def _counted_in_vain(rule: _Said) -> Iterator[Mistake]:
+    own = rule.counted
+    if own and rule.terms.state and all(said.counter != own.name for said in rule.terms.conditions):
         yield Mistake(
             f"{rule.at}.state",
             f"counts what no condition of this rule compares, so it limits nothing: add a condition on "
@@ -105,14 +111,14 @@ def _own_mistakes(rule: _Said, own: _Counted, seen: dict[str, str]) -> Iterator[
         )
 
 
-def _reading_mistakes(rule: _Said, known: set[str], counted: set[str]) -> Iterator[Mistake]:
+def _compared_in_vain(rule: _Said, known: set[str], beside: set[str]) -> Iterator[Mistake]:
     for index, said in enumerate(rule.terms.conditions):
         at, name = f"{rule.at}.conditions[{index}]", said.counter
-        if name is None or (rule.counted is not None and name == rule.counted.name):
+        if name is None or (rule.counted and name == rule.counted.name):
             continue
         if name not in known:
             yield Mistake(at, f"no rule counts {said.path}: add a state block with that counter to a rule of the tool")
-        elif name in counted:
+        elif name in beside:
             yield Mistake(at, f"compares {said.path} beside the rule that counts it: put the condition into that rule")
 
 

@@ -30,6 +30,8 @@ _NEEDED: Mapping[Operator, tuple[str, tuple[type, ...]]] = {
     Operator.REGEX: ("a text", (str,)),
 }
 
+_ABSENT = 4  # each of them doubles what the rule comes to, since what is null does not exist either
+
 
 def _mistake(sentence: str) -> PydanticCustomError:
     return PydanticCustomError("intercept", "{sentence}", {"sentence": sentence})
@@ -111,6 +113,8 @@ class InterceptRule(Terms):
             return "deny takes no conditions: without it, a rule denies what does not meet its conditions"
         if self.action == "deny" and self.approval_timeout is not None:
             return "approval_timeout needs action require_approval"
+        if sum(said.op is Operator.EXISTS and said.value is False for said in self.conditions) > _ABSENT:
+            return f"require_approval takes at most {_ABSENT} conditions with exists: false"
         return None
 
     def _wrong_to_evaluate(self) -> str | None:

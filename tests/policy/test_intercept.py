@@ -292,6 +292,10 @@ STATE = {"counter": "n", "window": "day"}
             {"action": "require_approval", "conditions": [check("state.pay.n", "lte", 5)]},
             ": require_approval counts nothing",
         ),
+        (
+            {"action": "require_approval", "conditions": [check(f"args.a{n}", "exists", False) for n in range(5)]},
+            ": require_approval takes at most 4 conditions with exists: false",
+        ),
         ({"action": "log"}, ".action: Input should be 'evaluate', 'deny' or 'require_approval'"),
         ({"rate_limit": "5/hour", "conditions": [check("args.a", "eq", 1)]}, ": rate_limit stands for conditions"),
         ({"rate_limit": "5/hour", "state": STATE}, ": rate_limit stands for conditions"),
