@@ -4,9 +4,10 @@ What belongs here: what each key of the dialect means, and the mistakes that onl
 not: the shape (`broker.policy.intercept_documents`), judging (`broker.policy.decide`), counting (`broker.store`).
 
 Source: the engine and the proxy of PolicyLayer's Intercept, version 1.1. A rule denies unless all its conditions hold;
-a counter belongs to its tool (that of ``*`` to all tools together), whoever calls, and is compared as the call would
-leave it. Where that engine compares loosely (a number equals its own text, an argument that is null does not exist)
-so does this; where it ignores what it cannot compare, the call is denied, as everywhere in the broker.
+a counter belongs to its tool (that of ``*`` to all tools together), whoever calls; the rule that counts compares it as
+the call would leave it, any other rule as the call finds it. Where that engine compares loosely (a number equals its
+own text, an argument that is null does not exist) so does this; where an approval there ignores what it cannot compare,
+the call is denied here, as everywhere in the broker.
 """
 
 from __future__ import annotations
@@ -79,18 +80,12 @@ def _counted(tool: str, terms: InterceptRule) -> _Counted | None:
 
 
 def _mistakes(said: dict[str, list[_Said]]) -> Iterator[Mistake]:
-    known = _names(chain(*said.values()))
-    together = _names(said.get(_EVERY, []))
-    for tool, rules in said.items():
-        beside = known if tool == _EVERY else _names(rules) | together
+    known = {rule.counted.name for rule in chain(*said.values()) if rule.counted}
+    for rules in said.values():
         yield from _counted_twice(rules)
         for rule in rules:
             yield from _counted_in_vain(rule)
-            yield from _compared_in_vain(rule, known, beside)
-
-
-def _names(rules: Iterable[_Said]) -> set[str]:
-    return {rule.counted.name for rule in rules if rule.counted}
+            yield from _compared_in_vain(rule, known)
 
 
 def _counted_twice(rules: list[_Said]) -> Iterator[Mistake]:
@@ -111,15 +106,11 @@ def _counted_in_vain(rule: _Said) -> Iterator[Mistake]:
         )
 
 
-def _compared_in_vain(rule: _Said, known: set[str], beside: set[str]) -> Iterator[Mistake]:
+def _compared_in_vain(rule: _Said, known: set[str]) -> Iterator[Mistake]:
     for index, said in enumerate(rule.terms.conditions):
-        at, name = f"{rule.at}.conditions[{index}]", said.counter
-        if name is None or (rule.counted and name == rule.counted.name):
-            continue
-        if name not in known:
+        if said.counter is not None and said.counter not in known:
+            at = f"{rule.at}.conditions[{index}]"
             yield Mistake(at, f"no rule counts {said.path}: add a state block with that counter to a rule of the tool")
-        elif name in beside:
-            yield Mistake(at, f"compares {said.path} beside the rule that counts it: put the condition into that rule")
 
 
 def _entry(at: str, rules: Iterable[_Said], counters: dict[str, _Counted]) -> Entry:

@@ -38,7 +38,7 @@ def _mistake(sentence: str) -> PydanticCustomError:
 
 
 class InterceptCondition(Terms):
-    """One comparison: of an argument, or of a counter as the call would leave it."""
+    """One comparison: of an argument, or of a counter."""
 
     path: AnyName
     op: Operator

@@ -266,6 +266,19 @@ def test_a_rule_may_look_at_the_counter_of_another_tool_without_adding_to_it() -
     assert made.entries["quote"].limits == (limit("tools.quote.rules[0]", "pay._rate_hour", HOUR, 4, add=0),)
 
 
+def test_a_rule_beside_the_one_that_counts_compares_what_the_call_finds() -> None:
+    looks = rule(conditions=[check("state.pay._rate_hour", "lte", 3), check("state._global._rate_day", "lt", 9)])
+    made = book(
+        tools={"pay": {"rules": [looks, rule(rate_limit="5/hour")]}, "*": {"rules": [rule(rate_limit="8/day")]}}
+    )
+    assert made.entries["pay"].limits == (
+        limit("tools.pay.rules[0]", "pay._rate_hour", HOUR, 3, add=0),
+        limit("tools.pay.rules[0]", "_global._rate_day", DAY, 8, add=0),
+        limit("tools.pay.rules[1]", "pay._rate_hour", HOUR, 5),
+        limit('tools["*"].rules[0]', "_global._rate_day", DAY, 8),
+    )
+
+
 def test_the_counter_of_a_tool_whose_name_has_a_dot_is_its_own() -> None:
     state = {"counter": "n", "window": "day"}
     made = of_tool(rule(conditions=[check("state.files.read.n", "lte", 2)], state=state), tool="files.read")
@@ -364,21 +377,6 @@ def test_a_counter_that_nothing_compares_is_refused() -> None:
 def test_a_comparison_with_a_counter_that_nothing_counts_is_refused() -> None:
     (said,) = mistakes(rule(conditions=[check("state.pay.m", "lt", 5)]))
     assert said.startswith("tools.pay.rules[0].conditions[0]: no rule counts state.pay.m: add a state block")
-
-
-@pytest.mark.parametrize(
-    ("reads", "counts"),
-    [("pay", "pay"), ("pay", "*"), ("*", "pay")],
-    ids=["its own tool's", "every tool's", "one tool's for every tool"],
-)
-def test_a_counter_is_not_compared_beside_the_rule_that_counts_it(reads: str, counts: str) -> None:
-    name = "state._global._rate_hour" if counts == "*" else "state.pay._rate_hour"
-    counting, reading = rule(rate_limit="5/hour"), rule(conditions=[check(name, "lte", 3)])
-    tools = {counts: [counting]}
-    tools.setdefault(reads, []).append(reading)
-    said = whole(tools={tool: {"rules": rules} for tool, rules in tools.items()})
-    at = written("tools", reads, "rules", len(tools[reads]) - 1, "conditions", 0)
-    assert said == [f"{at}: compares {name} beside the rule that counts it: put the condition into that rule"]
 
 
 def test_two_rules_of_a_tool_do_not_count_the_same() -> None:
