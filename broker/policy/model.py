@@ -75,7 +75,7 @@ class Limit:
 
     Args:
         at: where it stands in the document.
-        add: what one call counts: one, or the number that a path leads to.
+        add: what one call counts: so many, or the number that a path leads to. Zero only looks at the counter.
         calendar: the window is the calendar's (UTC), not the time since each call.
         refund: a call that its server answered with an error is given back.
     """
@@ -127,3 +127,19 @@ class Rulebook:
     entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     hide: tuple[str, ...] = ()
     redact: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """Something in a document that cannot be judged by: where it stands, and a sentence without a full stop."""
+
+    at: str
+    message: str
+
+
+class Unfit(ValueError):
+    """A document has the right shape, and yet nothing can be judged by it."""
+
+    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
+        super().__init__("; ".join(f"{mistake.at}: {mistake.message}" for mistake in mistakes))
+        self.mistakes = mistakes
