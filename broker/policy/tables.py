@@ -18,8 +18,9 @@ limit is used up, which needs the record.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -114,11 +115,11 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A row to which the policy says something else than expected."""
+    """A row to which the policy says something else than expected: what `came`, by the same names."""
 
+    policy: Policy
     row: Row
-    verdict: Verdict
-    came: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    came: Mapping[str, Any]
 
 
 def load_table(file: Path) -> Table:
@@ -132,7 +133,7 @@ def load_table(file: Path) -> Table:
     except ValidationError as error:
         lines = [f"{written(*found['loc'])}: {plain_mistake(found)}" for found in error.errors(include_url=False)]
         raise PolicyError("\n  ".join([f"{file}: the table was not run:", *lines])) from error
-    policy = file.parent / terms.policy
+    policy = Path(os.path.normpath(file.parent / terms.policy))
     upstream = terms.upstream or policy.stem
     rows = (_row(f"calls[{index}]", row, terms, upstream) for index, row in enumerate(terms.calls))
     return Table(file, load_policy(policy), tuple(rows))
@@ -142,15 +143,13 @@ def differences(table: Table) -> list[Difference]:
     """The rows of `table` to which its policy says something else than expected, in their order."""
     found: list[Difference] = []
     for row in table.rows:
-        verdict = decide(table.policy, row.call)
-        came = said(verdict)
+        came = _said(decide(table.policy, row.call))
         if any(came[what] != value for what, value in row.expected.items()):
-            found.append(Difference(row, verdict, came))
+            found.append(Difference(table.policy, row, came))
     return found
 
 
-def said(verdict: Verdict) -> dict[str, Any]:
-    """What a table may expect of a verdict, by its name."""
+def _said(verdict: Verdict) -> dict[str, Any]:
     return {
         "action": verdict.action,
         "rule": verdict.rule,

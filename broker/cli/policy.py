@@ -1,0 +1,14 @@
+"""`broker policy`: what policies say, before an agent hears it."""
+
+from __future__ import annotations
+
+import typer
+
+from broker.cli.policy_explain import explain
+from broker.cli.policy_replay import replay
+from broker.cli.policy_test import test
+
+app = typer.Typer(help="Policies: try out what they say.", no_args_is_help=True)
+app.command()(test)
+app.command()(explain)
+app.command()(replay)
