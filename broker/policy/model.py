@@ -127,3 +127,19 @@ class Rulebook:
     entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     hide: tuple[str, ...] = ()
     redact: tuple[Path, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """Something in a document that cannot be judged by: where it stands, and a sentence without a full stop."""
+
+    at: str
+    message: str
+
+
+class Unfit(ValueError):
+    """A document has the right shape, and yet nothing can be judged by it."""
+
+    def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
+        super().__init__("; ".join(f"{mistake.at}: {mistake.message}" for mistake in mistakes))
+        self.mistakes = mistakes
