@@ -36,15 +36,20 @@ def _arguments(given: str) -> dict[str, Any]:
     except (UnicodeDecodeError, RecursionError) as error:
         raise ValueError("it is not UTF-8, or nested too deep.") from error
     if not isinstance(value, dict):
-        raise ValueError('it is no JSON object: expected the call\'s arguments, such as {"path": "a.txt"}.')
+        raise ValueError(  # noqa: TRY004 - a wrong usage
+            'it is no JSON object: expected the call\'s arguments, such as {"path": "a.txt"}.'
+        )
     return cast("dict[str, Any]", value)
 
 
 def explain(
-    file: Annotated[str, typer.Argument(metavar="FILE", help="A policy, or the name of an upstream for the one it has.")],
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A policy, or the name of an upstream for the one it has.")
+    ],
     tool: Annotated[str, typer.Argument(metavar="TOOL", help="The tool that is called.")],
     arguments: Annotated[
-        Any, typer.Option("--args", metavar="JSON", help="Its arguments; @FILE or - reads them.", parser=parsed(_arguments))
+        Any,
+        typer.Option("--args", metavar="JSON", help="Its arguments; @FILE or - reads them.", parser=parsed(_arguments)),
     ] = "{}",
     label: Annotated[str | None, typer.Option("--grant-label", metavar="LABEL", help="Whose call it is.")] = None,
     owner: Annotated[str | None, typer.Option(metavar="EMAIL", help="Who owns that agent.")] = None,
@@ -54,7 +59,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a policy says of a call and every rule that it looked at. Nothing is called, counted or recorded."""
-    from broker.policy.decide import explain as explained  # noqa: PLC0415 - pydantic is slow to import
+    from broker.policy.decide import decide as explained  # noqa: PLC0415 - pydantic is slow to import
     from broker.policy.tables import EXAMPLE  # noqa: PLC0415
 
     policy, name = _policy(file, config)

@@ -62,8 +62,11 @@ def parse_policy(text: str | bytes, source: str) -> Policy:
     return parse_document(text, source).policy
 
 
-def read_document(path: Path) -> bytes:
+def read_document(path: Path, what: str = "policy") -> bytes:
     """The bytes of the file at `path`, no more of them than make clear that it is too large.
+
+    Args:
+        what: what the file should be, for the error.
 
     Raises:
         PolicyError: it cannot be read.
@@ -73,7 +76,7 @@ def read_document(path: Path) -> bytes:
             return file.read(LARGEST + 1)
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         why = getattr(error, "strerror", None) or error
-        raise refusal(str(path), [Finding(f"the policy cannot be read: {why}")]) from error
+        raise refusal(str(path), [Finding(f"the {what} cannot be read: {why}")]) from error
 
 
 def parse_document(text: str | bytes, source: str) -> Reading:

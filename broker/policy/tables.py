@@ -9,8 +9,8 @@ A table is a YAML or JSON file. One row is one call and what is expected of it, 
       - {tool: screenshot, expect: allow}
       - {tool: launch_app, args: {command: kcalc}, expect: {action: hold, rule: tools.launch_app.action}}
 
-A row may have `name`, `grant`, `session`; `expect` may have `rule`, `reason`, `risk` and `limits` (the counters that the
-call is charged to). What is left out of `expect` is not looked at.
+A row may have `name`, `grant` and `session`; `expect` may have `rule`, `reason`, `risk` and `limits`, the counters that
+the call is charged to. What is left out of `expect` is not looked at.
 
 What belongs here: reading a table and running it. What does not: showing what came of it (`broker.cli`); whether a
 limit is used up, which needs the record.
@@ -24,18 +24,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import Field, ValidationError, field_validator
 
 from broker.domain.calls import Action, Call, Risk, Verdict
 from broker.domain.canonical import canonical_json
-from broker.domain.mistakes import plain_mistake
-from broker.domain.paths import written
 from broker.domain.people import GrantRef
-from broker.errors import PolicyError
 from broker.policy.decide import Policy, decide
 from broker.policy.documents import Terms
-from broker.policy.load import load_policy
+from broker.policy.load import load_policy, read_document
+from broker.policy.mistakes import refusal, shape_mistakes
+from broker.policy.source import read_tree
+from broker.policy.tree import Unreadable
 from broker.policy.values import Counter, Text
 
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -68,7 +67,7 @@ class RowTerms(Terms):
 
     name: Text | None = None
     tool: Text
-    args: dict[str, Any] = {}
+    args: dict[str, Any] = Field(default_factory=dict[str, Any])
     grant: GrantTerms | None = None
     session: Text | None = None
     expect: ExpectTerms
@@ -94,7 +93,7 @@ class Row:
     """One row of a table.
 
     Args:
-        at: where it stands in the file.
+        at: the file and the line.
         expected: what is looked at, by its name: `action`, `rule`, `reason`, `risk`, `limits`.
     """
 
@@ -126,16 +125,23 @@ def load_table(file: Path) -> Table:
     """The table in `file`, with its policy.
 
     Raises:
-        PolicyError: one of the two cannot be read or is none; a line for each mistake.
+        PolicyError: one of the two cannot be read or is none; a line for each mistake, with its place.
     """
     try:
-        terms = TableTerms.model_validate_json(canonical_json(_tree(file)))
+        tree = read_tree(read_document(file, "table"), str(file))
+    except Unreadable as error:
+        raise refusal(str(file), [error.finding]) from error
+    mistakes, terms = list(tree.mistakes), None
+    try:
+        terms = TableTerms.model_validate_json(canonical_json(tree.value))
     except ValidationError as error:
-        lines = [f"{written(*found['loc'])}: {plain_mistake(found)}" for found in error.errors(include_url=False)]
-        raise PolicyError("\n  ".join([f"{file}: the table was not run:", *lines])) from error
+        mistakes += shape_mistakes(error, TableTerms, tree)
+    if terms is None or mistakes:
+        raise refusal(str(file), mistakes)
     policy = Path(os.path.normpath(file.parent / terms.policy))
     upstream = terms.upstream or policy.stem
-    rows = (_row(f"calls[{index}]", row, terms, upstream) for index, row in enumerate(terms.calls))
+    lines = (tree.places["calls", index][1].line for index in range(len(terms.calls)))
+    rows = (_row(f"{file}:{line}", row, terms, upstream) for line, row in zip(lines, terms.calls, strict=True))
     return Table(file, load_policy(policy), tuple(rows))
 
 
@@ -164,10 +170,3 @@ def _row(at: str, row: RowTerms, terms: TableTerms, upstream: str) -> Row:
     params = {"name": row.tool, "arguments": row.args}
     call = Call(at, upstream, row.tool, params, GrantRef(who.id, who.label, who.owner), row.session)
     return Row(at, row.name, call, {name: getattr(row.expect, name) for name in row.expect.model_fields_set})
-
-
-def _tree(file: Path) -> Any:
-    try:
-        return yaml.safe_load(file.read_bytes())
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise PolicyError(f"{file}: the table cannot be read: {error}.") from error

@@ -41,16 +41,18 @@ class Span:
 def span(session: Session, since: datetime, until: datetime) -> Span:
     """The rows from `since` until before `until`; an empty span ends before it begins."""
     inside = (col(AuditRow.at) >= since, col(AuditRow.at) < until)
-    first, last = session.connection().execute(
-        sql_select(func.min(col(AuditRow.seq)), func.max(col(AuditRow.seq))).where(*inside)
-    ).one()
+    first, last = (
+        session.connection()
+        .execute(sql_select(func.min(col(AuditRow.seq)), func.max(col(AuditRow.seq))).where(*inside))
+        .one()
+    )
     return Span(first or 1, last or 0)
 
 
 def upstreams(session: Session, rows: Span) -> list[str]:
     """The upstreams whose calls are in `rows`."""
     asked = sql_select(col(AuditRow.upstream)).where(*_inside(rows)).distinct().order_by(col(AuditRow.upstream))
-    return list(session.connection().execute(asked).scalars())
+    return [name for name in session.connection().execute(asked).scalars() if name is not None]
 
 
 def recorded(session: Session, rows: Span, upstream: str) -> Iterator[tuple[int, RecordedCall]]:
@@ -71,9 +73,7 @@ def _inside(rows: Span) -> tuple[Any, ...]:
 
 
 def _page(rows: Span, upstream: str) -> Any:
-    kept = and_(
-        col(ContentRow.call_id) == col(AuditRow.call_id), col(ContentRow.what).in_(("arguments", "redacted"))
-    )
+    kept = and_(col(ContentRow.call_id) == col(AuditRow.call_id), col(ContentRow.what).in_(("arguments", "redacted")))
     return (
         sql_select(
             *(col(column) for column in (AuditRow.seq, AuditRow.at, AuditRow.kind, AuditRow.call_id)),

@@ -42,7 +42,7 @@ class _Ran:
         return len(self.differences) + (self.mistake is not None)
 
 
-def test(
+def run_tables(
     files: Annotated[
         list[Path] | None, typer.Argument(metavar="[FILE…]", help="Tables, or folders of them; else policies/tests.")
     ] = None,
@@ -88,15 +88,15 @@ def _tell(ran: list[_Ran]) -> None:
         for line in (table.mistake or "").splitlines():
             output.say(f"  {line}")
         for difference in table.differences:
-            _tell_difference(table.file, difference)
+            _tell_difference(difference)
     if len(ran) > 1:
         output.say(f"{len(ran)} tables: " + ", ".join(f"{count} {word}" for word, count in _sums(ran).items()))
 
 
-def _tell_difference(file: Path, difference: Difference) -> None:
+def _tell_difference(difference: Difference) -> None:
     row = difference.row
     came = {what: difference.came[what] for what in row.expected}
-    output.say(f"  {file}, {row.at}: {row.name or row.call.tool}")
+    output.say(f"  {row.at}: {row.name or row.call.tool}")
     output.say(f"    expected  {_written(row.expected)}")
     output.say(f"    came      {_written(came)}")
     output.say(f"    see       {_explanation(difference)}")
