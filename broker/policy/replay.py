@@ -17,7 +17,7 @@ from broker.domain.paths import Path
 from broker.domain.recorded import Fate, RecordedCall
 from broker.policy.counters import Counters
 from broker.policy.decide import Policy, decide
-from broker.policy.model import Condition, Entry, Expression
+from broker.policy.model import Condition, Expression
 
 
 @dataclass(slots=True)
@@ -110,8 +110,7 @@ class Replay:
 
 def _missing(policy: Policy, recorded: RecordedCall) -> str | None:
     """What a rule for the call looks at and the record does not have, or None."""
-    entry = policy.book.entries.get(recorded.call.tool, policy.book.unlisted)
-    for looked_at in _looks_at(entry) if recorded.unknown else ():
+    for looked_at in _looks_at(policy, recorded.call.tool) if recorded.unknown else ():
         for unknown in recorded.unknown:
             shorter = min(len(looked_at.steps), len(unknown.steps))
             if looked_at.steps[:shorter] == unknown.steps[:shorter]:
@@ -119,12 +118,15 @@ def _missing(policy: Policy, recorded: RecordedCall) -> str | None:
     return None
 
 
-def _looks_at(entry: Entry) -> Iterable[Path]:
-    """Every path that decides about a call; an expression may look anywhere below a name that it has."""
+def _looks_at(policy: Policy, tool: str) -> Iterable[Path]:
+    """Every path that decides about a call of `tool`; none when it is refused whatever it carries."""
+    entry = policy.book.entries.get(tool, policy.book.unlisted)
+    if policy.hides(tool) or entry.action is Action.DENY:
+        return
     for test in (test for rule in entry.rules for test in rule.tests):
         match test:
             case Condition(path=path):
                 yield path
-            case Expression(source=source):
+            case Expression(source=source):  # which may look anywhere below a name that it has
                 yield from (Path((name,)) for name in ("args", "session") if re.search(rf"\b{name}\b", source))
     yield from (limit.add for limit in entry.limits if isinstance(limit.add, Path))
