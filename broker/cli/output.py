@@ -16,9 +16,19 @@ from broker.domain.text import visible
 _COPIED = frozenset({"id", "seq", "at", "kind", "email", "left"})
 
 
-def say(line: str = "") -> None:
-    """One line for people, at once, whoever reads it. Its hidden characters are shown."""
-    print(visible(line), flush=True)  # noqa: T201
+def say(line: str = "", style: str = "") -> None:
+    """One line for people, at once, whoever reads it. Its hidden characters are shown.
+
+    Args:
+        style: how a terminal shows it, in the words of rich, such as ``bold red``.
+    """
+    if style and sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415 - slow to import, and needed on terminals only
+        from rich.text import Text  # noqa: PLC0415
+
+        Console().print(Text(visible(line), style), soft_wrap=True)
+    else:
+        print(visible(line), flush=True)  # noqa: T201
 
 
 def warn(line: str) -> None:
