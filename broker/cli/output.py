@@ -22,17 +22,19 @@ _COLOURS = {
 """What a colour means. It only repeats what the word beside it says."""
 
 
-def say(line: str = "") -> None:
-    """One line for people, at once, whoever reads it. Its hidden characters are shown."""
-    print(visible(line), flush=True)  # noqa: T201
+def say(line: str = "", style: str = "") -> None:
+    """One line for people, at once, whoever reads it. Its hidden characters are shown.
 
+    Args:
+        style: how a terminal shows it, in the words of rich, such as ``bold red``.
+    """
+    if style and sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415 - slow to import, and needed on terminals only
+        from rich.text import Text  # noqa: PLC0415
 
-def say_coloured(line: str, word: str) -> None:
-    """The same, in the colour that `word` has where somebody looks at it."""
-    from rich.console import Console  # noqa: PLC0415 - slow to import
-    from rich.text import Text  # noqa: PLC0415
-
-    Console().print(Text(visible(line), style=colour(word)), soft_wrap=True)
+        Console().print(Text(visible(line), style), soft_wrap=True)
+    else:
+        print(visible(line), flush=True)  # noqa: T201
 
 
 def colour(word: str) -> str:
@@ -99,6 +101,6 @@ def _table(columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
         # Whole, on a second line if need be; but never what somebody copies.
         table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in _COPIED)
     for item in items:
-        cells = [cell(item.get(column)) for column in columns]
-        table.add_row(*(Text(text, style=colour(text)) for text in cells))  # Text: no markup in it
+        cells = ((column, cell(item.get(column))) for column in columns)
+        table.add_row(*(Text(text, colour(text) if column == "said" else "") for column, text in cells))  # no markup
     Console().print(table)

@@ -90,7 +90,7 @@ def _policy(named: str, config: Path | None) -> tuple[Policy, str]:
 
 
 def _tell(policy: Policy, call: Call, verdict: Verdict) -> None:
-    output.say_coloured(f"{verdict.action}  {call.upstream} / {call.tool}", verdict.action)
+    output.say(f"{verdict.action}  {call.upstream} / {call.tool}", output.colour(verdict.action))
     held = _asked(verdict.requirement) if verdict.action is Action.HOLD else {}
     facts = {
         "reason": verdict.reason if verdict.action is not Action.ALLOW else None,

@@ -84,7 +84,7 @@ def _run(file: Path) -> _Ran:
 def _tell(ran: list[_Ran]) -> None:
     for table in ran:
         told = ", ".join(f"{count} {word}" for word, count in _sums([table]).items() if count)
-        output.say_coloured(f"{table.file.stem}: {told}", "failed" if table.failed else "passed")
+        output.say(f"{table.file.stem}: {told}", output.colour("failed" if table.failed else "passed"))
         for line in (table.mistake or "").splitlines():
             output.say(f"  {line}")
         for difference in table.differences:

@@ -28,10 +28,10 @@ def refusal(source: str, mistakes: Iterable[Finding]) -> PolicyError:
     return PolicyError("\n".join(line(source, mistake) for mistake in ordered), ordered)
 
 
-def line(source: str, finding: Finding) -> str:
-    """A finding as compilers tell it: ``FILE:LINE:COLUMN: path: sentence``."""
+def line(source: str, finding: Finding, kind: str = "") -> str:
+    """A finding as compilers tell it: ``FILE:LINE:COLUMN: kind: path: sentence``."""
     place = f"{source}:{finding.line}:{finding.column}" if finding.line else source
-    return ": ".join(filter(None, [place, finding.path, finding.message]))
+    return ": ".join(filter(None, [place, kind, finding.path, finding.message]))
 
 
 def shape_mistakes(error: ValidationError, terms: type[Terms], tree: Tree) -> list[Finding]:
@@ -73,7 +73,8 @@ def _missing(found: ErrorDetails, terms: type[Terms]) -> str:
     *parents, key = found["loc"]
     expected = _terms_at(terms, parents).model_fields[str(key)].annotation
     if isinstance(expected, type) and issubclass(expected, StrEnum):
-        return f"is missing: expected {', '.join(expected)}"
+        *others, last = expected
+        return f"is missing: expected {', '.join(others)} or {last}"
     return "is missing"
 
 
