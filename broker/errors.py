@@ -6,6 +6,7 @@ classes with a stable ``code``. What does not: how an error looks on a wire; the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import ClassVar
 
 
@@ -27,10 +28,33 @@ class SettingsError(BrokerError):
     code = "settings_invalid"
 
 
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is to be said of one place in a document: a mistake, or a warning.
+
+    Args:
+        message: a sentence without a full stop.
+        path: which key or item, such as ``tools.pay.limits[0].max``; empty for the document as a whole.
+        line: from 1; None when it is about no place in the text.
+        column: from 1, in characters.
+        nearest: what may be meant, where something legal is like what was written.
+    """
+
+    message: str
+    path: str = ""
+    line: int | None = None
+    column: int | None = None
+    nearest: str | None = None
+
+
 class PolicyError(BrokerError):
-    """A policy document is wrong."""
+    """A policy document is wrong. `mistakes` has what the message says, a line for each."""
 
     code = "policy_invalid"
+
+    def __init__(self, message: str | None = None, mistakes: tuple[Finding, ...] = ()) -> None:
+        super().__init__(message)
+        self.mistakes = mistakes
 
 
 # -- the store --------------------------------------------------------------------------------------------------------

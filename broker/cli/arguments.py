@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -42,6 +42,19 @@ def _instant(text: str) -> datetime:
     return instant.astimezone()  # without an offset it is the terminal's own time
 
 
+def _moment(text: str) -> datetime:
+    try:
+        return datetime.now(UTC) - parse_duration(text)
+    except ValueError:
+        pass
+    try:
+        return _instant(text)
+    except ValueError as error:
+        raise ValueError(
+            f"{text!r} is neither how long ago, such as 7d, nor an instant, such as 2026-07-28."
+        ) from error
+
+
 def _head(text: str) -> Head:
     if not re.fullmatch(r"[1-9][0-9]{0,17}:[0-9a-f]{64}", text.strip()):
         raise ValueError(f"{text!r} is not SEQ:DIGEST, such as `broker audit verify` prints it.")
@@ -65,6 +78,14 @@ Length = Annotated[
     ),
 ]
 Instant = Annotated[datetime | None, typer.Option(metavar="TIME", parser=parsed(_instant))]
+Since = Annotated[
+    datetime | None,
+    typer.Option(metavar="TIME", help="From when on: an instant, or how long ago, such as 7d.", parser=parsed(_moment)),
+]
+Until = Annotated[
+    datetime | None,
+    typer.Option(metavar="TIME", help="Before when, the same way; else until now.", parser=parsed(_moment)),
+]
 KindName = Annotated[Kind | None, typer.Option(metavar="KIND", help="Such as call.denied.", parser=parsed(kind_named))]
 NotedHead = Annotated[
     Head | None,

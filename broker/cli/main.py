@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from broker.cli import approvals, audit, connect, demo, grants, people, serve, tokens
+from broker.cli import approvals, audit, connect, demo, grants, people, policy, serve, tokens
 from broker.domain.text import visible
 from broker.errors import BrokerError, SettingsError
 
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command("serve")(serve.serve)
 app.command("demo")(demo.demo)
 app.command("connect")(connect.connect)
+app.add_typer(policy.app, name="policy")
 app.add_typer(grants.app, name="grant")
 app.add_typer(people.app, name="user")
 app.command("sign-in")(people.sign_in)

@@ -13,12 +13,33 @@ from typing import Any
 
 from broker.domain.text import visible
 
-_COPIED = frozenset({"id", "seq", "at", "kind", "email", "left"})
+_COPIED = frozenset({"id", "seq", "at", "kind", "email", "left", "example"})
+_COLOURS = {
+    "green": frozenset({"allow", "allows", "passed"}),
+    "red": frozenset({"deny", "denies", "error", "limited", "failed"}),
+    "yellow": frozenset({"hold", "holds"}),
+}
+"""What a colour means. It only repeats what the word beside it says."""
 
 
-def say(line: str = "") -> None:
-    """One line for people, at once, whoever reads it. Its hidden characters are shown."""
-    print(visible(line), flush=True)  # noqa: T201
+def say(line: str = "", style: str = "") -> None:
+    """One line for people, at once, whoever reads it. Its hidden characters are shown.
+
+    Args:
+        style: how a terminal shows it, in the words of rich, such as ``bold red``.
+    """
+    if style and sys.stdout.isatty():
+        from rich.console import Console  # noqa: PLC0415 - slow to import, and needed on terminals only
+        from rich.text import Text  # noqa: PLC0415
+
+        Console().print(Text(visible(line), style), soft_wrap=True)
+    else:
+        print(visible(line), flush=True)  # noqa: T201
+
+
+def colour(word: str) -> str:
+    """The colour that a verdict, or what a rule said, has on a terminal; nothing for other words."""
+    return next((name for name, words in _COLOURS.items() if word in words), "")
 
 
 def warn(line: str) -> None:
@@ -80,5 +101,6 @@ def _table(columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
         # Whole, on a second line if need be; but never what somebody copies.
         table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in _COPIED)
     for item in items:
-        table.add_row(*(Text(cell(item.get(column))) for column in columns))  # Text: no markup in it
+        cells = ((column, cell(item.get(column))) for column in columns)
+        table.add_row(*(Text(text, colour(text) if column == "said" else "") for column, text in cells))  # no markup
     Console().print(table)

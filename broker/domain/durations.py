@@ -12,6 +12,15 @@ LONGEST = timedelta(days=3650)
 """So that adding one to the present instant never leaves the calendar."""
 
 
+def written_duration(length: timedelta) -> str:
+    """`length` in the largest unit that writes it exactly, such as `15m`; below a second in seconds, such as `0.5s`."""
+    seconds = length.total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds / size:.0f}{unit}"
+    return f"{seconds:g}s"
+
+
 def parse_duration(text: str) -> timedelta:
     """A whole number with a unit: `90s`, `15m`, `1h`, `30d`.
 

@@ -1,27 +1,28 @@
 """Reading policy documents from files.
 
-What belongs here: from bytes to a compiled policy, or to a `PolicyError` that names the file and every mistake. What
-does not: what a document may say (`broker.policy.documents`) and what it means (`broker.policy.decide`).
+What belongs here: from bytes to a compiled policy, or to a `PolicyError` that names every mistake and its place. What
+does not: notations (`broker.policy.source`), what a document may say (`broker.policy.documents`) and what it means
+(`broker.policy.native`, `broker.policy.decide`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from pydantic import ValidationError
 
 from broker.domain.calls import Action
 from broker.domain.canonical import canonical_json
-from broker.errors import PolicyError
+from broker.errors import Finding
 from broker.policy.decide import Policy, compile_policy
-from broker.policy.documents import Document
-from broker.policy.mistakes import mistakes
-from broker.policy.model import Entry, Rulebook
-from broker.policy.native import rulebook
+from broker.policy.dialects import Dialect, dialect_of, mixture
+from broker.policy.mistakes import refusal, shape_mistakes
+from broker.policy.model import Entry, Mistake, Rulebook, Unfit
+from broker.policy.source import LARGEST, read_tree
+from broker.policy.tree import Tree, Unreadable
 
 HOLD_EVERYTHING = Policy(
     source="no policy",
@@ -31,75 +32,93 @@ HOLD_EVERYTHING = Policy(
 """The policy of an upstream without one."""
 
 
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A document without a mistake: the policy, and its tree, in which warnings find their places."""
+
+    policy: Policy
+    tree: Tree
+
+
 def load_policy(path: Path) -> Policy:
-    """The policy in the JSON file at `path`.
+    """The policy in the JSON or YAML file at `path`.
 
     Raises:
         PolicyError: the file cannot be read, or is not a policy (see `parse_policy`).
     """
-    try:
-        text = path.read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
-        why = getattr(error, "strerror", None) or error
-        raise PolicyError(f"{path}: the policy cannot be read: {why}.") from error
-    return parse_policy(text, str(path))
+    return parse_policy(read_document(path), str(path))
 
 
 def parse_policy(text: str | bytes, source: str) -> Policy:
-    """The policy that a JSON document describes.
+    """The policy that a document describes.
 
     Args:
-        source: what the document is called in errors and on the policy.
+        source: the file's name. How the text is read depends on its suffix (see `read_tree`); errors and the policy are
+            called by it.
 
     Raises:
-        PolicyError: names `source` and what is wrong: one sentence for a text that is not JSON, else a line for each
-            mistake of the document.
+        PolicyError: a line for each mistake, with its place.
+    """
+    return parse_document(text, source).policy
+
+
+def read_document(path: Path, what: str = "policy") -> bytes:
+    """The bytes of the file at `path`, no more of them than make clear that it is too large.
+
+    Args:
+        what: what the file should be, for the error.
+
+    Raises:
+        PolicyError: it cannot be read.
     """
     try:
-        canonical = canonical_json(_parse_json(text))
-    except (ValueError, RecursionError) as error:
-        raise PolicyError(f"{source}: the policy was not loaded: {_why(error)}.") from error
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except (OSError, ValueError) as error:  # ValueError: a path that no file can have
+        why = getattr(error, "strerror", None) or error
+        raise refusal(str(path), [Finding(f"the {what} cannot be read: {why}")]) from error
+
+
+def parse_document(text: str | bytes, source: str) -> Reading:
+    """The same as `parse_policy`, with what warnings need."""
     try:
-        document = Document.model_validate_json(canonical)
+        tree = read_tree(text, source)
+    except Unreadable as error:
+        raise refusal(source, [error.finding]) from error
+    canonical = canonical_json(tree.value)
+    dialect = dialect_of(tree.value)
+    mistakes = [*tree.mistakes, *(tree.finding(one.message, one.at, key=True) for one in mixture(tree.value))]
+    try:
+        document = dialect.terms.model_validate_json(canonical)
     except ValidationError as error:
-        lines = mistakes(error)
-        raise PolicyError("\n  ".join([f"{source}: the policy was not loaded:", *lines])) from error
-    return compile_policy(rulebook(document), source, hashlib.sha256(canonical).hexdigest())
+        known = {(mistake.line, mistake.column) for mistake in mistakes}  # and what follows from them is none
+        mistakes += [one for one in shape_mistakes(error, dialect.terms, tree) if (one.line, one.column) not in known]
+        document = _sound_part(tree.value, dialect, error)
+    policy = None
+    if document is not None:
+        policy, unfit = _compiled(dialect, document, source, hashlib.sha256(canonical).hexdigest())
+        mistakes += [tree.finding(one.message, one.at) for one in unfit]
+    if policy is None or mistakes:
+        raise refusal(source, mistakes)
+    return Reading(policy, tree)
 
 
-def _parse_json(text: str | bytes) -> Any:
-    decoded = text if isinstance(text, str) else text.decode()
-    if decoded.startswith("\ufeff"):
-        raise ValueError("it starts with a byte-order mark; save it as UTF-8 without one")
-    return json.loads(decoded, object_pairs_hook=_object, parse_constant=_refuse_constant)
+def _compiled(dialect: Dialect, document: Any, source: str, digest: str) -> tuple[Policy | None, list[Mistake]]:
+    mistakes = list(dialect.contradictions(document))
+    try:
+        return compile_policy(dialect.rulebook(document), source, digest), mistakes
+    except Unfit as error:
+        return None, [*mistakes, *error.mistakes]
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Readers disagree on which of two equal keys counts, and on what 1e400 is, so neither is read."""
-    parsed: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in parsed:
-            raise ValueError(f"the key {json.dumps(key)} is written twice in one object")
-        if value in (math.inf, -math.inf):
-            raise ValueError(f"the number of the key {json.dumps(key)} is too large")
-        parsed[key] = value
-    return parsed
+def _sound_part(value: Any, dialect: Dialect, error: ValidationError) -> Any:
+    """The document without the tools that are misshapen, so that what is wrong with the others is told as well.
 
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _why(error: ValueError | RecursionError) -> str:
-    match error:
-        case json.JSONDecodeError():
-            place = f"line {error.lineno}, column {error.colno}"
-            return f"it is not JSON, the one format that this version reads ({place}: {error.msg})"
-        case UnicodeDecodeError():
-            return f"it is not UTF-8 (byte {error.start + 1})"
-        case UnicodeEncodeError():
-            return "it holds half of a surrogate pair"
-        case RecursionError():
-            return "it is nested too deep"
-        case _:
-            return str(error)
+    None when something else is misshapen: what is left would mean another thing.
+    """
+    places = [found["loc"][:2] for found in error.errors(include_url=False)]
+    if any(len(steps) < 2 or steps[0] != "tools" for steps in places):
+        return None
+    misshapen = {steps[1] for steps in places}
+    sound = {name: terms for name, terms in value["tools"].items() if name not in misshapen}
+    return dialect.terms.model_validate_json(canonical_json(value | {"tools": sound}))

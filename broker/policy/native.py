@@ -19,7 +19,7 @@ from broker.policy.documents import (
     LimitTerms,
     ToolTerms,
 )
-from broker.policy.model import Condition, Entry, Expression, Limit, Rule, Rulebook
+from broker.policy.model import Condition, Entry, Expression, Limit, Mistake, Rule, Rulebook
 
 
 def rulebook(document: Document) -> Rulebook:
@@ -27,6 +27,19 @@ def rulebook(document: Document) -> Rulebook:
     entries = {name: _entry(name, terms, document.all_tools) for name, terms in document.tools.items()}
     unlisted = Entry(document.default, "default")
     return Rulebook(unlisted, MappingProxyType(entries), tuple(document.hide), tuple(document.redact))
+
+
+def contradictions(document: Document) -> Iterable[Mistake]:
+    """Keys that each are legal and mean nothing together."""
+    for name, terms in document.tools.items():
+        settled = terms.action is not Action.ALLOW
+        if terms.when is not None and settled:
+            why = f"has no effect beside action {terms.action.value}, which goes for every call: take one of them out"
+            yield Mistake(written("tools", name, "when"), why)
+        may_hold = terms.action is Action.HOLD or terms.when or terms.approve_if or document.all_tools.approve_if
+        if terms.approval is not None and (terms.action is Action.DENY or not may_hold):
+            why = "has no effect, since calls of this tool are never held: write action: hold, approve_if or when"
+            yield Mistake(written("tools", name, "approval"), why)
 
 
 def _entry(name: str, terms: ToolTerms, every: EveryToolTerms) -> Entry:

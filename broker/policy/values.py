@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, TypeGuard
 
-from pydantic import AfterValidator, BeforeValidator, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, StringConstraints, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from broker.domain.durations import parse_duration
@@ -20,7 +20,7 @@ from broker.domain.paths import EVERY, Path, parse_path
 ROOTS = ("args", "tool", "upstream", "grant", "session")
 """What a rule sees of a call."""
 
-_WINDOWS: Mapping[Any, timedelta] = {
+_WINDOWS: Mapping[str, timedelta] = {
     "second": timedelta(seconds=1),
     "minute": timedelta(minutes=1),
     "hour": timedelta(hours=1),
@@ -30,14 +30,27 @@ _LONGEST = timedelta(days=365)
 _MOST = 2**31 - 1  # what every database's integer holds
 
 
-def _expected(what: str) -> PydanticCustomError:
-    return PydanticCustomError("expected", "expected {what}", {"what": what})
+_STEP = r"""(\.[^.\[\]]+|\[([0-9]{1,9}|\*|"([^"\\]|\\.)*")\])"""
+"""A step of a path as a schema has it: never narrower than `broker.domain.paths`, which has the last word."""
 
 
-def _matching(pattern: str, what: str) -> AfterValidator:
+def _expected(what: str, *legal: str) -> PydanticCustomError:
+    """The mistake that another value stands where `what` belongs, `legal` among it."""
+    return PydanticCustomError("expected", "expected {what}", {"what": what, "legal": legal})
+
+
+def _schema(pattern: str, *examples: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": f"^{pattern}$", "examples": list(examples)})
+
+
+def _whole(most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 1, "maximum": most}
+
+
+def _matching(pattern: str, what: str, *legal: str) -> AfterValidator:
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise _expected(what)
+            raise _expected(what, *legal)
         return text
 
     return AfterValidator(check)
@@ -102,19 +115,34 @@ def _window(value: Any) -> timedelta:
         return _WINDOWS[value]
     if _is_count(value, _LONGEST.total_seconds()):
         return timedelta(seconds=value)
-    raise _expected(f"second, minute, hour, day or a number of seconds up to {_LONGEST.total_seconds():.0f}")
+    raise _expected(f"second, minute, hour, day or a number of seconds up to {_LONGEST.total_seconds():.0f}", *_WINDOWS)
 
+
+_COUNTER = r"\S{1,200}"
+_APPROVER = r"\S|\S.*\S"
+_CHANNEL = r"web|api|slack|slack:[#@]\S+"
+_CHANNELS = "web, api, slack, slack:#channel or slack:@person"
+_DURATION_SCHEMA = _schema(r"\s*[0-9]{1,9}[smhd]\s*", "30s", "15m", "2h", "1d")
+_WINDOW_SCHEMA = {"anyOf": [{"enum": list(_WINDOWS)}, _whole(int(_LONGEST.total_seconds()))]}
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-Counter = Annotated[str, _matching(r"\S{1,200}", "one word")]
-Approver = Annotated[str, _matching(r"\S|\S.*\S", "a group or an e-mail address, with no blanks around it")]
-ToolPattern = Annotated[str, AfterValidator(_pattern)]
-AnyPath = Annotated[Path, BeforeValidator(_path)]
+Counter = Annotated[str, _matching(_COUNTER, "one word"), _schema(_COUNTER)]
+Approver = Annotated[
+    str,
+    _matching(_APPROVER, "a group or an e-mail address, with no blanks around it"),
+    _schema(f"({_APPROVER})", "desktop-owners", "alice@example.com"),
+]
+ToolPattern = Annotated[str, AfterValidator(_pattern), WithJsonSchema({"type": "string", "pattern": r"\S"})]
+AnyPath = Annotated[Path, BeforeValidator(_path), _schema(f"({'|'.join(ROOTS)}){_STEP}*", "args.amount")]
 OnePath = Annotated[AnyPath, AfterValidator(_one)]
-ArgsPath = Annotated[AnyPath, AfterValidator(_of_args)]
-Sum = Annotated[OnePath, AfterValidator(_of_args)]
-Channel = Annotated[str, _matching(r"web|api|slack|slack:[#@]\S+", "web, api, slack, slack:#channel or slack:@person")]
-Duration = Annotated[timedelta, BeforeValidator(_duration)]
-Seconds = Annotated[timedelta, BeforeValidator(_seconds)]
-Window = Annotated[timedelta, BeforeValidator(_window)]
-Count = Annotated[int, BeforeValidator(_count)]
+ArgsPath = Annotated[AnyPath, AfterValidator(_of_args), _schema(f"args{_STEP}+", "args.password", "args.items[*].key")]
+Sum = Annotated[OnePath, AfterValidator(_of_args), _schema(f"args{_STEP}+", "args.amount")]
+Channel = Annotated[
+    str,
+    _matching(_CHANNEL, _CHANNELS, "web", "api", "slack"),
+    _schema(f"({_CHANNEL})", "web", "slack:#approvals"),
+]
+Duration = Annotated[timedelta, BeforeValidator(_duration), _DURATION_SCHEMA]
+Seconds = Annotated[timedelta, BeforeValidator(_seconds), WithJsonSchema(_whole(int(_LONGEST.total_seconds())))]
+Window = Annotated[timedelta, BeforeValidator(_window), WithJsonSchema(_WINDOW_SCHEMA)]
+Count = Annotated[int, BeforeValidator(_count), WithJsonSchema(_whole(_MOST))]

@@ -15,6 +15,7 @@ from broker.domain.approvals import Approval
 from broker.domain.audit import as_json
 from broker.domain.people import Person
 from broker.errors import AlreadyResolved, BrokerError, NotFound
+from broker.policy.schema import policy_schema
 from broker.store import audit
 from broker.web import presentation
 from broker.web.decisions import DecisionBody
@@ -49,6 +50,12 @@ async def readiness(parts: PartsOf) -> Response:
 async def description(request: Request) -> Response:
     """This API in the words of OpenAPI."""
     return json_response(request.app.openapi())
+
+
+@router.get("/api/v1/policies/schema", tags=["policies"])
+async def get_policy_schema() -> Response:
+    """The JSON Schema (draft 2020-12) of policy documents, for editors."""
+    return json_response(policy_schema(), media_type="application/schema+json")
 
 
 @router.get("/api/v1/approvals", tags=["approvals"])

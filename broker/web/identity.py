@@ -24,6 +24,7 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/healthz"): Permission.ANYONE,
     ("GET", "/readyz"): Permission.ANYONE,
     ("GET", "/api/openapi.json"): Permission.ANYONE,
+    ("GET", "/api/v1/policies/schema"): Permission.ANYONE,
     ("GET", "/api/v1/approvals"): Permission.SIGNED_IN,
     ("GET", "/api/v1/approvals/{approval_id}"): Permission.SIGNED_IN,
     ("POST", "/api/v1/approvals/{approval_id}/decision"): Permission.DECIDE,

@@ -28,6 +28,7 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/healthz"): OPEN,
     ("GET", "/readyz"): OPEN,
     ("GET", "/api/openapi.json"): OPEN,
+    ("GET", "/api/v1/policies/schema"): OPEN,
     ("GET", "/api/v1/approvals"): PERSONAL | API,
     ("GET", "/api/v1/approvals/{approval_id}"): ONE | API,
     ("POST", "/api/v1/approvals/{approval_id}/decision"): DECIDE | API,

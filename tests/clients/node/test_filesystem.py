@@ -14,10 +14,9 @@ from pydantic import FileUrl
 from broker.domain.approvals import Decision
 from broker.domain.calls import Action
 from broker.policy.decide import decide
-from broker.policy.load import load_policy
+from broker.policy.tables import load_table
 from tests.clients.servers import alone, shown
 from tests.gateway.scene import APPROVER, ERAS, Agent, Scene, text, told
-from tests.policy.calls import call
 from tests.servers import BOUND, ROOT
 
 pytestmark = pytest.mark.parametrize("era", ERAS)
@@ -36,15 +35,16 @@ async def test_it_shows_behind_the_broker_what_it_shows_alone(
 async def test_its_ready_policy_lists_its_tools_lets_reading_pass_and_holds_what_it_calls_destructive(
     servers: dict[str, dict[str, Any]], era: str
 ) -> None:
-    policy = load_policy(ROOT / "policies" / "filesystem.json")
+    table = load_table(ROOT / "policies" / "tests" / "filesystem.yaml")
+    said = {row.call.tool: decide(table.policy, row.call).action for row in reversed(table.rows)}
     async with alone(servers["filesystem"], era) as client:
         hints = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
     reading = {name for name, hint in hints.items() if hint and hint.read_only_hint}
     destructive = {name for name, hint in hints.items() if hint and hint.destructive_hint}
-    assert set(policy.rulings) == set(hints)
+    assert set(table.policy.book.entries) == set(hints)
     assert destructive == {"write_file", "edit_file", "move_file"}
-    assert {decide(policy, call(name)).action for name in reading} == {Action.ALLOW}
-    assert {decide(policy, call(name)).action for name in destructive} == {Action.HOLD}
+    assert {said[name] for name in reading} == {Action.ALLOW}
+    assert {said[name] for name in destructive} == {Action.HOLD}
 
 
 async def test_a_file_is_written_when_a_person_agrees_and_read_without_asking(
