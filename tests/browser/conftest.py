@@ -6,9 +6,12 @@ import os
 from collections.abc import AsyncIterator
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright
+from playwright.async_api import Browser, Page, async_playwright, expect
 
 from tests.browser.chromium import find_chromium
+from tests.servers import BOUND
+
+expect.set_options(timeout=BOUND * 1000)
 
 
 @pytest.fixture(scope="session")
