@@ -20,7 +20,7 @@ GIT = load_policy(READY / "git.json")
 KWIN = load_policy(READY / "kwin.json")
 
 
-@pytest.mark.parametrize("file", sorted(READY.glob("*.json")), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted({*READY.glob("*.json")} - {READY / "schema.json"}), ids=lambda file: file.name)
 def test_every_ready_policy_loads_and_allows_nothing_that_it_does_not_list(file: Path) -> None:
     assert decide(load_policy(file), call("a tool that nobody lists")).action is not Action.ALLOW
 
