@@ -13,7 +13,7 @@ from broker.approvals.sweeps import recover, sweep
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
 from broker.domain.audit import Kind
-from broker.domain.calls import Action, arguments_digest
+from broker.domain.calls import UNIT, Action, arguments_digest
 from broker.domain.canonical import Keyring
 from broker.domain.people import GrantRef
 from broker.errors import (
@@ -420,6 +420,43 @@ async def test_the_slot_of_an_interrupted_call_stays_used(desk: Desk) -> None:
     claimed = await desk.claimed(hold(charge()))
     await desk.approvals.interrupt(claimed.id, "it went away")
     assert (await desk.slots(), await desk.counted()) == ([], 1)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_what_is_refunded_is_given_back_when_the_server_failed(desk: Desk, failed: bool) -> None:
+    refunded = replace(charge(), refund=True)
+    claimed = await desk.claimed(hold(refunded, charge(counter="kept")))
+    await desk.approvals.finish(claimed.id, failed=failed)
+    assert (await desk.slots(), await desk.counted()) == ([], 1 if failed else 2)
+
+
+async def test_an_approved_call_counts_as_the_present_policy_says(desk: Desk) -> None:
+    approved = await desk.approved(hold(charge(counter="then")))
+    await desk.claim(approved, verdict=hold(charge(counter="now")))
+    told = await desk.told(hold(charge(counter="now")), desk.call(key=2))
+    assert isinstance(told, Answer)
+    assert isinstance(await desk.told(hold(charge(counter="then")), desk.call(key=3)), Approval)
+
+
+async def test_an_approved_call_for_which_the_present_policy_has_no_room_can_be_used_later(desk: Desk) -> None:
+    first = await desk.approved(hold(charge(maximum=2)), desk.call(key=1))
+    second = await desk.held(hold(charge(maximum=2)), desk.call(key=2))
+    strict = hold(charge(maximum=1))
+    told = await desk.approvals.claim(first.id, strict, DEFINITION)
+    assert isinstance(told, Answer)
+    assert (told.status, told.approval_id) == (Status.LIMITED, first.id)
+    assert await desk.approvals.get(first.id) == first
+    assert await desk.slots() == [(call_id, True) for call_id in sorted((first.call.id, second.call.id))]
+    await desk.review(second, ALICE, Decision.REJECT)
+    assert (await desk.claim(first, verdict=strict)).state is State.EXECUTING
+
+
+async def test_a_call_that_alone_is_more_than_its_limit_is_denied_and_asks_nobody(desk: Desk) -> None:
+    told = await desk.told(hold(replace(charge(maximum=2), amount=3 * UNIT)))
+    assert isinstance(told, Answer)
+    assert told.status is Status.DENIED
+    rows = await desk.store.read(lambda session: list(audit.stream(session)))
+    assert rows[-1].kind is Kind.CALL_DENIED
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------

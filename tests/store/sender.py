@@ -19,7 +19,7 @@ async def send(store: Store, limit: Charge, seconds: float) -> list[int]:
     """Try for so long; returns when calls were sent, in microseconds."""
     sent: list[int] = []
     until = store.now() + timedelta(seconds=seconds)
-    while store.now() < until:
+    while (at := store.now()) < until:
         taken: Taken | LimitReached = await store.write(lambda tx: slots.take(tx.connection, [limit], tx.now))
         while isinstance(taken, Taken) and taken.late(at := store.now()):
             taken = await store.write(lambda tx, late=taken: slots.take_anew(tx.connection, late, [limit], tx.now))
