@@ -17,7 +17,7 @@ from broker.domain.calls import Action, Call, Verdict, arguments_digest
 from broker.domain.canonical import Keyring
 from broker.domain.people import GrantRef
 from broker.store import approvals as stored
-from broker.store import slots
+from broker.store import held
 from broker.store.writer import Transaction
 
 BROKER = "broker"
@@ -29,6 +29,9 @@ REVIEWED = {
     State.REJECTED: Kind.APPROVAL_REJECTED,
 }
 """What a review was, by the state that it led to."""
+
+RAN = (State.SUCCEEDED, State.FAILED, State.INTERRUPTED)
+"""The ends of what ran, or may have."""
 
 
 def agent(grant: GrantRef) -> str:
@@ -69,7 +72,10 @@ class Journal:
     def save(
         self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
     ) -> Approval:
-        """Save a changed approval with the row that says how."""
+        """Save a changed approval with the row that says how; the slots of one that has run are settled."""
+        if approval.state in RAN:
+            failed = approval.state is not State.SUCCEEDED
+            held.settle(tx.session.connection(), approval.call.id, failed=failed)
         stored.save(tx.session, approval)
         self.note(tx, approval, kind, actor, detail)
         return approval
@@ -78,7 +84,7 @@ class Journal:
         self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
     ) -> Approval:
         """Save an end without a run: the call never reached its upstream, so its slots are free again."""
-        slots.give_back(tx.session.connection(), approval.call.id)
+        held.give_back(tx.session.connection(), approval.call.id)
         return self.save(tx, approval, kind, actor, detail)
 
     def note(

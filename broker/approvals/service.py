@@ -16,7 +16,7 @@ from sqlmodel import Session
 from broker.approvals.feed import Feed
 from broker.approvals.journal import BROKER, REVIEWED, Journal, agent
 from broker.domain import answers, approvals
-from broker.domain.answers import Answer
+from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
 from broker.domain.audit import Kind, Row
 from broker.domain.calls import Action, Call, Verdict, fingerprints
@@ -25,7 +25,8 @@ from broker.domain.clock import Clock
 from broker.domain.people import Person
 from broker.errors import DeadlinePassed, NotFound
 from broker.store import approvals as stored
-from broker.store import audit, grants, people, slots
+from broker.store import audit, grants, held, people
+from broker.store.slots import LimitReached, Taken
 from broker.store.writer import Store, Transaction
 
 T = TypeVar("T")
@@ -51,17 +52,18 @@ class Rules:
 class Approvals:
     """All that can be done to approvals.
 
-    `holder` names this process as the one that executes what it claims, and `executing` holds what it executes now.
+    `holder` names this process as the one that executes what it claims, and `executing` holds what it executes now,
+    by the approval's id, with what each call counts for its limits.
     """
 
     def __init__(self, store: Store, clock: Clock, keyring: Keyring, feed: Feed, rules: Rules) -> None:
         self._store = store
-        self._clock = clock
+        self.clock = clock
         self._keyring = keyring
         self._feed = feed
         self._rules = rules
         self.holder = new_id("proc")
-        self.executing: set[str] = set()
+        self.executing: dict[str, Taken] = {}
         self.journal = Journal(keyring)
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -102,10 +104,11 @@ class Approvals:
             asked = approvals.eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
             if len(asked) < verdict.requirement.quorum:
                 return self.journal.refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
-            reached = slots.take(tx.session.connection(), call.id, verdict.charges, tx.now, held=True)
+            reached = held.reserve(tx.session.connection(), call.id, verdict.charges, tx.now)
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
-                return self.journal.refuse(tx, Kind.CALL_LIMITED, call, verdict, told)
+                kind = Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
+                return self.journal.refuse(tx, kind, call, verdict, told)
             return self._open(tx, call, verdict, definition, marks[0])
 
         return await self.change(work)
@@ -132,7 +135,9 @@ class Approvals:
 
         await self.change(work)
 
-    async def claim(self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None) -> Approval:
+    async def claim(
+        self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None
+    ) -> Approval | Answer:
         """Take the sole right to run an approved call, if all that it was approved for still holds.
 
         Args:
@@ -140,29 +145,33 @@ class Approvals:
             definition: the tool as its server describes it now.
 
         Returns:
-            The approval: `executing` when it is claimed, else ended, with the cause.
+            The approval: `executing` when it is claimed, else ended, with the cause. Or what the agent is told of a
+            limit of the present policy that is used up; the approval can still be used then.
 
         Raises:
             TransitionRefused: it is not approved, or somebody else claimed it.
         """
 
-        def work(tx: Transaction) -> Approval:
+        def work(tx: Transaction) -> tuple[Approval | Answer, Taken]:
             approval = _get(tx.session, approval_id)
             actor = agent(approval.call.grant)
             if (cause := self._obstacle(tx, approval, verdict, definition)) is not None:
-                return self.journal.end(
-                    tx, approvals.withdraw(approval, cause, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER
-                )
+                withdrawn = approvals.withdraw(approval, cause, tx.now)
+                return self.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER), nothing
             try:
                 claimed = approvals.claim(approval, self.holder, tx.now, LEASE)
             except DeadlinePassed:
-                return self.journal.end(tx, approvals.expire(approval, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
-            slots.stamp(tx.session.connection(), approval.call.id, tx.now, held_since=approval.created_at)
-            return self.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, actor)
+                expired = approvals.expire(approval, tx.now)
+                return self.journal.end(tx, expired, Kind.APPROVAL_EXPIRED, BROKER), nothing
+            taken = held.stamp(tx.session.connection(), approval.call.id, verdict.charges, tx.now)
+            if isinstance(taken, LimitReached):
+                return answers.limited(taken.charge, taken.free_at, tx.now, approval.id), nothing
+            return self.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, actor), taken
 
-        claimed = await self.change(work, durable=True)
-        if claimed.state is State.EXECUTING:
-            self.executing.add(claimed.id)
+        nothing = Taken(0)
+        claimed, taken = await self.change(work, durable=True)
+        if isinstance(claimed, Approval) and claimed.state is State.EXECUTING:
+            self.executing[claimed.id] = taken
         return claimed
 
     async def finish(self, approval_id: str, *, failed: bool, result: Any = None) -> Approval:
@@ -187,7 +196,7 @@ class Approvals:
 
         def work(tx: Transaction) -> Approval:
             approval = approvals.release(_get(tx.session, approval_id))
-            slots.hold_again(tx.session.connection(), approval.call.id)
+            held.hold_again(tx.session.connection(), approval.call.id)
             return self.journal.save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
 
         return await self._let_go(approval_id, work)
@@ -254,7 +263,7 @@ class Approvals:
 
     async def _let_go(self, approval_id: str, work: Callable[[Transaction], Approval]) -> Approval:
         done = await self.change(work, durable=True)
-        self.executing.discard(approval_id)
+        self.executing.pop(approval_id, None)
         return done
 
     def _open(

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
 from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
-from broker.domain.calls import Charge, Verdict
+from broker.domain.calls import UNIT, Charge, Verdict
 
 META_KEY = "approval-broker/decision"
 
@@ -92,19 +93,35 @@ def nobody_eligible(verdict: Verdict) -> Answer:
     return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=verdict.rule)
 
 
-def limited(charge: Charge, free_at: datetime | None, now: datetime) -> Answer:
-    """A limit is used up."""
+def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id: str | None = None) -> Answer:
+    """A limit is used up, or the call alone is more than it ever admits: then trying again is of no use.
+
+    Args:
+        free_at: when it fits, if only time has to pass.
+        approval_id: that of a call which was approved, and can still run.
+    """
+    if charge.amount > charge.max * UNIT:
+        return _too_much(charge)
     # Rounded up: at the very second that is told, the slot is free.
     wait = -((now - free_at) // timedelta(seconds=1)) if free_at is not None else None
-    reason = charge.message or f"at most {charge.max} such calls in {_length(charge.window)}"
+    counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
+    reason = charge.message or f"at most {charge.max} {counted} in {_length(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
     return Answer(
         status=Status.LIMITED,
         sentence=f"Rate limit reached: {_ended(reason)} Nothing ran. {when}",
         reason=reason,
         rule=charge.rule,
+        approval_id=approval_id,
         retry_after=wait,
     )
+
+
+def _too_much(charge: Charge) -> Answer:
+    asked = Decimal(charge.amount) / UNIT
+    reason = f"this call alone counts {asked:f}, and at most {charge.max} fit in {_length(charge.window)}"
+    sentence = f"Denied by policy: {_ended(reason)} Nothing ran. Do not try it again."
+    return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=charge.rule)
 
 
 def capped(reason: str) -> Answer:

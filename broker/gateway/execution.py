@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
+from broker.approvals.permit import ClaimPermit
 from broker.approvals.service import Approvals
 from broker.domain import answers
+from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, State
 from broker.domain.calls import Call, Verdict, transport_params
 from broker.errors import (
@@ -28,7 +30,7 @@ from broker.gateway.outcome import failed
 from broker.gateway.refusals import asked_id, marked
 from broker.gateway.replies import messages
 from broker.gateway.sse import sse_event
-from broker.gateway.upstreams import Upstream, UpstreamReply
+from broker.gateway.upstreams import Permit, Upstream, UpstreamReply
 from broker.gateway.wire import answers as answers_to
 
 log = logging.getLogger(__name__)
@@ -63,12 +65,14 @@ class Execution:
                 return
             claimed = await self._approvals.claim(approval.id, self._judge(approval.call), definition)
         except UpstreamError as error:
-            await self._put_back(hold, str(error))
+            await self._put_back(hold, _unavailable(hold, error))
             return
         except TransitionRefused:
             await self._missed(hold)
             return
-        if claimed.state is not State.EXECUTING:
+        if isinstance(claimed, Answer):
+            await self._put_back(hold, claimed)
+        elif claimed.state is not State.EXECUTING:
             await hold.tell(answers.of(claimed, hold.review_url))
         elif hold.line.gone is not None:  # while it was claimed: nothing runs for nobody
             await hold.insist(partial(self._approvals.release, claimed.id, "the caller went away"))
@@ -77,18 +81,19 @@ class Execution:
             await self._dispatch(hold, claimed)
 
     async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
+        permit = ClaimPermit(self._approvals, claimed, self._judge)
         try:
-            reply = await self._send(hold, claimed)
+            reply = await self._send(hold, claimed, permit)
         except UpstreamUnreachable as error:
             await hold.insist(partial(self._approvals.release, claimed.id, str(error)))
-            await self._put_back(hold, str(error))
+            await self._put_back(hold, permit.told or _unavailable(hold, error))
         except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
             await self._interrupted(hold, claimed, error)
         else:
             await self._pass_on(hold, claimed, reply)
 
-    async def _send(self, hold: Hold, claimed: Approval) -> UpstreamReply:
-        reply = await self._upstream.send(hold.inbound.approved(_stored_request(hold, claimed)))
+    async def _send(self, hold: Hold, claimed: Approval, permit: Permit) -> UpstreamReply:
+        reply = await self._upstream.send(hold.inbound.approved(_stored_request(hold, claimed), permit))
         if reply.status == 404 and hold.inbound.session is not None:
             await reply.close()
             raise SessionUnknown  # it was over before the call came
@@ -148,11 +153,15 @@ class Execution:
         else:
             await hold.tell(answers.unavailable("another call used this approval.", approval.id))
 
-    async def _put_back(self, hold: Hold, why: str) -> None:
+    async def _put_back(self, hold: Hold, told: Answer) -> None:
         """Nothing ran, and the approval can still be used: the identical call picks it up."""
         await self._approvals.abandon(hold.approval.id, "it could not be run")
-        reason = f"{why} The approval stays valid for a while: repeat the identical call."
-        await hold.tell(answers.unavailable(reason, hold.approval.id))
+        await hold.tell(told)
+
+
+def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
+    reason = f"{error} The approval stays valid for a while: repeat the identical call."
+    return answers.unavailable(reason, hold.approval.id)
 
 
 def _stored_request(hold: Hold, claimed: Approval) -> dict[str, Any]:

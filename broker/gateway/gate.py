@@ -167,8 +167,10 @@ class Gate:
 
     async def _pass(self, inbound: Inbound, call: Call, admission: Admission) -> UpstreamReply:
         try:
-            reply = await self.upstream.send(inbound.upward())
+            reply = await self.upstream.send(inbound.upward(admission))
         except UpstreamUnreachable as error:
+            if admission.told is not None:
+                return refused(inbound, admission.told)
             admission.ended(Outcome("unreachable", why=str(error)), never_ran=True)
             raise
         except asyncio.CancelledError:

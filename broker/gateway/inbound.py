@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from broker.domain.canonical import Keyring
 from broker.domain.people import Grant
-from broker.gateway.upstreams import Headers, UpstreamRequest
+from broker.gateway.upstreams import ALWAYS, Headers, Permit, UpstreamRequest
 from broker.gateway.wire import Message, RequestId
 
 _NEUTRAL = frozenset(
@@ -46,7 +46,7 @@ class Inbound:
         """A stable key of the legacy session that can be stored: it does not let anybody in."""
         return hashlib.sha256(self.session.encode()).hexdigest()[:32] if self.session else None
 
-    def upward(self) -> UpstreamRequest:
+    def upward(self, permit: Permit = ALWAYS) -> UpstreamRequest:
         """The same for the upstream."""
         return UpstreamRequest(
             method=self.method,
@@ -55,12 +55,13 @@ class Inbound:
             message=self.message.body if self.message is not None else None,
             headers=self.headers,
             session=self.session,
+            permit=permit,
         )
 
-    def approved(self, body: dict[str, Any]) -> UpstreamRequest:
+    def approved(self, body: dict[str, Any], permit: Permit) -> UpstreamRequest:
         """What a person approved, as `body`; of the fields around it only those that say nothing beside it."""
         headers = [(name, value) for name, value in self.headers if name in _NEUTRAL or name.startswith(b"mcp-param-")]
-        return replace(self.upward(), message=body, headers=headers)
+        return replace(self.upward(permit), message=body, headers=headers)
 
     def asking(self, method: str, request_id: RequestId, params: dict[str, Any]) -> UpstreamRequest:
         """A request of the broker's own in the same session, such as `tools/list`."""

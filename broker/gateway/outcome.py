@@ -28,6 +28,10 @@ class Outcome:
     why: str | None = None
 
 
+FAILURES = ("failed", "interrupted")
+"""The words for a server that said no, or went away."""
+
+
 def failed(response: dict[str, Any]) -> bool:
     """Whether a response says that the call failed: a protocol error, or a tool's own (`isError`)."""
     result: Any = response.get("result")

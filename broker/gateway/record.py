@@ -16,13 +16,14 @@ from typing import Any
 
 from broker.approvals.journal import agent, call_event
 from broker.domain import answers
-from broker.domain.answers import Answer
+from broker.domain.answers import Answer, Status
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Call, Verdict
 from broker.domain.canonical import Keyring
-from broker.errors import StoreError
-from broker.gateway.outcome import Outcome
+from broker.errors import StoreError, UpstreamUnreachable
+from broker.gateway.outcome import FAILURES, Outcome
 from broker.store import slots
+from broker.store.slots import LimitReached, Taken
 from broker.store.writer import Store, Transaction
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,10 @@ class Record:
 
 
 class Admission:
-    """One allowed call in the record, from before it runs until it has ended."""
+    """One allowed call in the record, from before it runs until it has ended; the permit to send it.
+
+    `told` is what the agent is told instead when a limit is used up.
+    """
 
     def __init__(self, record: Record, call: Call, verdict: Verdict, allowed: Event) -> None:
         self._record = record
@@ -87,6 +91,8 @@ class Admission:
         self._verdict = verdict
         self._allowed = allowed
         self._began = time.monotonic()
+        self._taken = Taken(0)
+        self.told: Answer | None = None
 
     def write(self) -> asyncio.Future[Answer | None]:
         """Record the call and take its slots; it must not run before.
@@ -100,16 +106,43 @@ class Admission:
         """
         return self._record.store.submit(self._admit)
 
+    @property
+    def late(self) -> bool:
+        """Whether the call may not be sent any more with the slots that it has."""
+        return self._taken.late(self._record.store.now())
+
+    async def renew(self) -> None:
+        """Let the call, which could not be sent in time, count from now.
+
+        Raises:
+            UpstreamUnreachable: a limit is used up meanwhile (then that is recorded), or it cannot be recorded.
+        """
+        # Only what is known to be written may be given back later.
+        earlier, self._taken = self._taken, Taken(0)
+        try:
+            taken = await self._record.store.write(lambda tx: self._take_anew(tx, earlier))
+        except StoreError as error:
+            raise UpstreamUnreachable(f"{error} The call was not sent.") from error
+        if isinstance(taken, Answer):
+            self.told = taken
+            raise UpstreamUnreachable(taken.sentence)
+        self._taken = taken
+
     def ended(self, outcome: Outcome, *, never_ran: bool = False) -> None:
-        """Record how it ended, without making its answer wait; give its slots back if it never ran."""
+        """Record how it ended, without making its answer wait.
+
+        What it took is given back if it never ran; what is refunded, also if it failed.
+        """
         ms = round((time.monotonic() - self._began) * 1000, 1)
         facts = {"outcome": outcome.word, "why": outcome.why, "ms": ms}
         detail = {key: value for key, value in facts.items() if value is not None}
         answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail=detail)
 
+        taken = self._taken
+
         def work(tx: Transaction) -> None:
-            if never_ran:
-                slots.give_back(tx.connection, self._call.id)
+            failed = outcome.word in FAILURES
+            slots.give_back(tx.connection, (one for one in taken.slots if never_ran or (failed and one.refund)))
             if self._record.keep_results and outcome.result is not None:
                 tx.keep(self._call.id, "result", outcome.result)
             tx.record(answered)
@@ -120,11 +153,20 @@ class Admission:
             log.error("%s The outcome of call %s is not recorded.", error, self._call.id)
 
     def _admit(self, tx: Transaction) -> Answer | None:
-        reached = slots.take(tx.connection, self._call.id, self._verdict.charges, tx.now)
+        taken = slots.take(tx.connection, self._verdict.charges, tx.now)
         tx.keep(self._call.id, "arguments", dict(self._call.params))
-        if reached is None:
-            tx.record(self._allowed)
-            return None
+        if isinstance(taken, LimitReached):
+            return self._limited(tx, taken)
+        self._taken = taken
+        tx.record(self._allowed)
+        return None
+
+    def _take_anew(self, tx: Transaction, earlier: Taken) -> Taken | Answer:
+        taken = slots.take_anew(tx.connection, earlier, self._verdict.charges, tx.now)
+        return self._limited(tx, taken) if isinstance(taken, LimitReached) else taken
+
+    def _limited(self, tx: Transaction, reached: LimitReached) -> Answer:
         told = answers.limited(reached.charge, reached.free_at, tx.now)
-        tx.record(replace(self._allowed, kind=Kind.CALL_LIMITED, rule=told.rule, detail={"reason": told.reason}))
+        kind = Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
+        tx.record(replace(self._allowed, kind=kind, rule=told.rule, detail={"reason": told.reason}))
         return told

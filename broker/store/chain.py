@@ -1,8 +1,7 @@
 """The record's tables as a commit uses them: the head that it locks, the rows and contents that it appends.
 
-What belongs here: these statements, compiled once and given to the driver as they are. Every call passes here twice,
-and SQLAlchemy's own way with a statement costs several times what the database does. What does not: transactions
-(`broker.store.writer`), any other table.
+What belongs here: these statements, which every call runs twice. What does not: transactions (`broker.store.writer`),
+any other table.
 """
 
 from __future__ import annotations
@@ -11,38 +10,35 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Dialect, Engine, Table, bindparam, insert, literal_column, select, update
-from sqlalchemy.dialects import sqlite
 
 from broker.domain.audit import Head, Row
 from broker.store.audit import to_columns
-from broker.store.engine import driver, is_sqlite
+from broker.store.prepared import Prepared
 from broker.store.tables import AuditRow, ChainHead, ContentRow, table_of
 
 _head = table_of(ChainHead)
 _THE_HEAD = _head.c.id == literal_column("1")
-_LOCK = select(_head.c.seq, _head.c.digest).where(_THE_HEAD).with_for_update()
-_MOVE = update(_head).where(_THE_HEAD).values(seq=bindparam("seq"), digest=bindparam("digest"))
+_LOCK = Prepared(select(_head.c.seq, _head.c.digest).where(_THE_HEAD).with_for_update())
+_MOVE = Prepared(update(_head).where(_THE_HEAD).values(seq=bindparam("seq"), digest=bindparam("digest")))
 
 
 class Chain:
     """The record in one database. Its methods raise the driver's own errors."""
 
     def __init__(self, engine: Engine) -> None:
-        # Placeholders with names, so that values need no order; psycopg's have them anyhow.
-        dialect = sqlite.dialect(paramstyle="named") if is_sqlite(engine) else engine.dialect
-        self._lock, self._move = str(_LOCK.compile(dialect=dialect)), str(_MOVE.compile(dialect=dialect))
-        self._rows, self._contents = _Insert(table_of(AuditRow), dialect), _Insert(table_of(ContentRow), dialect)
+        self._rows = _Insert(table_of(AuditRow), engine.dialect)
+        self._contents = _Insert(table_of(ContentRow), engine.dialect)
 
     def lock(self, connection: Connection) -> Head:
         """The end of the chain; nobody else appends until the transaction is over."""
-        seq, digest = driver(connection).execute(self._lock).fetchone()
+        seq, digest = _LOCK.on(connection).fetchone()
         return Head(seq, digest)
 
     def append(self, connection: Connection, rows: Sequence[Row], contents: Sequence[dict[str, Any]]) -> None:
         """Append `rows`, which follow the head that was locked, and put `contents` beside them."""
         if rows:
             self._rows.of(connection, [to_columns(row) for row in rows])
-            driver(connection).execute(self._move, {"seq": rows[-1].seq, "digest": rows[-1].digest})
+            _MOVE.on(connection, {"seq": rows[-1].seq, "digest": rows[-1].digest})
         if contents:
             self._contents.of(connection, contents)
 
@@ -51,7 +47,7 @@ class _Insert:
     """Inserting many rows into one table."""
 
     def __init__(self, table: Table, dialect: Dialect) -> None:
-        self._statement = str(insert(table).compile(dialect=dialect))
+        self._statement = Prepared(insert(table))
         forms = {column.name: column.type.bind_processor(dialect) for column in table.columns}
         self._forms = [(name, form) for name, form in forms.items() if form is not None]
 
@@ -59,4 +55,4 @@ class _Insert:
         """Insert `rows`, each a dict of all columns."""
         for row in rows:
             row.update({name: form(row[name]) for name, form in self._forms})
-        driver(connection).cursor().executemany(self._statement, rows)
+        self._statement.on_each(connection, rows)

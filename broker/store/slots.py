@@ -1,102 +1,246 @@
-"""Limits: which calls hold a slot of which counter. Decided inside the commit that records the call.
+"""Limits: what calls count for the counters of the policy. Decided inside the commit that records the call.
 
-A slot counts from the moment the call is admitted, for as long as the limit's window. A held call's slot counts while
-it is held and is stamped again when the call is dispatched. It is given back only when the call provably never ran.
+What belongs here: taking and giving back, and how long what is taken counts. What does not: what a held call keeps
+until it is dispatched (`broker.store.held`), what a call is charged (`broker.policy`).
+
+Calls of about the same time are counted together, in a bucket that is named by an instant after which none of them is
+dispatched, `until`. It counts for every window that reaches from now back to `until`. A call that cannot be sent by
+then takes anew, so what it takes counts at every decision from the commit that takes it until a whole window after its
+dispatch. Of the calls that are dispatched in an interval as long as the window, the one that was decided last
+therefore saw all the others counted, and was admitted only because they were no more than the maximum with it. What is
+rounded is rounded to a later `until`, which counts longer. Instants here are microseconds since 1970.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import BigInteger, Connection, bindparam, delete, func, insert, or_, select, type_coerce, update
+from sqlalchemy import Connection, text
 
-from broker.domain.calls import Charge
-from broker.store.tables import MICROSECOND, SlotRow, table_of
+from broker.domain.calls import UNIT, Charge
+from broker.store.prepared import Prepared
+from broker.store.tables import EPOCH, MICROSECOND
 
-_slots = table_of(SlotRow)
+SECOND = 1_000_000
 
-# Made once: building a statement costs more than running it.
-_MINE = _slots.c.counter == bindparam("counter")
-_INSIDE = _slots.c.at >= bindparam("since")
-_TAKEN = select(func.count()).where(_MINE, or_(_INSIDE, _slots.c.at.is_(None)))
-_LEAVING = select(_slots.c.at).where(_MINE, _INSIDE).order_by(_slots.c.at).offset(bindparam("over")).limit(1)
-_TAKE = insert(_slots)
+PARTS = 256
+"""A bucket is at most this part of every window that may reach it."""
 
-KEEP_AT_LEAST = timedelta(days=1)
-"""An edited policy may ask for a longer window than the slot was taken under."""
+WIDTHS = (
+    *(3_125, 6_250, 12_500, 25_000, 50_000, 100_000, 200_000),
+    *(seconds * SECOND for seconds in (1, 2, 10, 60, 300, 900, 3_600, 21_600, 86_400)),
+)
+"""Of buckets. Each divides the next, so that they can be joined, and none lies across the end of a longer one."""
+
+SHORTEST, LONGEST = 50_000, SECOND
+"""Bounds of the time from the commit that admits a call to its dispatch, after which it takes anew."""
+
+KEPT = 366 * 86_400 * SECOND
+"""An edited policy may ask for a longer window than what was taken was taken under: a year at most."""
+
+MOST = 2**62
+"""What a bucket holds at most: more than every maximum."""
+
+_COUNTED = Prepared(
+    # In two parts, each of which stays within 64 bits whatever is added up.
+    text(f"""
+    SELECT sum(amount / {UNIT}), sum(amount % {UNIT}) FROM (
+        SELECT amount FROM counts WHERE counter = :counter AND until >= :since
+        UNION ALL
+        SELECT amount FROM held_slots WHERE counter = :counter AND until IS NULL AND call_id <> :besides
+    ) AS counted""")  # noqa: S608 - a number of ours
+)
+_LEAVING = Prepared(
+    text("SELECT until, amount FROM counts WHERE counter = :counter AND until >= :since ORDER BY until")
+)
+_COUNT = Prepared(
+    text(f"""
+    INSERT INTO counts (counter, until, amount, due) VALUES (:counter, :until, :amount, :due)
+    ON CONFLICT (counter, until) DO UPDATE SET amount =
+        CASE WHEN counts.amount > {MOST} - excluded.amount THEN {MOST} ELSE counts.amount + excluded.amount END""")  # noqa: S608 - numbers of ours
+)
+_GIVE_BACK = Prepared(
+    text("""
+    UPDATE counts SET amount = amount - :amount WHERE counter = :counter AND until =
+        (SELECT min(until) FROM counts WHERE counter = :counter AND until >= :until AND amount >= :amount)""")
+)
+_DUE = Prepared(text("SELECT counter, until, amount FROM counts WHERE due <= :now"))
+_FORGET = Prepared(text("DELETE FROM counts WHERE due <= :now"))
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """What a call counts for one counter, in the bucket that is named by `until`.
+
+    Args:
+        amount: in parts of `UNIT`.
+        refund: whether it is given back when the server answers with an error.
+    """
+
+    counter: str
+    amount: int
+    until: int
+    refund: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What a call took when it was admitted, at the instant `at`.
+
+    Args:
+        tries: how often it took before in vain, because it could not be sent in time.
+    """
+
+    at: int
+    slots: tuple[Slot, ...] = ()
+    tries: int = 0
+
+    def late(self, now: datetime) -> bool:
+        """Whether it may not be sent any more with this; nor when the clock was set back, for it counts from `at`."""
+        return bool(self.slots) and not all(self.at <= micros(now) <= slot.until for slot in self.slots)
 
 
 @dataclass(frozen=True, slots=True)
 class LimitReached:
-    """No slot was free: which charge, and the first instant at which one will be, if only time has to pass."""
+    """A limit is used up: which charge, and the first instant at which it fits, if only time has to pass."""
 
     charge: Charge
     free_at: datetime | None
 
 
 def take(
-    connection: Connection, call_id: str, charges: Sequence[Charge], now: datetime, *, held: bool = False
-) -> LimitReached | None:
-    """Take one slot for every charge, or none at all.
+    connection: Connection, charges: Sequence[Charge], now: datetime, *, besides: str = "", tries: int = 0
+) -> Taken | LimitReached:
+    """Count a call for every charge, or for none; once for a counter, however many charges name it.
 
     Args:
-        held: the slots count until they are stamped or given back.
+        besides: the id of a call whose reservations do not stand in the way, since they are this call's own.
+        tries: doubles the time to the dispatch each, so that on a machine that is too slow for it calls still run.
 
     Returns:
-        None when all were taken, else the first charge that has no slot free.
+        What it took, else the first charge that is used up.
     """
-    for charge in charges:
-        if (reached := _check(connection, charge, now)) is not None:
-            return reached
-    counters: dict[str, timedelta] = {}
-    for charge in charges:
-        counter = _counter(charge)
-        counters[counter] = max(charge.window, counters.get(counter, KEEP_AT_LEAST))
-    if counters:
-        connection.execute(
-            _TAKE,
-            [
-                {"call_id": call_id, "counter": counter, "at": None if held else now, "keep_until": now + window}
-                for counter, window in counters.items()
-            ],
-        )
-    return None
+    at = micros(now)
+    if (reached := full(connection, charges, at, besides=besides)) is not None:
+        return reached
+    taken: list[Slot] = []
+    for counter, mine in by_counter(charges).items():
+        width, until = _bucket(mine, at, tries)
+        taken.append(Slot(counter, _amount(mine), until, all(charge.refund for charge in mine)))
+        _COUNT.on(connection, _row(counter, until, taken[-1].amount, width))
+    return Taken(at, tuple(taken), tries)
 
 
-def stamp(connection: Connection, call_id: str, now: datetime, *, held_since: datetime) -> None:
-    """The call that was held since it took its slots is dispatched now: they count, and are kept, from here."""
-    later = type_coerce(_slots.c.keep_until, BigInteger) + (now - held_since) // MICROSECOND
-    connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=now, keep_until=later))
+def take_anew(connection: Connection, taken: Taken, charges: Sequence[Charge], now: datetime) -> Taken | LimitReached:
+    """The call could not be sent in time: it counts from now instead, or for nothing when a limit is used up.
+
+    Within the window this cannot fail: what it took counted until now, so all the others saw it.
+    """
+    give_back(connection, taken.slots)
+    return take(connection, charges, now, tries=taken.tries + 1)
 
 
-def hold_again(connection: Connection, call_id: str) -> None:
-    """The dispatched call provably never reached its upstream, and may still run: its slots count as held."""
-    connection.execute(update(_slots).where(_slots.c.call_id == call_id).values(at=None))
+def full(connection: Connection, charges: Sequence[Charge], at: int, *, besides: str = "") -> LimitReached | None:
+    """The first charge that does not fit at the instant `at`, if there is one."""
+    reached = (_check(connection, charge, at, besides) for charge in charges)
+    return next((one for one in reached if one is not None), None)
 
 
-def give_back(connection: Connection, call_id: str) -> None:
-    """The call provably never reached its upstream: it used no slot."""
-    connection.execute(delete(_slots).where(_slots.c.call_id == call_id))
+def give_back(connection: Connection, slots: Iterable[Slot]) -> None:
+    """The call provably never reached its upstream, or its charge is refunded: it counts no more."""
+    for slot in slots:
+        # Its bucket may be part of a wider one by now. What lies at or before that one errs strict.
+        _GIVE_BACK.on(connection, {"counter": slot.counter, "until": slot.until, "amount": slot.amount})
 
 
 def forget_old(connection: Connection, now: datetime) -> None:
-    """Remove slots that no window reaches any more."""
-    connection.execute(delete(_slots).where(_slots.c.keep_until < now, _slots.c.at.is_not(None)))
+    """Join buckets to wider ones as they age, and forget those that no window reaches any more.
+
+    One is still at most 1/256 as wide as it is old, so as every window that reaches back to it.
+    """
+    at = micros(now)
+    joined: dict[tuple[str, int], tuple[int, int]] = {}
+    for counter, until, amount in _DUE.on(connection, {"now": at}).fetchall():
+        if amount and until + KEPT > at:
+            width = _width(at - until)
+            later = _end(until, width)
+            joined[counter, later] = (width, min(MOST, joined.get((counter, later), (0, 0))[1] + amount))
+    _FORGET.on(connection, {"now": at})
+    _COUNT.on_each(connection, [_row(*name, amount, width) for name, (width, amount) in joined.items()])
 
 
-def _check(connection: Connection, charge: Charge, now: datetime) -> LimitReached | None:
-    # An interval as long as the window holds both its ends, so a slot exactly one window old still counts.
-    counted = {"counter": _counter(charge), "since": now - charge.window}
-    taken = connection.execute(_TAKEN, counted).scalar_one()
-    if taken < charge.max:
-        return None
-    leaving = counted | {"over": taken - charge.max}
-    oldest: datetime | None = connection.execute(_LEAVING, leaving).scalar() if charge.max else None
-    return LimitReached(charge, oldest + charge.window + MICROSECOND if oldest is not None else None)
+def by_counter(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
+    """The charges on each counter, by its key."""
+    counters: dict[str, list[Charge]] = {}
+    for charge in charges:
+        counters.setdefault(_counter(charge), []).append(charge)
+    return counters
+
+
+def micros(instant: datetime) -> int:
+    """Microseconds since 1970."""
+    return (instant - EPOCH) // MICROSECOND
 
 
 def _counter(charge: Charge) -> str:
-    return json.dumps([charge.upstream, charge.counter, charge.scope, charge.scope_value])
+    # Windows of the calendar are counted apart: a bucket of theirs does not reach into the next one.
+    kind = ["calendar"] if charge.calendar else []
+    return json.dumps([charge.upstream, charge.counter, charge.scope_value, *kind])
+
+
+def _amount(charges: Sequence[Charge]) -> int:
+    return max(charge.amount for charge in charges)
+
+
+# -- whether it fits --------------------------------------------------------------------------------------------------
+
+
+def _check(connection: Connection, charge: Charge, at: int, besides: str) -> LimitReached | None:
+    most, window = charge.max * UNIT, charge.window // MICROSECOND
+    if charge.amount > most:
+        return LimitReached(charge, None)
+    # An interval as long as the window holds both its ends, so what is exactly one window old still counts.
+    since = at - at % window if charge.calendar else at - window
+    looked = {"counter": _counter(charge), "since": since}
+    units, parts = _COUNTED.on(connection, {**looked, "besides": besides}).fetchone()
+    excess = int(units or 0) * UNIT + int(parts or 0) + charge.amount - most
+    if excess <= 0:
+        return None
+    for until, amount in _LEAVING.on(connection, looked).fetchall():
+        excess -= amount
+        if excess <= 0:
+            leaves = _end(until, window) if charge.calendar else until + window
+            return LimitReached(charge, EPOCH + timedelta(microseconds=leaves + 1))
+    return LimitReached(charge, None)
+
+
+# -- buckets ----------------------------------------------------------------------------------------------------------
+
+
+def _bucket(charges: Sequence[Charge], at: int, tries: int) -> tuple[int, int]:
+    """How wide the bucket of a call that is admitted now is, and the instant that names it."""
+    finest = min(charge.finest or charge.window for charge in charges) // MICROSECOND
+    if charges[0].calendar:
+        return finest, _end(at, finest)
+    width = _width(finest)
+    return width, _end(at + (min(max(finest // PARTS, SHORTEST), LONGEST) << tries), width)
+
+
+def _width(reach: int) -> int:
+    """The widest bucket that is fine enough for a window, or an age, of `reach`."""
+    fine = [width for width in WIDTHS if width * PARTS <= reach]
+    return fine[-1] if fine else WIDTHS[0]
+
+
+def _end(instant: int, width: int) -> int:
+    """The last instant of the bucket that `instant` lies in."""
+    return (instant // width + 1) * width - 1
+
+
+def _row(counter: str, until: int, amount: int, width: int) -> dict[str, str | int]:
+    wider = next((one for one in WIDTHS if one > width), None)
+    due = until + (wider * PARTS if wider is not None else KEPT)
+    return {"counter": counter, "until": until, "amount": amount, "due": due}

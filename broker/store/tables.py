@@ -161,15 +161,30 @@ class ReviewRow(Base, table=True):
     at: datetime = Field(sa_type=Instant)
 
 
-class SlotRow(Base, table=True):
-    """One slot that a call takes of a counter. `at` is when it was dispatched; none while the call is held."""
+class CountRow(Base, table=True):
+    """What calls of about the same time count for a counter. See `broker.store.slots`.
 
-    __tablename__: ClassVar[Any] = "slots"
-    __table_args__: ClassVar[tuple[Any, ...]] = (Index("ix_slots_counter_at", "counter", "at"),)
-    call_id: str = Field(primary_key=True)
+    `until` and `due` are instants: none of these calls is dispatched after the first, and at the second the row is
+    looked at again. `amount` is in millionths.
+    """
+
+    __tablename__: ClassVar[Any] = "counts"
+    __table_args__: ClassVar[Any] = {"sqlite_with_rowid": False}
     counter: str = Field(primary_key=True)
-    at: datetime | None = Field(default=None, sa_type=Instant)
-    keep_until: datetime = Field(sa_type=Instant, index=True)
+    until: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    amount: int = Field(sa_type=BigInteger)
+    due: int = Field(sa_type=BigInteger, index=True)
+
+
+class HeldSlotRow(Base, table=True):
+    """What a held call counts for a counter: reserved, or counted with those until `until` while it runs."""
+
+    __tablename__: ClassVar[Any] = "held_slots"
+    call_id: str = Field(primary_key=True)
+    counter: str = Field(primary_key=True, index=True)
+    amount: int = Field(sa_type=BigInteger)
+    until: int | None = Field(default=None, sa_type=BigInteger)
+    refund: bool
 
 
 class GrantRow(Base, table=True):

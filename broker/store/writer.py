@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
@@ -195,6 +195,10 @@ class Store:
         except SQLAlchemyError as error:
             raise StoreError(f"The store could not be read: {first_line(error)}.") from error
 
+    def now(self) -> datetime:
+        """The present instant, as transactions are given it."""
+        return self._clock.now()
+
     def close(self) -> None:
         """Write what is queued, end the thread and close every connection."""
         if not self._closed:
@@ -216,7 +220,7 @@ class Store:
                     self._commit(items)
                 except Exception as error:
                     # Whatever it was, nothing was committed, and this thread has to live on.
-                    expected = isinstance(error, (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error))
+                    expected = _of_database(error, self.engine)
                     log.error("A commit failed: %s", first_line(error), exc_info=None if expected else error)
                     for item in items:
                         item.error = _unwritten(error)
@@ -261,7 +265,7 @@ def _run_work(item: _Item[Any], transaction: Transaction, batch: _Batch) -> None
         transaction.refuse()
         if not in_transaction(transaction.connection):
             raise  # a full disk ends the whole transaction: what the works before did is lost, and they must hear it
-        item.error = _unwritten(error) if isinstance(error, SQLAlchemyError) else error
+        item.error = _unwritten(error) if _of_database(error, transaction.connection) else error
 
 
 def _settle(items: Sequence[_Item[Any]]) -> None:
@@ -271,6 +275,11 @@ def _settle(items: Sequence[_Item[Any]]) -> None:
             loop.call_soon_threadsafe(lambda mine=mine: [item.settle() for item in mine])
         except RuntimeError:
             continue  # that loop is closed; nobody waits there
+
+
+def _of_database(error: Exception, place: Engine | Connection) -> bool:
+    """Whether SQLAlchemy or the driver below it raised this."""
+    return isinstance(error, (SQLAlchemyError, place.dialect.loaded_dbapi.Error))
 
 
 def _unwritten(error: Exception) -> StoreError:

@@ -12,7 +12,7 @@ from broker.approvals.service import Approvals, Rules
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Decision, State
 from broker.domain.audit import Kind, Row, verify
-from broker.domain.calls import Action, Call, Charge, Requirement, Verdict
+from broker.domain.calls import UNIT, Action, Call, Charge, Requirement, Verdict
 from broker.domain.canonical import Keyring, new_id
 from broker.domain.people import GrantRef, Person, Role
 from broker.store import audit, grants, people
@@ -107,21 +107,30 @@ class Desk:
 
     async def claimed(self, verdict: Verdict | None = None) -> Approval:
         """An approval that is executed."""
-        return await self.claim(await self.approved(verdict))
+        return await self.claim(await self.approved(verdict), verdict=verdict)
 
-    async def claim(self, approval: Approval, service: Approvals | None = None) -> Approval:
-        """A claim under the policy that held it."""
-        return await (service or self.approvals).claim(approval.id, hold(), DEFINITION)
+    async def claim(
+        self, approval: Approval, service: Approvals | None = None, *, verdict: Verdict | None = None
+    ) -> Approval:
+        """A claim, under a policy without limits unless it is given."""
+        claimed = await (service or self.approvals).claim(approval.id, verdict or hold(), DEFINITION)
+        assert isinstance(claimed, Approval)
+        return claimed
 
     async def kinds(self, approval: Approval) -> list[Kind]:
         """The kinds of its rows, oldest first."""
         return [row.kind for row in await self.approvals.history(approval.id)]
 
     async def slots(self) -> list[tuple[str, bool]]:
-        """Which calls have slots, and whether each is held."""
-        query = sa.text("SELECT call_id, at IS NULL FROM slots ORDER BY call_id")
+        """Which held calls have slots, and whether each is reserved."""
+        query = sa.text("SELECT call_id, until IS NULL FROM held_slots ORDER BY call_id")
         rows = await self.store.read(lambda session: session.connection().execute(query).all())
         return [(row[0], bool(row[1])) for row in rows]
+
+    async def counted(self) -> int:
+        """How many calls count as dispatched."""
+        query = sa.text("SELECT coalesce(sum(amount), 0) FROM counts")
+        return int(await self.store.read(lambda session: session.connection().execute(query).scalar_one())) // UNIT
 
     async def check_record(self) -> None:
         """The chain verifies, and the record of every approval leads to the state that it has."""

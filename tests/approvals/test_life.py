@@ -87,6 +87,7 @@ class Life(RuleBasedStateMachine):
         definition = DEFINITION if change != "tool" else {"name": "press"}
         claimed = self.step(self.services[service].claim(self.approval(number).id, verdict, definition))
         if claimed is not None and change != "nothing":
+            assert isinstance(claimed, Approval)
             assert claimed.state is State.WITHDRAWN
 
     @precondition(lambda self: self.in_state(State.EXECUTING, State.INTERRUPTED))

@@ -13,7 +13,7 @@ from broker.approvals.sweeps import recover, sweep
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
 from broker.domain.audit import Kind
-from broker.domain.calls import Action, arguments_digest
+from broker.domain.calls import UNIT, Action, arguments_digest
 from broker.domain.canonical import Keyring
 from broker.domain.people import GrantRef
 from broker.errors import (
@@ -86,7 +86,7 @@ async def test_a_full_limit_refuses_the_call_and_says_when(desk: Desk) -> None:
     told = await desk.told(hold(limit), desk.call(key=2))
     assert isinstance(told, Answer)
     assert (told.status, told.retry_after) == (Status.LIMITED, None)  # nobody knows when a held call is decided
-    await desk.claim(await desk.review(first, ALICE))
+    await desk.claim(await desk.review(first, ALICE), verdict=hold(limit))
     told = await desk.told(hold(limit), desk.call(key=2))
     assert isinstance(told, Answer)
     assert told.retry_after == 61
@@ -144,7 +144,7 @@ async def test_a_call_is_known_again_after_the_secret_was_rotated(desk: Desk) ->
     picked_up = await rotated.submit(again(first.call), hold(), DEFINITION)
     assert isinstance(picked_up, Approval)
     assert picked_up.id == first.id
-    assert (await rotated.claim(first.id, hold(), DEFINITION)).state is State.EXECUTING
+    assert (await desk.claim(first, rotated)).state is State.EXECUTING
 
 
 async def test_a_caller_goes_away_once(desk: Desk) -> None:
@@ -280,6 +280,7 @@ async def test_a_claim_is_withdrawn_when_policy_or_tool_are_not_the_same(
 ) -> None:
     approved = await desk.approved(hold(charge()))
     ended = await desk.approvals.claim(approved.id, verdict, definition)
+    assert isinstance(ended, Approval)
     assert ended.state is State.WITHDRAWN
     assert ended.resolution is not None
     assert ended.resolution.cause is cause
@@ -290,7 +291,7 @@ async def test_a_claim_is_withdrawn_when_policy_or_tool_are_not_the_same(
 async def test_a_policy_that_now_allows_does_not_hinder_a_claim(desk: Desk) -> None:
     approved = await desk.approved()
     verdict = replace(hold(), action=Action.ALLOW)
-    assert (await desk.approvals.claim(approved.id, verdict, DEFINITION)).state is State.EXECUTING
+    assert (await desk.claim(approved, verdict=verdict)).state is State.EXECUTING
 
 
 @pytest.mark.parametrize("how", ["revoked", "expired", "unknown"])
@@ -335,7 +336,7 @@ async def test_an_outcome_is_recorded_and_the_result_kept(desk: Desk, failed: bo
     ended = await desk.approvals.finish(claimed.id, failed=failed, result=result)
     assert ended.state is (State.FAILED if failed else State.SUCCEEDED)
     assert (await contents(desk, claimed))["result"] == result
-    assert await desk.slots() == [(claimed.call.id, False)]
+    assert (await desk.slots(), await desk.counted()) == ([], 1)
     with pytest.raises(TransitionRefused):
         await desk.approvals.finish(claimed.id, failed=failed)
 
@@ -370,12 +371,12 @@ async def test_a_result_of_a_strange_shape_does_not_hinder_the_record_of_the_out
 
 async def test_a_call_that_never_reached_the_tool_can_be_claimed_again_with_its_slot_held(desk: Desk) -> None:
     claimed = await desk.claimed(hold(charge()))
-    assert await desk.slots() == [(claimed.call.id, False)]
+    assert (await desk.slots(), await desk.counted()) == ([(claimed.call.id, False)], 1)
     released = await desk.approvals.release(claimed.id, "connection refused")
     assert (released.state, released.holder) == (State.APPROVED, None)
-    assert await desk.slots() == [(claimed.call.id, True)]
-    assert (await desk.claim(released)).state is State.EXECUTING
-    assert await desk.slots() == [(claimed.call.id, False)]
+    assert (await desk.slots(), await desk.counted()) == ([(claimed.call.id, True)], 0)
+    assert (await desk.claim(released, verdict=hold(charge()))).state is State.EXECUTING
+    assert (await desk.slots(), await desk.counted()) == ([(claimed.call.id, False)], 1)
 
 
 @pytest.mark.parametrize("failed", [False, True])
@@ -418,7 +419,44 @@ async def test_the_slot_of_an_expired_call_is_free_again(desk: Desk) -> None:
 async def test_the_slot_of_an_interrupted_call_stays_used(desk: Desk) -> None:
     claimed = await desk.claimed(hold(charge()))
     await desk.approvals.interrupt(claimed.id, "it went away")
-    assert await desk.slots() == [(claimed.call.id, False)]
+    assert (await desk.slots(), await desk.counted()) == ([], 1)
+
+
+@pytest.mark.parametrize("failed", [False, True])
+async def test_what_is_refunded_is_given_back_when_the_server_failed(desk: Desk, failed: bool) -> None:
+    refunded = replace(charge(), refund=True)
+    claimed = await desk.claimed(hold(refunded, charge(counter="kept")))
+    await desk.approvals.finish(claimed.id, failed=failed)
+    assert (await desk.slots(), await desk.counted()) == ([], 1 if failed else 2)
+
+
+async def test_an_approved_call_counts_as_the_present_policy_says(desk: Desk) -> None:
+    approved = await desk.approved(hold(charge(counter="then")))
+    await desk.claim(approved, verdict=hold(charge(counter="now")))
+    told = await desk.told(hold(charge(counter="now")), desk.call(key=2))
+    assert isinstance(told, Answer)
+    assert isinstance(await desk.told(hold(charge(counter="then")), desk.call(key=3)), Approval)
+
+
+async def test_an_approved_call_for_which_the_present_policy_has_no_room_can_be_used_later(desk: Desk) -> None:
+    first = await desk.approved(hold(charge(maximum=2)), desk.call(key=1))
+    second = await desk.held(hold(charge(maximum=2)), desk.call(key=2))
+    strict = hold(charge(maximum=1))
+    told = await desk.approvals.claim(first.id, strict, DEFINITION)
+    assert isinstance(told, Answer)
+    assert (told.status, told.approval_id) == (Status.LIMITED, first.id)
+    assert await desk.approvals.get(first.id) == first
+    assert await desk.slots() == [(call_id, True) for call_id in sorted((first.call.id, second.call.id))]
+    await desk.review(second, ALICE, Decision.REJECT)
+    assert (await desk.claim(first, verdict=strict)).state is State.EXECUTING
+
+
+async def test_a_call_that_alone_is_more_than_its_limit_is_denied_and_asks_nobody(desk: Desk) -> None:
+    told = await desk.told(hold(replace(charge(maximum=2), amount=3 * UNIT)))
+    assert isinstance(told, Answer)
+    assert told.status is Status.DENIED
+    rows = await desk.store.read(lambda session: list(audit.stream(session)))
+    assert rows[-1].kind is Kind.CALL_DENIED
 
 
 # -- the clock --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from broker.domain import answers
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Cause, Decision, State, expire, withdraw
-from broker.domain.calls import Action, Requirement, Verdict
+from broker.domain.calls import UNIT, Action, Requirement, Verdict
 from tests.clock import NOON
 from tests.domain.values import ALICE, BOB, QUARTER, charge, held, in_state, reviewed
 
@@ -111,6 +111,20 @@ def test_a_limit_without_a_known_end_says_later() -> None:
     told = answers.limited(replace(charge(), message="slow down."), None, NOON)
     assert told.sentence == "Rate limit reached: slow down. Nothing ran. Try again later."
     assert "retry_after" not in told.meta()
+
+
+def test_a_limit_on_a_sum_names_its_counter() -> None:
+    told = answers.limited(replace(charge(counter="spend", maximum=100), amount=5 * UNIT), None, NOON)
+    assert told.sentence == "Rate limit reached: at most 100 of 'spend' in a minute. Nothing ran. Try again later."
+
+
+def test_a_call_that_never_fits_is_told_so() -> None:
+    told = answers.limited(replace(charge(maximum=100), amount=100 * UNIT + 1), None, NOON)
+    assert told.sentence == (
+        "Denied by policy: this call alone counts 100.000001, and at most 100 fit in a minute. Nothing ran. "
+        "Do not try it again."
+    )
+    assert (told.status, told.meta()["retry"]) == (Status.DENIED, "never")
 
 
 @pytest.mark.parametrize(

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+import sqlalchemy as sa
 from starlette.responses import Response
 
 from broker.domain.approvals import Decision
 from broker.domain.audit import verify
+from broker.domain.calls import UNIT, Action, Verdict
+from broker.errors import UpstreamUnreachable
+from broker.gateway.outcome import Outcome
+from broker.gateway.record import Record
 from broker.store import audit
+from broker.store.writer import Store
+from tests.clock import MovableClock
+from tests.domain.values import KEYRING, MINUTE, call, charge
 from tests.gateway.conftest import HOLD_ACT
 from tests.gateway.scene import APPROVER, Agent, Scene, block, playing
 from tests.servers.scripted import Message, Scripted, said
@@ -137,3 +147,45 @@ async def test_a_call_whose_caller_left_is_recorded_as_cancelled(small: Scene, s
     calling.cancel()
     assert (await small.recorded(agent, "call.answered")).detail["outcome"] == "cancelled"
     end.set()
+
+
+# -- what is counted --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("outcome", "never_ran", "left"),
+    [
+        ("succeeded", False, 2),
+        ("failed", False, 1),
+        ("interrupted", False, 1),
+        ("cancelled", False, 2),
+        ("answered", False, 2),
+        ("unreachable", True, 0),
+    ],
+)
+async def test_what_is_refunded_is_given_back_when_the_server_failed_and_all_when_it_never_ran(
+    store: Store, outcome: str, never_ran: bool, left: int
+) -> None:
+    record = Record(store, KEYRING, keep_results=False)
+    charges = (replace(charge(), refund=True), charge(counter="kept"))
+    admission = record.admission(call(), Verdict(Action.ALLOW, "default", charges=charges))
+    assert await admission.write() is None
+    admission.ended(Outcome(outcome), never_ran=never_ran)
+    await record.drain()
+    counted = sa.text("SELECT sum(amount) FROM counts")
+    assert await store.read(lambda session: session.connection().execute(counted).scalar_one()) == left * UNIT
+
+
+async def test_a_late_call_that_cannot_be_recorded_is_not_sent_and_gives_back_nothing_of_others(
+    store: Store, clock: MovableClock
+) -> None:
+    record = Record(store, KEYRING, keep_results=False)
+    admission = record.admission(call(), Verdict(Action.ALLOW, "default", charges=(charge(maximum=2),)))
+    assert await admission.write() is None
+    clock.advance(MINUTE / 2)
+    assert admission.late
+    store.close()
+    with pytest.raises(UpstreamUnreachable, match="The call was not sent"):
+        await admission.renew()
+    assert admission.told is None
+    assert not admission.late  # it has nothing left that it could give back

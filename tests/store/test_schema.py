@@ -8,11 +8,13 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
 
 import pytest
 import sqlalchemy as sa
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
@@ -20,12 +22,13 @@ from alembic.script import ScriptDirectory
 
 from broker.domain.audit import verify
 from broker.errors import SettingsError, StoreError, StoreLocked
-from broker.store import audit, people
+from broker.store import audit, held, people, slots
 from broker.store.engine import make_engine, serve_lock
 from broker.store.schema import HEAD, MIGRATIONS
 from broker.store.tables import Base
 from broker.store.writer import Store
-from tests.clock import MovableClock
+from tests.clock import NOON, MovableClock
+from tests.domain.values import charge
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 6
@@ -101,6 +104,43 @@ def test_several_processes_may_open_a_new_store_at_once(empty_url: str) -> None:
     for opening in openings:
         out, error = opening.communicate(timeout=60)
         assert (out, error) == (b"ready\n", b"")
+
+
+def test_limits_of_an_older_store_go_on_counting(empty_url: str) -> None:
+    engine = make_engine(empty_url)
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        for call_id, at in (("call_1", NOON), ("call_2", None), ("call_3", NOON - timedelta(seconds=30))):
+            connection.execute(
+                sa.text("INSERT INTO slots VALUES (:call, :counter, :at, 0)"),
+                {
+                    "call": call_id,
+                    "counter": '["desk", "presses", "grant", "grant_1"]',
+                    "at": slots.micros(at) if at else None,
+                },
+            )
+    engine.dispose()
+    store = Store(empty_url, MovableClock())
+
+    def room(seconds: int) -> list[int]:
+        """The least maxima that admit another call, with and without tidying up."""
+        with store.engine.connect() as connection, connection.begin() as transaction:
+            found: list[int] = []
+            for _ in range(2):
+                now = NOON + timedelta(seconds=seconds)
+                fits = (n for n in range(9) if slots.full(connection, [charge(maximum=n)], slots.micros(now)) is None)
+                found.append(next(fits))
+                slots.forget_old(connection, now)
+            transaction.rollback()
+        return found
+
+    assert [room(seconds) for seconds in (0, 29, 32, 59, 62)] == [[4, 4], [4, 4], [3, 3], [3, 3], [2, 2]]
+    asyncio.run(store.write(lambda tx: held.give_back(tx.connection, "call_2")))
+    assert room(62) == [1, 1]
+    store.close()
 
 
 def test_a_store_of_a_newer_broker_is_refused_and_left_as_it_is(store_url: str) -> None:

@@ -20,6 +20,7 @@ from broker.domain.people import Person
 from broker.errors import StoreError
 from broker.store import audit, people, slots
 from broker.store.engine import is_sqlite
+from broker.store.slots import Taken
 from broker.store.tables import PersonRow
 from broker.store.writer import Store, Transaction
 from tests.clock import NOON, MovableClock
@@ -293,7 +294,7 @@ def _with_session(tx: Transaction) -> None:
 
 
 def _without_session(tx: Transaction) -> None:
-    slots.take(tx.connection, "x" * 1_000_000, [charge()], tx.now)
+    slots.take(tx.connection, [charge(counter="x" * 1_000_000)], tx.now)
 
 
 @pytest.mark.parametrize("too_large", [_with_session, _without_session])
@@ -302,14 +303,14 @@ async def test_a_disk_that_is_full_in_the_middle_of_a_commit_undoes_all_of_it(lo
     other: Charge = charge(counter="other")
 
     def take(tx: Transaction) -> str:
-        assert slots.take(tx.connection, "call_1", [other], tx.now) is None
+        assert isinstance(slots.take(tx.connection, [other], tx.now), Taken)
         tx.record(event("first"))
         return "first"
 
     disk.full(True)
     outcomes = await in_one_commit(store, take, too_large, noting("last"))
     disk.full(False)
-    kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT call_id FROM slots")).all())
+    kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT counter FROM counts")).all())
     written = await actors(store)
     # whoever was told that it is written finds it, and nobody else does
     assert ("first" in written) is (outcomes[0] == "first")
@@ -322,14 +323,14 @@ async def test_a_disk_that_is_full_in_the_middle_of_a_commit_undoes_all_of_it(lo
 
 async def test_an_error_that_spoils_the_transaction_never_lets_a_lost_work_look_written(store: Store) -> None:
     def take(tx: Transaction) -> str:
-        assert slots.take(tx.connection, "call_1", [charge()], tx.now) is None
+        assert isinstance(slots.take(tx.connection, [charge()], tx.now), Taken)
         return "taken"
 
     def failing(tx: Transaction) -> None:
         tx.connection.execute(sa.text("SELECT * FROM nowhere"))
 
     outcome, failed = await in_one_commit(store, take, failing)
-    kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT call_id FROM slots")).all())
+    kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT counter FROM counts")).all())
     assert isinstance(failed, StoreError)
     assert bool(kept) is (outcome == "taken")
 

@@ -1,7 +1,7 @@
 """The Upstream port: one MCP server behind the broker, spoken to in the words of Streamable HTTP.
 
 An HTTP upstream passes requests on; a stdio upstream plays the HTTP server for its process. The gateway sees no
-difference. What belongs here: the port and its two values. What does not: judging, recording, holding.
+difference. What belongs here: the port and its values. What does not: judging, recording, holding.
 """
 
 from __future__ import annotations
@@ -12,6 +12,34 @@ from typing import Any, Literal, Protocol
 
 Headers = Sequence[tuple[bytes, bytes]]
 """HTTP fields as ASGI has them: lower-case names."""
+
+
+class Permit(Protocol):
+    """The right to send a request, which lasts for a moment: what limits count is when a call is sent."""
+
+    @property
+    def late(self) -> bool:
+        """Whether the moment is over."""
+        ...
+
+    async def renew(self) -> None:
+        """Ask for another.
+
+        Raises:
+            UpstreamUnreachable: the request may not be sent any more.
+        """
+        ...
+
+
+class _Always:
+    late = False
+
+    async def renew(self) -> None:
+        """It never ends."""
+
+
+ALWAYS: Permit = _Always()
+"""The permit of what no limit counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +55,7 @@ class UpstreamRequest:
         grant_id: whose request it is; a stdio process serves one grant only.
         modern: whether the request is of the stateless era (2026-07-28).
         own: whether the broker asks for itself: only the answer is of use, for nobody hears what comes before it.
+        permit: looked at when nothing more stands before the first byte; while it is late, it is renewed.
     """
 
     method: Literal["POST", "GET", "DELETE"]
@@ -36,6 +65,7 @@ class UpstreamRequest:
     headers: Headers = ()
     session: str | None = None
     own: bool = False
+    permit: Permit = ALWAYS
 
 
 async def _nothing() -> None:

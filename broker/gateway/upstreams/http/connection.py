@@ -177,13 +177,18 @@ class Connection(asyncio.Protocol):
         return self._answer
 
     @property
+    def closed(self) -> bool:
+        """Whether nothing can be sent on it any more, as far as was heard."""
+        return self._closed or self._transport.is_closing()
+
+    @property
     def usable(self) -> bool:
         """Whether it is open and the server has said nothing since its last answer, not even in the kernel's buffer.
 
         What is there already would be taken for the answer to the next request. An end of the stream counts too: a
         request on such a connection is lost, and a call cannot be sent twice.
         """
-        return not self._closed and not self._transport.is_closing() and not self._poll.poll(0)
+        return not self.closed and not self._poll.poll(0)
 
     def resume(self) -> None:
         """Read on."""

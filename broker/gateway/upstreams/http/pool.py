@@ -22,6 +22,7 @@ import aiohappyeyeballs
 
 from broker.errors import UpstreamUnreachable
 from broker.gateway.reasons import why
+from broker.gateway.upstreams import ALWAYS, Permit
 from broker.gateway.upstreams.http.connection import Connection
 
 CONNECT_WITHIN = 10.0
@@ -123,11 +124,12 @@ class Pool:
         self._sweeping: asyncio.TimerHandle | None = None
         self._closed = False
 
-    async def take(self, tenant: Tenant, *, fresh: bool) -> Connection:
-        """A connection for one request of the tenant's.
+    async def take(self, tenant: Tenant, *, fresh: bool, permit: Permit = ALWAYS) -> Connection:
+        """A connection for one request of the tenant's, which may be written at once.
 
         Args:
             fresh: whether it has to be a new one.
+            permit: the request's, for a connection may take its time.
 
         Raises:
             UpstreamUnreachable: there is none to be had.
@@ -140,7 +142,19 @@ class Pool:
         else:
             connection = await self._connect(tenant)
         tenant.busy.add(connection)
+        if permit.late:
+            await self._renew(permit, connection)
         return connection
+
+    async def _renew(self, permit: Permit, connection: Connection) -> None:
+        try:
+            while permit.late:
+                await permit.renew()
+        except BaseException:
+            connection.end("left")
+            raise
+        if connection.closed:
+            raise self._unreachable("the connection was lost before the request was sent")
 
     @contextmanager
     def serving(self, grant_id: str) -> Generator[Tenant]:

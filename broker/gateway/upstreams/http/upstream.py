@@ -91,7 +91,7 @@ class HttpUpstream:
         with self._pool.serving(request.grant_id) as tenant:
             written = self._written(request)
             # A call goes out on a kept connection at the risk of losing it; the rare others need not take any.
-            connection = await self._pool.take(tenant, fresh=request.method != "POST")
+            connection = await self._pool.take(tenant, fresh=request.method != "POST", permit=request.permit)
             method = request.message.get("method") if request.message is not None else None
             lasting = request.method == "GET" or method == "subscriptions/listen"
             answer = connection.ask(written, self._answer_within, lasting=lasting)

@@ -16,7 +16,7 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 from broker.errors import UpstreamError, UpstreamInterrupted
 from broker.gateway.replies import json_reply
 from broker.gateway.sse import SSE_HEADERS
-from broker.gateway.upstreams import UpstreamReply
+from broker.gateway.upstreams import ALWAYS, Permit, UpstreamReply
 from broker.gateway.upstreams.stdio.alarm import Alarm, Patience, loop_time
 from broker.gateway.upstreams.stdio.exchange import (
     CANCELLED,
@@ -109,7 +109,7 @@ class Connection(ABC):
 
     # -- towards the process ------------------------------------------------------------------------------------------
 
-    async def request(self, message: Mapping[str, Any], *, streams: bool) -> UpstreamReply:
+    async def request(self, message: Mapping[str, Any], permit: Permit, *, streams: bool) -> UpstreamReply:
         """Send a request; return when its answer begins.
 
         The answer is JSON, or a stream of events when something comes before it and the client takes streams.
@@ -119,7 +119,7 @@ class Connection(ABC):
             UpstreamInterrupted: it was, and the process ended without an answer, or was silent for too long.
         """
         exchange = self._begin(message, streams=streams)
-        return self._reply(exchange, await self._first(exchange, message))
+        return self._reply(exchange, await self._first(exchange, message, permit))
 
     async def answer(self, message: Mapping[str, Any]) -> dict[str, Any]:
         """Send a request and return its response, without what comes before; raises the same."""
@@ -140,9 +140,9 @@ class Connection(ABC):
         self._alarm.by(now + (self._patience.read if self._readers.full else self._patience.answer))
         return exchange
 
-    async def _first(self, exchange: Exchange, message: Mapping[str, Any]) -> dict[str, Any]:
+    async def _first(self, exchange: Exchange, message: Mapping[str, Any], permit: Permit = ALWAYS) -> dict[str, Any]:
         try:
-            await self._process.write(dumps(self._renumbered(message, exchange)))
+            await self._process.write(dumps(self._renumbered(message, exchange)), permit)
             exchange.sent, exchange.heard = True, loop_time()
             first = await exchange.reader.get()
         except BaseException:

@@ -22,6 +22,7 @@ from time import perf_counter
 from mcp.client.stdio import get_default_environment
 
 from broker.errors import UpstreamInterrupted, UpstreamUnreachable
+from broker.gateway.upstreams import ALWAYS, Permit
 from broker.gateway.upstreams.stdio.lines import Lines
 from broker.gateway.upstreams.stdio.tree import MARK, Tree
 from broker.gateway.upstreams.stdio.words import Words
@@ -115,6 +116,7 @@ class ServerProcess:
         self._stdin, _ = await loop.connect_write_pipe(
             lambda: _Input(self._resumed, self._writable.clear, self._input_lost), child.stdin
         )
+        self._stdin.set_write_buffer_limits(high=0)  # what is written is sent, or it waits for its turn
         self._stderr, _ = await loop.connect_read_pipe(lambda: _Output(self._words.feed, self._words.end), child.stderr)
         self._stdout, _ = await loop.connect_read_pipe(
             lambda: _Output(self._read_output, self._output_lost), child.stdout
@@ -131,20 +133,26 @@ class ServerProcess:
         """Whether nothing more comes from it, or it is being ended."""
         return self._over or self._ending is not None
 
-    async def write(self, line: bytes) -> None:
+    async def write(self, line: bytes, permit: Permit = ALWAYS) -> None:
         """Write `line` and a newline; waits for its turn while the process does not read what it has.
+
+        Args:
+            permit: renewed while it is late when the turn has come.
 
         Raises:
             UpstreamUnreachable: not a byte of it was taken.
             UpstreamInterrupted: some of it may have been.
         """
-        if not self._in_line and self._writable.is_set():
+        if not self._in_line and self._writable.is_set() and not permit.late:
             self._put(line)
             return
         self._in_line += 1
         try:
             async with asyncio.timeout(self._patience), self._turn:
                 await self._writable.wait()
+                while permit.late:
+                    await permit.renew()
+                    await self._writable.wait()
                 self._put(line)
         except TimeoutError:
             told = f"The MCP server {self._command.name!r} has not read its input for {self._patience:g} s"

@@ -157,7 +157,7 @@ class StdioUpstream:
     ) -> UpstreamReply:
         if "id" in message and not is_response(message):
             streams = any(name == b"accept" and b"text/event-stream" in value for name, value in request.headers)
-            return await connection.request(message, streams=streams and not request.own)
+            return await connection.request(message, request.permit, streams=streams and not request.own)
         if not request.modern or not is_response(message):  # a modern server asks nothing
             await connection.notify(message)
         return empty_reply(202)
