@@ -23,3 +23,9 @@ def parse_duration(text: str) -> timedelta:
     if not timedelta() < length <= LONGEST:
         raise ValueError(f"{text!r} is not a duration from 1s to {LONGEST.days}d such as 90s, 15m, 1h or 30d.")
     return length
+
+
+def written_duration(length: timedelta) -> str:
+    """The same the other way: `length`, whole seconds, in the largest unit that it is a whole number of."""
+    units = ((unit, timedelta(**{name: 1})) for unit, name in reversed(_UNITS.items()))
+    return next(f"{length // one}{unit}" for unit, one in units if not length % one)

@@ -65,7 +65,7 @@ async def list_approvals(
 
 @router.get("/api/v1/approvals/{approval_id}", tags=["approvals"])
 async def get_approval(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
-    """One approval with its history."""
+    """One approval with its history, and why it was held."""
     return await _one(parts, await seen_by(parts, asker.person, approval_id))
 
 
@@ -121,5 +121,6 @@ async def seen_by(parts: Parts, person: Person, approval_id: str) -> Approval:
 
 
 async def _one(parts: Parts, approval: Approval) -> Response:
-    history: list[Any] = await parts.approvals.history(approval.id)
-    return json_response(presentation.approval_with_history(approval, history))
+    history = await parts.approvals.history(approval.id)
+    kept = await parts.store.read(lambda session: audit.contents(session, approval.call.id))
+    return json_response(presentation.whole_approval(approval, history, kept.get("explanation", ())))
