@@ -6,8 +6,6 @@ What belongs here: from a request to a call of the broker's parts, and back to J
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 

@@ -13,7 +13,7 @@ def denied(*steps: Step, rule: str = "tools.pay.deny_if[0]") -> Verdict:
 
 
 def test_each_rule_is_told_in_order_with_what_it_saw_and_said() -> None:
-    first = Step("all_tools.require[0]", Said.NOTHING, "args.to is \"x\"")
+    first = Step("all_tools.require[0]", Said.NOTHING, 'args.to is "x"')
     second = Step("tools.pay.deny_if[0]", Said.DENIES, "args.amount is 7", "too much")
     assert explanation(denied(first, second)) == [
         {"rule": "all_tools.require[0]", "said": "does not apply", "saw": 'args.to is "x"', "why": None},

@@ -6,7 +6,7 @@ import base64
 import copy
 import json
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -65,7 +65,8 @@ def test_several_paths_mask_together_whatever_their_order() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["args.none", "args.password.length", "args.items[3]", "args.user[0]", "args.items.secret", "args.none[*].x"]
+    "path",
+    ["args.none", "args.password.length", "args.items[3]", "args.user[0]", "args.items.secret", "args.none[*].x"],
 )
 def test_a_path_that_leads_to_nothing_leaves_the_very_same_call(path: str) -> None:
     asked = call(**ARGUMENTS)
@@ -98,10 +99,12 @@ def _led_to(value: Any, steps: tuple[Any, ...]) -> list[Any]:
     """What a path leads to, found another way: by walking everything and comparing where it lies."""
     if not steps:
         return [value]
-    pairs = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    return [
-        found for key, inner in pairs if steps[0] in (EVERY, key) for found in _led_to(inner, steps[1:])  # pyright: ignore[reportUnknownArgumentType, reportUnknownVariableType]
-    ]
+    inside: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        inside = list(cast("dict[str, Any]", value).items())
+    elif isinstance(value, list):
+        inside = list(enumerate(cast("list[Any]", value)))
+    return [found for key, inner in inside if steps[0] in (EVERY, key) for found in _led_to(inner, steps[1:])]
 
 
 # -- under the mask ---------------------------------------------------------------------------------------------------
