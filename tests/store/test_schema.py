@@ -98,7 +98,8 @@ def test_a_store_of_the_first_version_opens_with_its_approvals(empty_url: str) -
         config.set_main_option("script_location", str(MIGRATIONS))
         config.attributes["connection"] = connection
         command.upgrade(config, "0001")
-        was = sa.table("approvals", *(sa.column(name) for name in FIRST_APPROVAL))
+        columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in FIRST_APPROVAL]
+        was = sa.table("approvals", *columns)
         connection.execute(sa.insert(was).values(FIRST_APPROVAL))
     engine.dispose()
     store = Store(empty_url, MovableClock())
