@@ -32,15 +32,18 @@ def masked(params: Mapping[str, Any], paths: Iterable[Path]) -> Mapping[str, Any
         A copy, or the very same `params` when the paths lead to nothing.
     """
     for path in paths:
-        params = _masked(params, ("arguments", *path.steps[1:]))
+        params = _masked(params, ("arguments", *path.steps[1:]), 0)
     return params
 
 
-def _masked(value: Any, steps: Sequence[Step]) -> Any:
-    if not steps:
+def _masked(value: Any, steps: Sequence[Step], at: int) -> Any:
+    if at == len(steps):
         return MASK
-    changes = {key: _masked(value[key], steps[1:]) for key in _led_to(value, steps[0])}
-    changes = {key: changed for key, changed in changes.items() if changed is not value[key]}
+    changes: dict[Any, Any] = {}
+    for key in _led_to(value, steps[at]):
+        inner = value[key]
+        if (changed := _masked(inner, steps, at + 1)) is not inner:
+            changes[key] = changed
     if not changes:
         return value
     copy = value.copy()
