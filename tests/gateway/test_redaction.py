@@ -34,7 +34,13 @@ POLICY: dict[str, Any] = {
         "denied": {"action": "deny"},
         "limited": {"limits": [{"counter": "few", "window": "hour", "max": 1}]},
         "broken": {"deny_if": [{"path": "args.password", "op": "gt", "value": 3}]},
-        "held": {"approve_if": [{"path": "args.password", "op": "contains", "value": "horse"}]},
+        "confused": {"when": "args.password > 3 && args.items[0].secret > 3"},
+        "held": {
+            "require": [{"path": "args.items", "op": "exists", "value": True}],
+            "deny_if": [{"path": "args.items[0]", "op": "eq", "value": {"secret": 1}}],
+            "approve_if": [{"path": "args.password", "op": "contains", "value": "horse"}],
+            "when": "args.password.startsWith('correct') && size(args.items) > 1",
+        },
         "both": {"action": "hold", "approval": {"quorum": 2}},
         "brief": {"action": "hold", "approval": {"timeout": "1s"}},
         "lonely": {"action": "hold", "approval": {"approvers": ["nobody@example.com"]}},
@@ -134,8 +140,9 @@ async def test_a_secret_that_the_policy_redacts_is_nowhere_but_in_the_call_that_
     ran = ["allowed", "limited"]
     await (await searched.call("allowed")).message()
     await (await searched.call("limited")).message()
-    told = {name: await searched.refused(name) for name in ("denied", "limited", "broken", "lonely")}
-    assert told == {"denied": "denied", "limited": "limited", "broken": "denied", "lonely": "denied"}
+    assert await searched.refused("limited") == "limited"
+    for name in ("denied", "broken", "confused", "lonely"):
+        assert await searched.refused(name) == "denied"
 
     held, both = await searched.call("held"), await searched.call("both")
     pending = [await scene.submitted(agent, nth) for nth in (1, 2)]
