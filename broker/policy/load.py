@@ -20,10 +20,10 @@ from broker.errors import PolicyError
 from broker.policy.decide import Policy, compile_policy
 from broker.policy.documents import Document
 from broker.policy.mistakes import mistakes
-from broker.policy.model import Entry, Rulebook
+from broker.policy.model import Entry, Rulebook, Unfit
 from broker.policy.native import rulebook
 
-HOLD_EVERYTHING = Policy(
+HOLD_EVERYTHING = compile_policy(
     source="no policy",
     digest=hashlib.sha256(canonical_json(None)).hexdigest(),
     book=Rulebook(Entry(Action.HOLD, "no policy", "This server has no policy, so every call waits for a person.")),
@@ -64,7 +64,11 @@ def parse_policy(text: str | bytes, source: str) -> Policy:
     except ValidationError as error:
         lines = mistakes(error)
         raise PolicyError("\n  ".join([f"{source}: the policy was not loaded:", *lines])) from error
-    return compile_policy(rulebook(document), source, hashlib.sha256(canonical).hexdigest())
+    try:
+        return compile_policy(rulebook(document), source, hashlib.sha256(canonical).hexdigest())
+    except Unfit as error:
+        lines = [f"{mistake.at}: {mistake.message}" for mistake in error.mistakes]
+        raise PolicyError("\n  ".join([f"{source}: the policy was not loaded:", *lines])) from error
 
 
 def _parse_json(text: str | bytes) -> Any:

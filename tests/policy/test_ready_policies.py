@@ -35,14 +35,14 @@ async def tools_of(name: str) -> list[Tool]:
 @pytest.mark.parametrize("name", ["git", "fetch", "time"])
 async def test_a_ready_policy_lists_exactly_the_tools_of_the_real_server_and_limits_each(name: str) -> None:
     policy = load_policy(READY / f"{name}.json")
-    assert set(policy.rulings) == {tool.name for tool in await tools_of(name)}
-    assert [tool for tool in policy.rulings if not decide(policy, call(tool)).charges] == []
+    assert set(policy.names) == {tool.name for tool in await tools_of(name)}
+    assert [tool for tool in policy.names if not decide(policy, call(tool)).charges] == []
 
 
 @pytest.mark.parametrize("name", ["fetch", "time"])
 def test_what_only_reads_passes(name: str) -> None:
     policy = load_policy(READY / f"{name}.json")
-    assert {decide(policy, call(tool)).action for tool in policy.rulings} == {Action.ALLOW}
+    assert {decide(policy, call(tool)).action for tool in policy.names} == {Action.ALLOW}
 
 
 async def test_git_json_lets_reading_pass_and_holds_what_the_server_calls_destructive() -> None:
