@@ -15,7 +15,9 @@ from broker.domain.approvals import Approval, State
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Action, Call, Verdict, arguments_digest
 from broker.domain.canonical import Keyring
+from broker.domain.explanations import explanation
 from broker.domain.people import GrantRef
+from broker.domain.redaction import redacted
 from broker.store import approvals as stored
 from broker.store import held
 from broker.store.writer import Transaction
@@ -48,7 +50,12 @@ def call_event(
     actor: str,
     detail: Mapping[str, Any],
 ) -> Event:
-    """Something that happened to a call, held or not; what is None in `detail` is left out."""
+    """Something that happened to a call, held or not.
+
+    Args:
+        call: as people see it: the row's digest is of what they saw, so that what is kept of it can be compared.
+        detail: what is None in it is left out.
+    """
     return Event(
         kind=kind,
         actor=actor,
@@ -61,6 +68,14 @@ def call_event(
         arguments_digest=arguments_digest(keyring, call),
         detail={key: value for key, value in detail.items() if value is not None},
     )
+
+
+def keep_call(tx: Transaction, call: Call, verdict: Verdict) -> None:
+    """Keep what people may see of a call, and how the verdict on it came about."""
+    seen = redacted(call, verdict.redact)
+    tx.keep(call.id, "arguments" if seen is call else "redacted", dict(seen.params))
+    if verdict.steps:
+        tx.keep(call.id, "explanation", explanation(verdict))
 
 
 class Journal:
@@ -99,7 +114,7 @@ class Journal:
 
     def refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         """Record a call that could not be held, and what its agent is told."""
-        tx.keep(call.id, "arguments", dict(call.params))
-        facts = {"reason": told.reason}
-        tx.record(call_event(self._keyring, kind, call, verdict.action, told.rule, agent(call.grant), facts))
+        keep_call(tx, call, verdict)
+        seen, facts = redacted(call, verdict.redact), {"reason": told.reason}
+        tx.record(call_event(self._keyring, kind, seen, verdict.action, told.rule, agent(call.grant), facts))
         return told

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from sqlmodel import Session
 
 from broker.approvals.feed import Feed
-from broker.approvals.journal import BROKER, REVIEWED, Journal, agent
+from broker.approvals.journal import BROKER, REVIEWED, Journal, agent, keep_call
 from broker.domain import answers, approvals
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
@@ -23,6 +23,8 @@ from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import Keyring, canonical_json, new_id
 from broker.domain.clock import Clock
 from broker.domain.people import Person
+from broker.domain.redaction import redacted
+from broker.domain.sealing import sealed, unsealed
 from broker.errors import DeadlinePassed, NotFound
 from broker.store import approvals as stored
 from broker.store import audit, grants, held, people
@@ -79,6 +81,11 @@ class Approvals:
     async def history(self, approval_id: str) -> list[Row]:
         """Its audit rows, oldest first."""
         return await self._store.read(lambda session: audit.history(session, approval_id))
+
+    def as_asked(self, approval: Approval) -> Call:
+        """The call for who judges or runs it: nothing is masked, unless what is sealed cannot be opened (`claim` will
+        not run it then)."""
+        return unsealed(self._keyring, approval) or approval.call
 
     # -- the agent's side ---------------------------------------------------------------------------------------------
 
@@ -141,12 +148,12 @@ class Approvals:
         """Take the sole right to run an approved call, if all that it was approved for still holds.
 
         Args:
-            verdict: what the present policy says of the call.
+            verdict: what the present policy says of the call (see `as_asked`).
             definition: the tool as its server describes it now.
 
         Returns:
-            The approval: `executing` when it is claimed, else ended, with the cause. Or what the agent is told of a
-            limit of the present policy that is used up; the approval can still be used then.
+            The approval: `executing` when it is claimed, with the call as it was asked for; else ended, with the cause.
+            Or what the agent is told of a limit of the present policy that is used up: the approval stays usable then.
 
         Raises:
             TransitionRefused: it is not approved, or somebody else claimed it.
@@ -154,9 +161,9 @@ class Approvals:
 
         def work(tx: Transaction) -> tuple[Approval | Answer, Taken]:
             approval = _get(tx.session, approval_id)
-            actor = agent(approval.call.grant)
-            if (cause := self._obstacle(tx, approval, verdict, definition)) is not None:
-                withdrawn = approvals.withdraw(approval, cause, tx.now)
+            runs = self._what_runs(tx, approval, verdict, definition)
+            if isinstance(runs, Cause):
+                withdrawn = approvals.withdraw(approval, runs, tx.now)
                 return self.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER), nothing
             try:
                 claimed = approvals.claim(approval, self.holder, tx.now, LEASE)
@@ -166,7 +173,8 @@ class Approvals:
             taken = held.stamp(tx.session.connection(), approval.call.id, verdict.charges, tx.now)
             if isinstance(taken, LimitReached):
                 return answers.limited(taken.charge, taken.free_at, tx.now, approval.id), nothing
-            return self.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, actor), taken
+            self.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, agent(approval.call.grant))
+            return replace(claimed, call=runs), taken
 
         nothing = Taken(0)
         claimed, taken = await self.change(work, durable=True)
@@ -269,10 +277,11 @@ class Approvals:
     def _open(
         self, tx: Transaction, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None, mark: str
     ) -> Approval:
+        approval_id, seen = new_id("apr"), redacted(call, verdict.redact)
         approval = Approval(
-            id=new_id("apr"),
+            id=approval_id,
             state=State.PENDING,
-            call=call,
+            call=seen,
             fingerprint=mark,
             revision=mark,
             rule=verdict.rule,
@@ -282,8 +291,9 @@ class Approvals:
             reason=verdict.reason,
             risk=verdict.risk,
             definition=definition,
+            sealed=sealed(self._keyring, approval_id, call.params) if seen is not call else None,
         )
-        tx.keep(call.id, "arguments", dict(call.params))
+        keep_call(tx, call, verdict)
         return self.journal.save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
 
     def _full(self, tx: Transaction, call: Call) -> str | None:
@@ -299,19 +309,22 @@ class Approvals:
         back = replace(approval, caller=Caller.WAITING)
         return self.journal.save(tx, back, Kind.APPROVAL_RESUMED, agent(approval.call.grant))
 
-    def _obstacle(
+    def _what_runs(
         self, tx: Transaction, approval: Approval, verdict: Verdict, definition: Mapping[str, Any] | None
-    ) -> Cause | None:
+    ) -> Call | Cause:
+        """The call as it was asked for, or why it may not run any more; the state is looked at elsewhere."""
         if approval.state is not State.APPROVED:
-            return None
+            return approval.call
         grant = grants.get(tx.session, approval.call.grant.id)
         if grant is None or not grant.live(tx.now):
             return Cause.GRANT
+        if (call := unsealed(self._keyring, approval)) is None:
+            return Cause.SECRET
         if verdict.action is Action.DENY:
             return Cause.POLICY
-        if approval.fingerprint not in fingerprints(self._keyring, approval.call, definition):
+        if approval.fingerprint not in fingerprints(self._keyring, call, definition):
             return Cause.TOOL
-        return None
+        return call
 
     def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
         if self._rules.keep_results and result is not None and _small(result):

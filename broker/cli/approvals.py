@@ -161,11 +161,23 @@ def _print(approval: dict[str, Any], *, as_json: bool) -> None:
         "reason": end.get("reason") or end.get("cause"),
     }
     output.facts({key: value for key, value in shown.items() if value})
+    _print_explanation(approval["explanation"])
     for title, value in (("arguments", approval["arguments"]), ("sent along", approval["other_params"])):
         if value or title == "arguments":
             output.say(title)
             for line in json.dumps(value, indent=2, ensure_ascii=False).splitlines():
                 output.say(f"  {line}")
+
+
+def _print_explanation(steps: list[dict[str, str | None]]) -> None:
+    """Each rule that was looked at before the call was held, the telling ones with what they are for."""
+    if steps:
+        output.say("rules looked at")
+    for step in steps:
+        output.say(f"  {step['rule']}  {step['said']}")
+        for title in ("saw", "why"):
+            if step[title]:
+                output.say(f"    {title} {step[title]}")
 
 
 def _ask(

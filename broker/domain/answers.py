@@ -218,6 +218,7 @@ _CAUSES: dict[Cause | None, str] = {
     Cause.GRANT: "the agent's grant ended",
     Cause.TOOL: "the tool's definition changed",
     Cause.POLICY: "the policy denies it now",
+    Cause.SECRET: "the secret that its masked arguments were sealed with is gone",
     Cause.SESSION: "the session ended",
     Cause.ADMINISTRATOR: "by an administrator",
 }

@@ -101,6 +101,7 @@ class Cause(StrEnum):
     GRANT = "grant"
     TOOL = "tool"
     POLICY = "policy"
+    SECRET = "secret"  # noqa: S105 - a name of a cause
     SESSION = "session"
     ADMINISTRATOR = "administrator"
 
@@ -133,8 +134,9 @@ class Resolution:
 class Approval:
     """The durable record of one held call.
 
-    `fingerprint` is what a retry is recognised by, `revision` what a review is for; they are equal until a reviewer
-    edits. `holder` names the process that executes it and `lease_until` how long it is believed to be alive.
+    `call` is what people see of it; when something is masked, `sealed` is the whole of it, for its run. `fingerprint`
+    is what a retry is recognised by, `revision` what a review is for; they are equal until a reviewer edits. `holder`
+    names the process that executes it and `lease_until` how long it is believed to be alive.
     """
 
     id: str
@@ -155,6 +157,7 @@ class Approval:
     resolution: Resolution | None = None
     holder: str | None = None
     lease_until: datetime | None = None
+    sealed: str | None = None
 
 
 # -- who may decide ---------------------------------------------------------------------------------------------------
@@ -316,7 +319,8 @@ def describe_end(approval: Approval) -> str:
 def _move(approval: Approval, move: Move, to: State) -> Approval:
     if to not in TRANSITIONS.get((approval.state, move), ()):
         raise TransitionRefused(f"an approval that is {approval.state} does not {move} to {to}")
-    return replace(approval, state=to)
+    # What is masked is needed for a run only: at the end nothing of it stays.
+    return replace(approval, state=to, sealed=None if to.final else approval.sealed)
 
 
 def _resolve(approval: Approval, move: Move, to: State, word: Review) -> Approval:

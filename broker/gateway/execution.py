@@ -63,7 +63,8 @@ class Execution:
             if hold.line.gone is not None:
                 await hold.insist(partial(self._approvals.abandon, approval.id, hold.line.gone))
                 return
-            claimed = await self._approvals.claim(approval.id, self._judge(approval.call), definition)
+            verdict = self._judge(self._approvals.as_asked(approval))
+            claimed = await self._approvals.claim(approval.id, verdict, definition)
         except UpstreamError as error:
             await self._put_back(hold, _unavailable(hold, error))
             return

@@ -14,12 +14,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from broker.approvals.journal import agent, call_event
+from broker.approvals.journal import agent, call_event, keep_call
 from broker.domain import answers
 from broker.domain.answers import Answer, Status
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Call, Verdict
 from broker.domain.canonical import Keyring
+from broker.domain.redaction import redacted
 from broker.errors import StoreError, UpstreamUnreachable
 from broker.gateway.outcome import FAILURES, Outcome
 from broker.store import slots
@@ -55,7 +56,7 @@ class Record:
         denied = self._event(Kind.CALL_DENIED, call, verdict, {"reason": verdict.reason})
 
         def work(tx: Transaction) -> Answer:
-            tx.keep(call.id, "arguments", dict(call.params))
+            keep_call(tx, call, verdict)
             tx.record(denied)
             return answers.denied(verdict)
 
@@ -76,7 +77,8 @@ class Record:
             log.error("%s The outcome of call %s is not recorded; its answer was passed on.", error, call_id)
 
     def _event(self, kind: Kind, call: Call, verdict: Verdict, detail: Mapping[str, Any] | None = None) -> Event:
-        return call_event(self._keyring, kind, call, verdict.action, verdict.rule, agent(call.grant), detail or {})
+        seen = redacted(call, verdict.redact)
+        return call_event(self._keyring, kind, seen, verdict.action, verdict.rule, agent(call.grant), detail or {})
 
 
 class Admission:
@@ -154,7 +156,7 @@ class Admission:
 
     def _admit(self, tx: Transaction) -> Answer | None:
         taken = slots.take(tx.connection, self._verdict.charges, tx.now)
-        tx.keep(self._call.id, "arguments", dict(self._call.params))
+        keep_call(tx, self._call, self._verdict)
         if isinstance(taken, LimitReached):
             return self._limited(tx, taken)
         self._taken = taken

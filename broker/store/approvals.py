@@ -16,7 +16,7 @@ from sqlmodel import Session, col, select
 
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Resolution, Review, State
 from broker.domain.audit import timestamp
-from broker.domain.calls import Call, Requirement, Risk
+from broker.domain.calls import Call, Escalation, Memory, Requirement, Risk
 from broker.domain.people import GrantRef
 from broker.store.tables import ApprovalRow, GrantRow, ReviewRow
 
@@ -192,6 +192,7 @@ def _from_row(row: ApprovalRow, reviews: tuple[Review, ...]) -> Approval:
         resolution=_resolution_from_json(row.resolution),
         holder=row.holder,
         lease_until=row.lease_until,
+        sealed=row.sealed,
     )
 
 
@@ -222,6 +223,7 @@ def _to_row(approval: Approval) -> ApprovalRow:
         resolution=_resolution_to_json(approval.resolution),
         holder=approval.holder,
         lease_until=approval.lease_until,
+        sealed=approval.sealed,
     )
 
 
@@ -250,23 +252,31 @@ def _review_to_row(approval_id: str, place: int, given: Review) -> ReviewRow:
 
 
 def _requirement_to_json(requirement: Requirement) -> dict[str, Any]:
+    late, kept = requirement.escalate, requirement.remember
     return {
         "approvers": list(requirement.approvers),
         "quorum": requirement.quorum,
         "timeout": requirement.timeout.total_seconds() if requirement.timeout is not None else None,
         "channels": list(requirement.channels),
         "allow_self": requirement.allow_self,
+        "allow_edit": requirement.allow_edit,
+        "escalate": {"after": late.after.total_seconds(), "to": list(late.to)} if late is not None else None,
+        "remember": {"scopes": list(kept.scopes), "max": kept.max.total_seconds()} if kept is not None else None,
     }
 
 
 def _requirement_from_json(stored: dict[str, Any]) -> Requirement:
     timeout = stored["timeout"]
+    late, kept = stored.get("escalate"), stored.get("remember")  # rows of earlier versions do not have these
     return Requirement(
         approvers=tuple(stored["approvers"]),
         quorum=stored["quorum"],
         timeout=timedelta(seconds=timeout) if timeout is not None else None,
         channels=tuple(stored["channels"]),
         allow_self=stored["allow_self"],
+        allow_edit=stored.get("allow_edit", False),
+        escalate=Escalation(timedelta(seconds=late["after"]), tuple(late["to"])) if late else None,
+        remember=Memory(tuple(kept["scopes"]), timedelta(seconds=kept["max"])) if kept else None,
     )
 
 

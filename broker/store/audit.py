@@ -193,7 +193,7 @@ def approvals_since(session: Session, seq: int) -> list[Row]:
 
 
 def contents(session: Session, call_id: str) -> dict[str, Any]:
-    """What is still kept of a call: `arguments`, `result`."""
+    """What is still kept of a call, by what it is: see `ContentRow`."""
     return contents_of(session, [call_id])[call_id]
 
 
@@ -234,7 +234,8 @@ def check_contents(session: Session, keyring: Keyring, end: int) -> int:
 
 def _recorded_calls(last: int, end: int) -> Any:
     """Rows with a digest of their call, the call as the contents and as the approval have it, and whose tool it is."""
-    contents = and_(col(ContentRow.call_id) == col(AuditRow.call_id), col(ContentRow.what) == "arguments")
+    seen = col(ContentRow.what).in_(("arguments", "redacted"))
+    contents = and_(col(ContentRow.call_id) == col(AuditRow.call_id), seen)
     same_tool = and_(
         col(ApprovalRow.upstream) == col(AuditRow.upstream),
         col(ApprovalRow.tool) == col(AuditRow.tool),

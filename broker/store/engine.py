@@ -108,9 +108,14 @@ def _create(path: Path) -> None:
 
 
 def _configure(connection: sqlite3.Connection, _record: Any) -> None:
+    """Settings of one connection.
+
+    What is erased is overwritten in the file (`secure_delete`); the log beside it keeps old pages until it starts anew,
+    and PostgreSQL keeps them until it vacuums. What lingers of sealed arguments is encrypted.
+    """
     connection.isolation_level = None  # transactions begin in `_begin`, not where the driver guesses
     _write_ahead(connection)
-    for pragma in ("synchronous=NORMAL", "foreign_keys=ON"):
+    for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "secure_delete=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 

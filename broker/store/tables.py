@@ -107,7 +107,10 @@ class AuditRow(Base, table=True):
 
 
 class ContentRow(Base, table=True):
-    """What a call carried, beside the chain, so that it can be emptied: `what` is `arguments` or `result`."""
+    """What is kept of a call beside the chain, so that it can be emptied.
+
+    `what` is `arguments`, or `redacted` when something of them is masked; `explanation`; `result`.
+    """
 
     __tablename__: ClassVar[Any] = "contents"
     call_id: str = Field(primary_key=True)
@@ -145,6 +148,8 @@ class ApprovalRow(Base, table=True):
     resolution: Any = Field(default=None, sa_type=Json, nullable=True)
     holder: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=Instant)
+    # the params as asked, encrypted, when those above are masked; erased when the approval ends
+    sealed: str | None = Field(default=None, sa_type=Text)
 
 
 class ReviewRow(Base, table=True):

@@ -66,7 +66,7 @@ class Transaction:
         self._events.append(event)
 
     def keep(self, call_id: str, what: str, body: Any) -> None:
-        """Keep `body`, JSON, beside the chain as the `arguments` or `result` of a call."""
+        """Keep `body`, JSON, beside the chain as the `arguments`, `result` … of a call."""
         self._contents.append({"call_id": call_id, "what": what, "body": body})
 
     def accept(self, batch: _Batch) -> None:

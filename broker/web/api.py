@@ -6,8 +6,6 @@ What belongs here: from a request to a call of the broker's parts, and back to J
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
@@ -72,7 +70,7 @@ async def list_approvals(
 
 @router.get("/api/v1/approvals/{approval_id}", tags=["approvals"])
 async def get_approval(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
-    """One approval with its history."""
+    """One approval with its history, and why it was held."""
     return await _one(parts, await seen_by(parts, asker.person, approval_id))
 
 
@@ -128,5 +126,6 @@ async def seen_by(parts: Parts, person: Person, approval_id: str) -> Approval:
 
 
 async def _one(parts: Parts, approval: Approval) -> Response:
-    history: list[Any] = await parts.approvals.history(approval.id)
-    return json_response(presentation.approval_with_history(approval, history))
+    history = await parts.approvals.history(approval.id)
+    kept = await parts.store.read(lambda session: audit.contents(session, approval.call.id))
+    return json_response(presentation.whole_approval(approval, history, kept.get("explanation", ())))

@@ -115,6 +115,7 @@ async def _card(
         told=(approval.definition or {}).get("description"),
         history=history,
         answer=kept.get("result"),
+        steps=kept.get("explanation", []),
         why_not=_why_not(approval, asker, parts),
         own=next((given for given in approval.reviews if given.by == asker.person.email), None),
         note=note,

@@ -6,13 +6,14 @@ What belongs here: names and spellings that programs outside rely on. What does 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
 from broker.domain.approvals import Approval, Resolution, Review
 from broker.domain.audit import Row, as_json, timestamp
 from broker.domain.calls import Requirement
+from broker.domain.durations import written_duration
 
 
 def approval(value: Approval) -> dict[str, Any]:
@@ -41,9 +42,9 @@ def approval(value: Approval) -> dict[str, Any]:
     }
 
 
-def approval_with_history(value: Approval, history: Iterable[Row]) -> dict[str, Any]:
-    """One approval with its audit rows, oldest first."""
-    return approval(value) | {"history": [as_json(row) for row in history]}
+def whole_approval(value: Approval, history: Iterable[Row], explanation: Sequence[Any]) -> dict[str, Any]:
+    """One approval with its audit rows, oldest first, and with the rules that were looked at before it was held."""
+    return approval(value) | {"history": [as_json(row) for row in history], "explanation": list(explanation)}
 
 
 def other_params(value: Approval) -> dict[str, Any]:
@@ -77,12 +78,13 @@ def _review(given: Review) -> dict[str, Any]:
 
 
 def _requirement(wanted: Requirement) -> dict[str, Any]:
+    kept = wanted.remember
     return {
         "approvers": list(wanted.approvers),
         "quorum": wanted.quorum,
         "channels": list(wanted.channels),
-        "allow_edit": False,
-        "remember": None,
+        "allow_edit": wanted.allow_edit,
+        "remember": {"scopes": list(kept.scopes), "max": written_duration(kept.max)} if kept is not None else None,
     }
 
 

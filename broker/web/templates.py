@@ -40,6 +40,7 @@ _filters: dict[str, Any] = {
     "left": words.left,
     "outcome": words.outcome,
     "event": words.event,
+    "kept_as": words.kept_as,
 }
 _environment.filters.update(_filters)
 

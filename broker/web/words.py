@@ -40,6 +40,7 @@ _CAUSES: dict[Cause, str] = {
     Cause.GRANT: "The agent's grant is over.",
     Cause.TOOL: "The tool has changed since it was asked for.",
     Cause.POLICY: "The policy now denies it.",
+    Cause.SECRET: "The server's secret is another one now: what is masked of the call cannot be opened any more.",
     Cause.SESSION: "The agent's session is over.",
     Cause.ADMINISTRATOR: "An administrator withdrew it.",
 }
@@ -62,6 +63,9 @@ _EVENTS: dict[Kind, str] = {
 }
 
 
+_KEPT = {"redacted": "Arguments, redacted", "explanation": "Rules looked at"}
+
+
 def outcome(approval: Approval) -> Outcome:
     """How it stands with `approval`."""
     tone, word, sentence = _WORDS[approval.state]
@@ -73,6 +77,11 @@ def outcome(approval: Approval) -> Outcome:
 def event(row: Row) -> str:
     """What the actor of `row` did, after their name."""
     return _EVENTS.get(row.kind, row.kind.value)
+
+
+def kept_as(what: str) -> str:
+    """What it is that is kept of a call."""
+    return _KEPT.get(what, what.capitalize())
 
 
 def ago(passed: timedelta) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -17,7 +18,9 @@ from broker.domain.answers import Answer
 from broker.domain.approvals import TRANSITIONS, Approval, Decision, State, eligible
 from broker.domain.audit import Kind, Row, verify
 from broker.domain.calls import Action, Call, Charge, Verdict
+from broker.domain.paths import parse_path
 from broker.domain.people import Person
+from broker.domain.redaction import MASK
 from broker.errors import NotFound, ReviewRefused, TransitionRefused
 from broker.store import approvals as stored
 from broker.store import audit, grants
@@ -56,14 +59,14 @@ class Life(RuleBasedStateMachine):
 
     @rule(key=st.integers(0, 1), quorum=st.integers(1, 2), service=st.integers(0, 1))
     def submit(self, key: int, quorum: int, service: int) -> None:
-        self.hold(self.desk.call(key=key), quorum, service)
+        self.hold(self.desk.call(key=key, password="s3cret"), quorum, service)
 
     @precondition(lambda self: self.known)
     @rule(number=chosen, service=st.integers(0, 1))
     def submit_the_identical_call(self, number: int, service: int) -> None:
         before = self.approval(number)
-        unattended = self.unattended(before.call)
-        told = self.hold(again(before.call), before.requirement.quorum, service)
+        unattended = self.unattended(self.desk.approvals.as_asked(before))
+        told = self.hold(again(self.desk.approvals.as_asked(before)), before.requirement.quorum, service)
         if unattended:
             assert isinstance(told, Approval)
             assert told.id in unattended
@@ -139,7 +142,8 @@ class Life(RuleBasedStateMachine):
 
     def hold(self, asked: Call, quorum: int, service: int) -> Approval | Answer | None:
         limit: Charge = charge(who=self.desk.grant.id, maximum=LIMIT, counter=str(asked.arguments["key"]))
-        told = self.step(self.services[service].submit(asked, hold(limit, quorum=quorum), DEFINITION))
+        verdict = replace(hold(limit, quorum=quorum), redact=(parse_path("args.password"),))
+        told = self.step(self.services[service].submit(asked, verdict, DEFINITION))
         if isinstance(told, Answer):
             assert told.status == "limited"
         return told
@@ -175,6 +179,8 @@ class Life(RuleBasedStateMachine):
     def check_record(self, approval: Approval, rows: list[Row]) -> None:
         kinds = [row.kind for row in rows]
         assert replayed(rows) is approval.state
+        assert approval.call.arguments["password"] == MASK
+        assert approval.state.final == (approval.sealed is None)
         assert kinds.count(Kind.APPROVAL_CLAIMED) - kinds.count(Kind.APPROVAL_RELEASED) <= 1
         approvers = [given.by for given in approval.reviews if given.decision is Decision.APPROVE]
         assert len(set(approvers)) == len(approvers)
@@ -213,7 +219,7 @@ class Life(RuleBasedStateMachine):
         return {
             each.id
             for each in self.known.values()
-            if each.call.params == asked.params
+            if self.desk.approvals.as_asked(each).params == asked.params
             and each.caller == "gone"
             and (
                 (each.state is State.PENDING and now < each.deadline)

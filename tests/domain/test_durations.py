@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.durations import parse_duration
+from broker.domain.durations import parse_duration, written_duration
 
 
 @pytest.mark.parametrize(
@@ -26,3 +26,8 @@ def test_a_duration_is_a_whole_number_with_a_unit(text: str, length: timedelta) 
 def test_everything_else_is_refused_with_a_sentence(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not a duration from 1s to 3650d such as 90s, 15m, 1h or 30d\."):
         parse_duration(text)
+
+
+@pytest.mark.parametrize("text", ["1s", "90s", "15m", "1h", "36h", "30d", "86399s"])
+def test_a_duration_is_written_as_people_write_it(text: str) -> None:
+    assert written_duration(parse_duration(text)) == text

@@ -265,14 +265,15 @@ async def playing(
     approvals: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
+    store: str | None = None,
 ) -> AsyncGenerator[Scene]:
-    """A broker with its store in `folder`.
+    """A broker with its store in `folder`, or at the url `store`.
 
     Args:
         upstreams: as in the settings, except that a `policy` is the document itself.
         server: as in the settings; without a port it takes a free one.
     """
-    settings = _settings(folder, upstreams, approvals or {}, server or {})
+    settings = _settings(folder, upstreams, approvals or {}, server or {}, store)
     async with aiohttp.ClientSession() as http, running(settings, clock) as broker:  # agents outlive the broker
         scene = Scene(broker, http)
         await scene.person(APPROVER)
@@ -289,6 +290,7 @@ def _settings(
     upstreams: Mapping[str, Mapping[str, Any]],
     approvals: Mapping[str, Any],
     server: Mapping[str, Any],
+    store: str | None,
 ) -> Settings:
     configured: dict[str, Any] = {}
     for name, terms in upstreams.items():
@@ -303,7 +305,7 @@ def _settings(
     return Settings.model_validate(
         {
             "server": {"port": 0, "secret": f"file:{secret}", **server},
-            "store": {"url": f"sqlite:///{folder / 'broker.db'}"},
+            "store": {"url": store or f"sqlite:///{folder / 'broker.db'}"},
             "upstreams": configured,
             "approvals": dict(approvals),
         }

@@ -82,12 +82,12 @@ async def tools_of(name: str) -> list[Tool]:
 
 @pytest.mark.parametrize("name", ["git", "fetch", "time"])
 async def test_a_ready_policy_lists_exactly_the_tools_of_the_real_server(name: str) -> None:
-    assert set(load_policy(READY / f"{name}.json").book.entries) == {tool.name for tool in await tools_of(name)}
+    assert set(load_policy(READY / f"{name}.json").names) == {tool.name for tool in await tools_of(name)}
 
 
 @pytest.mark.parametrize(("name", "tools"), [("filesystem", FILESYSTEM), ("kwin", KWIN)])
 def test_a_ready_policy_lists_exactly_the_tools_of_a_server_that_is_not_here(name: str, tools: str) -> None:
-    assert set(load_policy(READY / f"{name}.json").book.entries) == set(tools.split())
+    assert set(load_policy(READY / f"{name}.json").names) == set(tools.split())
 
 
 async def test_git_json_lets_reading_pass_and_holds_what_the_server_calls_destructive() -> None:

@@ -7,9 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from broker.domain.approvals import Approval, Caller, Decision, State
-from broker.domain.calls import Requirement, Risk
+from broker.domain.calls import Escalation, Memory, Requirement, Risk
 from broker.domain.people import GrantRef
 from broker.store import approvals, grants
 from broker.store.approvals import ApprovalFilter
@@ -18,7 +19,18 @@ from tests.clock import NOON
 from tests.domain.values import ALICE, BOB, GRANT, MINUTE, QUARTER, call, held, in_state, reviewed
 
 HOSTILE: dict[str, Any] = {"text": "\x00\u202e🧨' OR 1=1 --", "number": 2**200, "float": 1.0, "long": "x" * 1_000_000}
-WHOLE = Requirement(("a", "b@example.com"), 2, timedelta(minutes=3), ("web", "slack:#c"), allow_self=True)
+WHOLE = Requirement(
+    ("a", "b@example.com"),
+    2,
+    timedelta(minutes=3),
+    ("web", "slack:#c"),
+    allow_self=True,
+    allow_edit=True,
+    escalate=Escalation(timedelta(minutes=5), ("oncall",)),
+    remember=Memory(("exact", "tool"), timedelta(hours=1)),
+)
+
+APPROVALS = sa.table("approvals", sa.column("requirement"))
 
 
 async def save(store: Store, *several: Approval) -> None:
@@ -54,6 +66,15 @@ async def test_everything_that_an_agent_or_a_server_says_survives(store: Store) 
     assert found == approval
     assert isinstance(found, Approval)
     assert isinstance(found.call.arguments["float"], float)
+
+
+async def test_the_requirement_of_an_earlier_version_still_says_what_it_said(store: Store) -> None:
+    await save(store, held(WHOLE))
+    earlier = '{"approvers":["a"],"quorum":2,"timeout":180.0,"channels":["web"],"allow_self":true}'
+    await store.write(lambda tx: tx.connection.execute(sa.update(APPROVALS).values(requirement=earlier)))
+    found = await get(store)
+    assert found is not None
+    assert found.requirement == Requirement(("a",), 2, timedelta(minutes=3), ("web",), allow_self=True)
 
 
 @pytest.mark.parametrize("reason", ["\x00", "\ud800", "\u202e", "so that\nit is", "x" * 100_000])

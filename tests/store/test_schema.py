@@ -11,6 +11,7 @@ from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from threading import Barrier
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -22,7 +23,7 @@ from alembic.script import ScriptDirectory
 
 from broker.domain.audit import verify
 from broker.errors import SettingsError, StoreError, StoreLocked
-from broker.store import audit, held, people, slots
+from broker.store import approvals, audit, held, people, slots
 from broker.store.engine import make_engine, serve_lock
 from broker.store.schema import HEAD, MIGRATIONS
 from broker.store.tables import Base
@@ -32,6 +33,25 @@ from tests.domain.values import charge
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 6
+FIRST_APPROVAL: dict[str, Any] = {
+    "id": "apr_1",
+    "state": "pending",
+    "call_id": "call_1",
+    "upstream": "git",
+    "tool": "push",
+    "params": '{"name":"push","arguments":{"a":1}}',
+    "grant_id": "grant_1",
+    "grant_label": "ci",
+    "grant_owner": "o@example.com",
+    "fingerprint": "f",
+    "revision": "f",
+    "rule": "default",
+    "requirement": '{"approvers":[],"quorum":2,"timeout":null,"channels":[],"allow_self":false}',
+    "created_at": 0,
+    "deadline": 1,
+    "caller": "gone",
+}
+"""What the first version wrote of a held call, as the database has it."""
 
 
 def opened(url: str) -> None:
@@ -71,6 +91,24 @@ def test_a_store_opens_again_with_what_was_in_it(empty_url: str) -> None:
     with store.engine.connect() as connection:
         assert connection.execute(sa.text("SELECT email FROM people")).scalars().all() == ["a@example.com"]
     store.close()
+
+
+def test_a_store_of_the_first_version_opens_with_its_approvals(empty_url: str) -> None:
+    engine = make_engine(empty_url)
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        columns: list[sa.ColumnClause[Any]] = [sa.column(name) for name in FIRST_APPROVAL]
+        was = sa.table("approvals", *columns)
+        connection.execute(sa.insert(was).values(FIRST_APPROVAL))
+    engine.dispose()
+    store = Store(empty_url, MovableClock())
+    found = store.read_now(lambda session: approvals.get(session, "apr_1"))
+    store.close()
+    assert found is not None
+    assert (found.call.arguments, found.sealed, found.requirement.quorum) == ({"a": 1}, None, 2)
 
 
 def test_several_threads_may_open_a_new_store_at_once(empty_url: str) -> None:

@@ -13,9 +13,10 @@ from fastapi import FastAPI
 from broker.approvals.feed import Feed
 from broker.approvals.service import Approvals, Rules
 from broker.domain.approvals import Approval
-from broker.domain.calls import Action, Call, Requirement, Risk, Verdict
+from broker.domain.calls import Action, Call, Requirement, Risk, Step, Verdict
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
+from broker.domain.paths import parse_path
 from broker.domain.people import GrantRef, Person, Role
 from broker.store import grants, people
 from broker.store.people import CredentialKind
@@ -83,12 +84,16 @@ class Desk:
         arguments: Any = None,
         requirement: Requirement | None = None,
         reason: str | None = "Writes to a shared branch",
+        steps: tuple[Step, ...] = (),
+        redact: tuple[str, ...] = (),
         **params: Any,
     ) -> Approval:
         """A call that is held now."""
         self.calls += 1
         given = {"name": tool, "arguments": {"branch": f"b{self.calls}"} if arguments is None else arguments, **params}
-        verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, requirement or Requirement())
+        paths = tuple(map(parse_path, redact))
+        wanted = requirement or Requirement()
+        verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, wanted, redact=paths, steps=steps)
         held = await self.approvals.submit(
             Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict, {**DEFINITION, "name": tool}
         )

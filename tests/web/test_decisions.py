@@ -10,13 +10,13 @@ import httpx2
 import pytest
 
 from broker.domain.approvals import Approval, Decision
-from broker.domain.calls import Requirement
+from broker.domain.calls import Memory, Requirement, Said, Step
 from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 
 SHAPE = (
     "id state upstream tool arguments other_params revision fingerprint grant risk reason rule requirement created_at "
-    "deadline execute_by caller reviews resolution history"
+    "deadline execute_by caller reviews resolution history explanation"
 )
 
 
@@ -44,6 +44,20 @@ async def test_an_approval_has_the_shape_that_programs_rely_on(desk: Desk) -> No
     assert got["grant"] == {"id": desk.grant.id, "label": "release-bot", "owner": "owner@example.com"}
     assert (got["created_at"], got["deadline"]) == ("2026-07-28T12:00:00.000000Z", "2026-07-28T12:15:00.000000Z")
     assert [row["kind"] for row in got["history"]] == ["approval.submitted"]
+
+
+async def test_a_program_is_told_what_a_reviewer_may_change_and_remember_and_why_it_is_asked(desk: Desk) -> None:
+    held = await desk.hold(
+        requirement=Requirement(allow_edit=True, remember=Memory(("exact", "tool"), timedelta(hours=36))),
+        steps=(Step("tools.git_push.deny_if[0]", Said.NOTHING, "args.branch is b1"), Step("default", Said.HOLDS)),
+    )
+    got = (await (await desk.program("approver")).get(f"/api/v1/approvals/{held.id}")).json()
+    assert got["requirement"]["allow_edit"] is True
+    assert got["requirement"]["remember"] == {"scopes": ["exact", "tool"], "max": "36h"}
+    assert got["explanation"] == [
+        {"rule": "tools.git_push.deny_if[0]", "said": "does not apply", "saw": "args.branch is b1", "why": None},
+        {"rule": "default", "said": "holds", "saw": None, "why": None},
+    ]
 
 
 async def test_a_program_approves_and_is_answered_with_the_approval(desk: Desk) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from broker.domain.approvals import Decision
-from broker.domain.calls import Requirement
+from broker.domain.calls import Requirement, Said, Step
 from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 
@@ -38,6 +38,26 @@ async def test_a_card_says_what_runs_why_it_is_held_who_asks_and_who_decides(des
         "Pushes commits.",
     ):
         assert told in text, told
+
+
+async def test_a_card_and_the_record_say_which_rules_were_looked_at_and_what_they_saw(desk: Desk) -> None:
+    held = await desk.hold(
+        arguments={"branch": "main", "password": "s3cret"},
+        redact=("args.password",),
+        steps=(
+            Step("tools.git_push.deny_if[0]", Said.NOTHING, "args.branch is <b>main\u202e"),
+            Step("tools.git_push.action", Said.HOLDS, "args.password is [redacted]", "Writes to a shared branch"),
+        ),
+    )
+    text = (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
+    told, others = text.split("Other rules looked at")
+    assert "args.password is [redacted]" in told
+    assert 'args.branch is &lt;b&gt;main<b class="hidden-character">\\u202e</b>' in others
+    assert "does not apply" in others
+    assert "s3cret" not in text
+    (row,) = await desk.approvals.history(held.id)
+    text = (await (await desk.browser("auditor")).get(f"/audit/{row.seq}")).text
+    assert all(word in text for word in ("Rules looked at", "does not apply", "holds", "Arguments, redacted"))
 
 
 async def test_buttons_are_there_for_those_who_may_decide_and_for_nobody_else(desk: Desk) -> None:

@@ -41,7 +41,7 @@ async def test_its_ready_policy_lists_its_tools_lets_reading_pass_and_holds_what
         hints = {tool.name: tool.annotations for tool in (await client.list_tools()).tools}
     reading = {name for name, hint in hints.items() if hint and hint.read_only_hint}
     destructive = {name for name, hint in hints.items() if hint and hint.destructive_hint}
-    assert set(table.policy.book.entries) == set(hints)
+    assert set(table.policy.names) == set(hints)
     assert destructive == {"write_file", "edit_file", "move_file"}
     assert {said[name] for name in reading} == {Action.ALLOW}
     assert {said[name] for name in destructive} == {Action.HOLD}
