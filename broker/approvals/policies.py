@@ -39,7 +39,7 @@ LONGEST = 300
 RETRY_AFTER = 1.0
 """Seconds until a change that could not be recorded is tried again."""
 
-AT_ONCE = 50
+AT_ONCE = 10
 """Approvals that are withdrawn in one transaction, so that calls do not wait for thousands of them."""
 
 

@@ -7,7 +7,6 @@ What belongs here: the shape that programs read, and rules and limits in words f
 from __future__ import annotations
 
 import json
-from datetime import timedelta
 from typing import Any
 
 from fastapi import APIRouter
@@ -26,7 +25,7 @@ router = APIRouter(route_class=GuardedRoute)
 
 _DONE = {Action.DENY: "denied", Action.HOLD: "held", Action.ALLOW: "allowed"}
 _WHOSE = {Scope.SESSION: "for each session", Scope.GRANT: "for each agent", Scope.UPSTREAM: "for all agents together"}
-_UNITS = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+_WINDOWS: dict[float, str] = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
 
 
 @router.get("/api/v1/policies", tags=["policies"])
@@ -90,7 +89,7 @@ def _limit(limit: Limit) -> dict[str, Any]:
         "window": limit.window.total_seconds(),
         "max": limit.max,
         "scope": limit.scope.value,
-        "add": str(limit.add),
+        "add": limit.add if isinstance(limit.add, int) else str(limit.add),
         "calendar": limit.calendar,
         "message": limit.message,
     }
@@ -120,12 +119,8 @@ def tested(test: Test) -> str:
 
 
 def limited(limit: Limit) -> str:
-    """A limit in words, such as ``at most 10 a minute for each agent, counted as spend``."""
+    """A limit in words, such as ``at most 10 within a minute for each agent, counted as clicks``."""
     what = f"{limit.max:,}" if isinstance(limit.add, int) else f"a sum of {limit.add} of {limit.max:,}"
-    when = f"in each calendar {_window(limit.window)} (UTC)" if limit.calendar else f"within a {_window(limit.window)}"
+    seconds = limit.window.total_seconds()
+    when = f"within {_WINDOWS.get(seconds) or f'{seconds:g} seconds'}{' of the calendar (UTC)' * limit.calendar}"
     return f"at most {what} {when} {_WHOSE[limit.scope]}, counted as {limit.counter}"
-
-
-def _window(window: timedelta) -> str:
-    seconds = window.total_seconds()
-    return _UNITS.get(int(seconds)) or f"span of {seconds:g} seconds"
