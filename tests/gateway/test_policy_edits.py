@@ -15,7 +15,7 @@ import pytest
 
 from broker.domain.approvals import Cause, State
 from broker.domain.audit import Row, verify
-from broker.policy.watch import InForce
+from broker.policy.watch import LOOK_EVERY, InForce
 from broker.store import audit
 from broker.store.audit import AuditFilter
 from tests.gateway.conftest import HOLD_ACT
@@ -287,6 +287,8 @@ async def test_the_log_tells_each_change_and_each_mistake_once(
     caplog.set_level(logging.INFO, "broker.approvals.policies")
     await edited.spoil('{"version": "1", "default": "allwo", "hdie": []}')
     edited.path.touch()
+    looked_at = asyncio.get_running_loop().time() + 4 * LOOK_EVERY
+    await edited.until(lambda: asyncio.get_running_loop().time() > looked_at)
     await edited.save(DENY_ACT)
     refused, swapped = [record.getMessage() for record in caplog.records if record.name == "broker.approvals.policies"]
     head, *mistakes = refused.splitlines()

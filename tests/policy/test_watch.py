@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -104,12 +105,13 @@ def test_a_change_between_the_start_and_the_first_look_is_seen(path: Path) -> No
 
 
 def test_an_edit_of_the_same_length_with_the_old_time_is_seen(looking: Looking, path: Path) -> None:
-    """`cp -p`, `rsync -t` and `tar` set the time of change back; the length of hold and deny is the same."""
+    """As `cp -p` and `tar` leave it: the time of the last change is set back to what it was."""
     before = path.stat()
-    replace(path, document("hold") + " " * (before.st_size - len(document("hold"))))
+    path.write_text(document(STRICT).ljust(before.st_size))
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-    assert path.stat().st_size == before.st_size
-    assert looking.loads() == "hold"
+    after = path.stat()
+    assert (after.st_ino, after.st_size, after.st_mtime_ns) == (before.st_ino, before.st_size, before.st_mtime_ns)
+    assert looking.loads() == STRICT
 
 
 def test_a_touched_file_is_loaded_once_and_has_the_digest_that_it_had(looking: Looking, path: Path) -> None:
@@ -162,6 +164,22 @@ def test_a_mistake_is_told_again_only_when_the_file_is_another_one(looking: Look
     assert looking.within_a_second() == []
     path.write_text(document(STRICT))
     assert looking.loads() == STRICT
+
+
+def test_a_file_that_is_written_while_it_is_read_does_not_count(tmp_path: Path) -> None:
+    path = tmp_path / "large.json"
+    text = document(tools={f"tool_{number}": {"action": "deny"} for number in range(3000)})
+    path.write_text("{}")
+    looking = Looking(path)
+    path.write_text(text)
+    assert looking.once() is None
+    with ThreadPoolExecutor(1) as threads:
+        look = threads.submit(looking.once)
+        while not look.done():
+            path.write_text(text)
+    assert look.result() is None
+    (found,) = looking.within_a_second()
+    assert isinstance(found, Policy)
 
 
 # -- bursts -----------------------------------------------------------------------------------------------------------
