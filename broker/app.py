@@ -21,6 +21,7 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.approvals.feed import Feed
+from broker.approvals.policies import Policies
 from broker.approvals.service import Approvals, Rules
 from broker.approvals.sweeps import recover, sweep
 from broker.domain.canonical import Keyring
@@ -36,14 +37,15 @@ from broker.gateway.record import Record
 from broker.gateway.upstreams import Upstream
 from broker.gateway.upstreams.http import HttpUpstream
 from broker.gateway.upstreams.stdio import StdioUpstream
-from broker.policy.decide import Policy
 from broker.policy.load import HOLD_EVERYTHING, load_policy
+from broker.policy.watch import InForce, Watched
 from broker.settings import Settings
 from broker.store import audit
 from broker.store.audit import AuditFilter
 from broker.store.engine import serve_lock
 from broker.store.writer import Store
 from broker.web import create_web
+from broker.web.policies import present_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class Broker:
     store: Store
     approvals: Approvals
     feed: Feed
-    policies: dict[str, Policy]
+    policies: dict[str, InForce]
     endpoint: Endpoint
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -105,7 +107,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listening(settings))
         url = _public_url(settings, listener)
-        policies = {name: _policy(settings, name) for name in settings.upstreams}
+        files = {name: Watched(path) for name in settings.upstreams if (path := settings.policy_path(name)) is not None}
+        policies = {name: _in_force(settings, name, clock) for name in settings.upstreams}
         keyring = Keyring(settings.secrets())
         stack.enter_context(serve_lock(settings.store_url()))  # before anything is migrated
         store = Store(settings.store_url(), clock)
@@ -122,6 +125,11 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         approvals = Approvals(store, clock, keyring, feed, rules)
         await recover(approvals)
         await stack.enter_async_context(_task(feed.run()))
+        follower = Policies(approvals, store, clock)
+        for name, in_force in policies.items():
+            await follower.begin(in_force)
+            if name in files:
+                await stack.enter_async_context(_task(follower.follow(in_force, files[name])))
         record = Record(store, keyring, keep_results=rules.keep_results)
         stack.push_async_callback(record.drain)
         gates: dict[str, Gate] = {}
@@ -137,6 +145,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
             clock=clock,
             keyring=keyring,
             public_url=url,
+            in_force=policies,
             ready=partial(_ready, store, policies),
         )
         limit = settings.server.stop_within.total_seconds()
@@ -160,9 +169,9 @@ class _Router:
 # -- parts from settings ----------------------------------------------------------------------------------------------
 
 
-def _policy(settings: Settings, name: str) -> Policy:
+def _in_force(settings: Settings, name: str, clock: Clock) -> InForce:
     path = settings.policy_path(name)
-    return load_policy(path) if path is not None else HOLD_EVERYTHING
+    return InForce(name, load_policy(path) if path is not None else HOLD_EVERYTHING, clock.now())
 
 
 def _upstream(settings: Settings, name: str) -> Upstream:
@@ -184,14 +193,15 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _ready(store: Store, policies: dict[str, Policy]) -> dict[str, Any]:
+async def _ready(store: Store, policies: dict[str, InForce]) -> dict[str, Any]:
     try:
         await store.write(lambda tx: audit.page(tx.session, AuditFilter(), limit=1))
         state = {"ok": True, "seq": (await store.read(audit.head)).seq}
     except StoreError as error:
         state = {"ok": False, "error": str(error)}
-    status = "ok" if state["ok"] else "failing"
-    return {"status": status, "store": state, "policies": {name: one.source for name, one in policies.items()}}
+    refused = any(in_force.trouble is not None for in_force in policies.values())
+    status = "failing" if not state["ok"] else "degraded" if refused else "ok"
+    return {"status": status, "store": state, "policies": {name: present_of(one) for name, one in policies.items()}}
 
 
 # -- running parts ----------------------------------------------------------------------------------------------------

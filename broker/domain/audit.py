@@ -42,6 +42,8 @@ class Kind(StrEnum):
     APPROVAL_FAILED = "approval.failed"
     APPROVAL_INTERRUPTED = "approval.interrupted"
     APPROVAL_LATE = "approval.late"
+    POLICY_LOADED = "policy.loaded"
+    POLICY_REFUSED = "policy.refused"
     GRANT_CREATED = "grant.created"
     GRANT_ROTATED = "grant.rotated"
     GRANT_REVOKED = "grant.revoked"

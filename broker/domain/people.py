@@ -29,13 +29,16 @@ class Permission(StrEnum):
     SEE_QUEUE = "see_queue"
     DECIDE = "decide"
     SEE_AUDIT = "see_audit"
+    SEE_POLICIES = "see_policies"
 
 
 _GRANTED: dict[Role, frozenset[Permission]] = {
     Role.ADMIN: frozenset(Permission),
     Role.APPROVER: frozenset({Permission.SIGNED_IN, Permission.SEE_QUEUE, Permission.DECIDE}),
-    Role.POLICY_MANAGER: frozenset({Permission.SIGNED_IN}),
-    Role.AUDITOR: frozenset({Permission.SIGNED_IN, Permission.SEE_QUEUE, Permission.SEE_AUDIT}),
+    Role.POLICY_MANAGER: frozenset({Permission.SIGNED_IN, Permission.SEE_POLICIES}),
+    Role.AUDITOR: frozenset(
+        {Permission.SIGNED_IN, Permission.SEE_QUEUE, Permission.SEE_AUDIT, Permission.SEE_POLICIES}
+    ),
 }
 
 

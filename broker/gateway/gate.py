@@ -36,6 +36,7 @@ from broker.gateway.replies import empty_reply, json_reply, rewrite
 from broker.gateway.upstreams import Upstream, UpstreamReply
 from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message
 from broker.policy.decide import Policy, decide
+from broker.policy.watch import InForce
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,11 @@ LARGEST_HELD = 256 * 1024
 class Gate:
     """What stands before one upstream."""
 
-    def __init__(self, upstream: Upstream, policy: Policy, approvals: Approvals, record: Record, holds: Holds) -> None:
+    def __init__(
+        self, upstream: Upstream, in_force: InForce, approvals: Approvals, record: Record, holds: Holds
+    ) -> None:
         self.upstream = upstream
-        self.policy = policy
+        self._in_force = in_force
         self._approvals = approvals
         self._record = record
         self._holds = holds
@@ -66,6 +69,11 @@ class Gate:
         self._warned, self._warn_again = "", 0.0
         self._leaving: set[asyncio.Future[Any]] = set()
         self._execution = Execution(upstream, self._catalog, approvals, self._judge)
+
+    @property
+    def policy(self) -> Policy:
+        """What judges the next call."""
+        return self._in_force.policy
 
     async def handle(self, inbound: Inbound) -> UpstreamReply:
         """Answer one request.

@@ -99,7 +99,7 @@ def of_ended_grants(session: Session, now: datetime) -> list[Approval]:
     statement = (
         select(ApprovalRow)
         .join(GrantRow, col(GrantRow.id) == col(ApprovalRow.grant_id))
-        .where(col(ApprovalRow.state).in_([State.PENDING.value, State.APPROVED.value]), ended)
+        .where(_may_be_withdrawn(), ended)
     )
     return _from_rows(session.exec(statement).all(), session)
 
@@ -129,9 +129,18 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
 
 def of_session(session: Session, key: str) -> list[Approval]:
     """Those that a legacy session asked for and that may still run."""
-    open_states = (State.PENDING.value, State.APPROVED.value)
-    statement = select(ApprovalRow).where(ApprovalRow.session == key, col(ApprovalRow.state).in_(open_states))
+    statement = select(ApprovalRow).where(ApprovalRow.session == key, _may_be_withdrawn())
     return _from_rows(session.exec(statement).all(), session)
+
+
+def of_upstream(session: Session, upstream: str) -> list[Approval]:
+    """Those that wait for a person or for their caller, of calls of one upstream, oldest first."""
+    statement = select(ApprovalRow).where(ApprovalRow.upstream == upstream, _may_be_withdrawn())
+    return _from_rows(session.exec(statement.order_by(col(ApprovalRow.created_at))).all(), session)
+
+
+def _may_be_withdrawn() -> Any:
+    return col(ApprovalRow.state).in_([State.PENDING.value, State.APPROVED.value])
 
 
 def load_of(session: Session, grant_id: str, since: datetime) -> tuple[int, int]:

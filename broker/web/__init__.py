@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,9 @@ from broker.approvals.feed import Feed
 from broker.approvals.service import Approvals
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
+from broker.policy.watch import InForce
 from broker.store.writer import Store
-from broker.web import api, events, export, pages, sign_in
+from broker.web import api, events, export, pages, policies, sign_in
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
@@ -28,19 +29,28 @@ def create_web(
     clock: Clock,
     keyring: Keyring,
     public_url: str,
+    in_force: Mapping[str, InForce],
     ready: Callable[[], Awaitable[dict[str, Any]]],
 ) -> FastAPI:
     """The ASGI application of pages and API.
 
     Args:
         public_url: where browsers reach it; its host is the allowed Host and Origin.
-        ready: tells whether the broker can work; its `status` is `ok` when it can.
+        in_force: the policies in force, by upstream.
+        ready: tells whether the broker can work; its `status` is `ok` when it can, `degraded` when not all is well.
     """
     app = FastAPI(title="Approval broker", version="1", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.parts = Parts(
-        store=store, approvals=approvals, feed=feed, clock=clock, keyring=keyring, public_url=public_url, ready=ready
+        store=store,
+        approvals=approvals,
+        feed=feed,
+        clock=clock,
+        keyring=keyring,
+        public_url=public_url,
+        policies=in_force,
+        ready=ready,
     )
-    for module in (api, events, export, pages, sign_in):
+    for module in (api, events, export, pages, policies, sign_in):
         app.router.routes.extend(module.router.routes)
     app.router.redirect_slashes = False
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -13,6 +13,7 @@ from broker.approvals.feed import Feed
 from broker.approvals.service import Approvals
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
+from broker.policy.watch import InForce
 from broker.store.writer import Store
 
 
@@ -26,6 +27,7 @@ class Parts:
     clock: Clock
     keyring: Keyring
     public_url: str
+    policies: Mapping[str, InForce]
     ready: Callable[[], Awaitable[dict[str, Any]]]
 
     @property

@@ -164,6 +164,9 @@ async def test_a_held_commit_arrives_without_a_reload_is_approved_and_runs(
     await page.goto(f"{agent.broker.url}/audit")
     await expect(page.locator("body")).to_contain_text("git_commit")
     await assert_well_laid_out(page)
+    await page.get_by_role("link", name="Policies").click()
+    await expect(page.get_by_role("row", name="git_commit")).to_contain_text("hold")
+    await assert_well_laid_out(page)
 
 
 async def test_a_rejection_with_a_reason_reaches_the_agent_and_nothing_runs(page: Page, agent: Agent) -> None:

@@ -14,8 +14,8 @@ EVERYBODY = {Permission.ANYONE, Permission.SIGNED_IN}
 PERMITTED = {
     Role.ADMIN: set(Permission),
     Role.APPROVER: EVERYBODY | {Permission.SEE_QUEUE, Permission.DECIDE},
-    Role.POLICY_MANAGER: EVERYBODY,
-    Role.AUDITOR: EVERYBODY | {Permission.SEE_QUEUE, Permission.SEE_AUDIT},
+    Role.POLICY_MANAGER: EVERYBODY | {Permission.SEE_POLICIES},
+    Role.AUDITOR: EVERYBODY | {Permission.SEE_QUEUE, Permission.SEE_AUDIT, Permission.SEE_POLICIES},
 }
 MICROSECOND = timedelta(microseconds=1)
 

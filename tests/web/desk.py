@@ -18,6 +18,7 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.domain.paths import parse_path
 from broker.domain.people import GrantRef, Person, Role
+from broker.policy.watch import InForce
 from broker.store import grants, people
 from broker.store.people import CredentialKind
 from broker.store.writer import Store
@@ -46,6 +47,7 @@ class Desk:
     feed: Feed
     keyring: Keyring
     readiness: dict[str, Any]
+    in_force: dict[str, InForce]
     grant: GrantRef
     following: asyncio.Task[None]
     calls: int = field(default=0)
@@ -118,8 +120,16 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
     async def ready() -> dict[str, Any]:
         return readiness
 
+    in_force: dict[str, InForce] = {}
     app = create_web(
-        store=store, approvals=approvals, feed=feed, clock=clock, keyring=keyring, public_url=URL, ready=ready
+        store=store,
+        approvals=approvals,
+        feed=feed,
+        clock=clock,
+        keyring=keyring,
+        public_url=URL,
+        in_force=in_force,
+        ready=ready,
     )
 
     for name, roles in ROLES.items():
@@ -137,7 +147,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         )
     )
     following = asyncio.create_task(feed.run())
-    return Desk(app, store, approvals, feed, keyring, readiness, made.grant.ref, following)
+    return Desk(app, store, approvals, feed, keyring, readiness, in_force, made.grant.ref, following)
 
 
 async def close_desk(desk: Desk) -> None:

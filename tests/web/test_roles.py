@@ -20,6 +20,7 @@ from tests.web.stream import listening
 EVERYBODY = ("admin", "approver", "auditor", "policy_manager", "owner", "nobody")
 OPEN = dict.fromkeys(EVERYBODY, 200) | {"anonymous": 200}
 READ_AUDIT = {"admin": 200, "approver": 403, "auditor": 200, "policy_manager": 403, "owner": 403, "nobody": 403}
+READ_POLICIES = {"admin": 200, "approver": 403, "auditor": 200, "policy_manager": 200, "owner": 403, "nobody": 403}
 DECIDE = {"admin": 200, "approver": 200, "auditor": 403, "policy_manager": 403, "owner": 403, "nobody": 403}
 ONE = {"admin": 200, "approver": 200, "auditor": 200, "policy_manager": 404, "owner": 200, "nobody": 404}
 PERSONAL = dict.fromkeys(EVERYBODY, 200)
@@ -39,11 +40,13 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/api/v1/events"): {"admin": 200, "approver": 200, "auditor": 200}
     | dict.fromkeys(("policy_manager", "owner", "nobody"), 403)
     | API,
+    ("GET", "/api/v1/policies"): READ_POLICIES | API,
     ("GET", "/"): PERSONAL | PAGE,
     ("GET", "/approvals/{approval_id}"): ONE | PAGE,
     ("POST", "/approvals/{approval_id}/decision"): {**DECIDE, "admin": 303, "approver": 303} | {"anonymous": 401},
     ("GET", "/audit"): READ_AUDIT | PAGE,
     ("GET", "/audit/{seq}"): READ_AUDIT | PAGE,
+    ("GET", "/policies"): READ_POLICIES | PAGE,
     ("GET", "/sign-in"): OPEN,
     ("POST", "/sign-in"): dict.fromkeys((*EVERYBODY, "anonymous"), 404),  # no link is given
     ("POST", "/sign-out"): dict.fromkeys(EVERYBODY, 303) | {"anonymous": 401},
