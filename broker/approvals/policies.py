@@ -103,10 +103,16 @@ class Policies:
 
     async def _withdraw_denied(self, in_force: InForce) -> None:
         """End what the policy in force denies. What it allows or holds keeps waiting under what it was held for."""
-        denied = await self._store.read(lambda session: _denied(session, in_force))
+        denied = await self._store.read(lambda session: self._denied(session, in_force))
         for start in range(0, len(denied), AT_ONCE):
             some = denied[start : start + AT_ONCE]
             await self._approvals.change(lambda tx, some=some: self._withdraw(tx, some, in_force.policy))
+
+    def _denied(self, session: Session, in_force: InForce) -> list[tuple[str, Verdict]]:
+        """What waits and is denied now, oldest first."""
+        waiting = stored.of_upstream(session, in_force.upstream)
+        judged = ((one.id, decide(in_force.policy, self._approvals.as_asked(one))) for one in waiting)
+        return [(approval_id, verdict) for approval_id, verdict in judged if verdict.action is Action.DENY]
 
     def _withdraw(self, tx: Transaction, denied: list[tuple[str, Verdict]], policy: Policy) -> None:
         for approval_id, verdict in denied:
@@ -116,13 +122,6 @@ class Policies:
                 with suppress(TransitionRefused):  # since it was looked at it was decided, or it runs
                     withdrawn = moves.withdraw(approval, Cause.POLICY, tx.now)
                     self._approvals.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER, detail)
-
-
-def _denied(session: Session, in_force: InForce) -> list[tuple[str, Verdict]]:
-    """What waits and is denied now, oldest first."""
-    waiting = stored.of_upstream(session, in_force.upstream)
-    judged = ((approval.id, decide(in_force.policy, approval.call)) for approval in waiting)
-    return [(approval_id, verdict) for approval_id, verdict in judged if verdict.action is Action.DENY]
 
 
 def _loaded(in_force: InForce, policy: Policy, before: str | None) -> Event:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from broker.domain.paths import written
-from broker.policy import native
+from broker.policy import intercept, native
 from broker.policy.documents import Document, Terms, ToolTerms
+from broker.policy.intercept import InterceptDocument
 from broker.policy.model import Mistake, Rulebook
 
 
@@ -31,15 +32,26 @@ class Dialect:
 
 
 NATIVE = Dialect(Document, native.rulebook, native.contradictions)
+INTERCEPT = Dialect(InterceptDocument, intercept.rulebook, lambda _: ())
 
 _RULES = "rules"
 _OWN = ("redact", "all_tools")
 _OWN_OF_TOOLS = frozenset(ToolTerms.model_fields)
 
 
-def dialect_of(value: Any) -> Dialect:  # noqa: ARG001 - the Intercept dialect, and with it the choice, is being written
-    """The language that a document is in."""
-    return NATIVE
+def dialect_of(value: Any) -> Dialect:
+    """The language that a document is in.
+
+    One without `default` that has keys of the broker's own language has forgotten it; so has one that says nothing yet,
+    such as a file that is half written: what says nothing must not allow everything.
+    """
+    document = _object(value)
+    tools = _object(document.get("tools")).values()
+    if any(_RULES in _object(terms) for terms in tools):
+        return INTERCEPT
+    own = any(key in document for key in _OWN) or any(_OWN_OF_TOOLS & _object(terms).keys() for terms in tools)
+    says_something = bool(document.get("tools") or document.get("hide"))
+    return NATIVE if own or "default" in document or not says_something else INTERCEPT
 
 
 def mixture(value: Any) -> Iterator[Mistake]:

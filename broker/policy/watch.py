@@ -60,7 +60,7 @@ class InForce:
     def mistakes(self) -> list[str]:
         """What is wrong with the file as it is now, a line for each mistake."""
         lines = str(self.trouble).splitlines() if self.trouble is not None else []
-        return [line.strip() for line in lines if not line.endswith(":")]
+        return [line.strip() for line in lines]
 
 
 class Watched:
