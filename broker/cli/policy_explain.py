@@ -165,8 +165,22 @@ def _as_json(policy: Policy, call: Call, verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "risk": verdict.risk,
         "requirement": _plain(asdict(verdict.requirement)) if held else None,
-        "limits": [_plain(asdict(charge)) | {"amount": charge.amount / UNIT} for charge in verdict.charges],
+        "limits": [_charge(charge) for charge in verdict.charges],
         "steps": [asdict(step) for step in verdict.steps],
+    }
+
+
+def _charge(charge: Charge) -> dict[str, Any]:
+    """A limit, with what this call adds; the window in seconds."""
+    return {
+        "counter": charge.counter,
+        "scope": charge.scope,
+        "window": charge.window.total_seconds(),
+        "calendar": charge.calendar,
+        "max": charge.max,
+        "amount": charge.amount / UNIT,
+        "rule": charge.rule,
+        "message": charge.message,
     }
 
 
