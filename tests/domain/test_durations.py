@@ -32,7 +32,16 @@ def test_everything_else_is_refused_with_a_sentence(text: str) -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "written"),
-    [(1, "1s"), (90, "90s"), (900, "15m"), (3600, "1h"), (5400, "90m"), (86400, "1d"), (0.5, "0.5s"), (0, "0s")],
+    [
+        (1, "1s"),
+        (90, "90s"),
+        (900, "15m"),
+        (3600, "1h"),
+        (5400, "90m"),
+        (86400, "1d"),
+        (1000001, "1000001s"),
+        (0.5, "0.5s"),
+    ],
 )
 def test_a_length_is_written_in_the_largest_unit_that_is_exact(seconds: float, written: str) -> None:
     assert written_duration(timedelta(seconds=seconds)) == written
