@@ -44,7 +44,7 @@ class _Checked:
 @app.command()
 def check(
     files: Annotated[
-        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Else the policies that the settings name.")
+        list[Path] | None, typer.Argument(metavar="FILE", help="Else the policies that the settings name.")
     ] = None,
     config: Config = None,
     as_json: AsJson = False,

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from broker.domain.mistakes import plain_mistake
+from broker.domain.text import visible
 from broker.errors import Finding, PolicyError
 from broker.policy.documents import Terms
 from broker.policy.tree import Steps, Tree
@@ -29,9 +30,9 @@ def refusal(source: str, mistakes: Iterable[Finding]) -> PolicyError:
 
 
 def line(source: str, finding: Finding, kind: str = "") -> str:
-    """A finding as compilers tell it: ``FILE:LINE:COLUMN: kind: path: sentence``."""
+    """A finding as compilers tell it: ``FILE:LINE:COLUMN: kind: path: sentence``, with its hidden characters shown."""
     place = f"{source}:{finding.line}:{finding.column}" if finding.line else source
-    return ": ".join(filter(None, [place, kind, finding.path, finding.message]))
+    return visible(": ".join(filter(None, [place, kind, finding.path, finding.message])))
 
 
 def shape_mistakes(error: ValidationError, terms: type[Terms], tree: Tree) -> list[Finding]:

@@ -14,7 +14,6 @@ from pydantic_core import core_schema
 
 from broker.policy.dialects import NATIVE
 
-
 _NO_WHEN_BESIDE_A_SETTLED_ACTION = {
     "if": {"properties": {"action": {"enum": ["hold", "deny"]}}, "required": ["action"]},
     "then": {"properties": {"when": False}},

@@ -132,7 +132,7 @@ Approver = Annotated[
     _matching(_APPROVER, "a group or an e-mail address, with no blanks around it"),
     _schema(f"({_APPROVER})", "desktop-owners", "alice@example.com"),
 ]
-ToolPattern = Annotated[str, AfterValidator(_pattern), WithJsonSchema({"type": "string", "pattern": r"\S"})]
+ToolPattern = Annotated[str, AfterValidator(_pattern), WithJsonSchema({"type": "string", "minLength": 1})]
 AnyPath = Annotated[Path, BeforeValidator(_path), _schema(f"({'|'.join(ROOTS)}){_STEP}*", "args.amount")]
 OnePath = Annotated[AnyPath, AfterValidator(_one)]
 ArgsPath = Annotated[AnyPath, AfterValidator(_of_args), _schema(f"args{_STEP}+", "args.password", "args.items[*].key")]

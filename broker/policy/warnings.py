@@ -74,6 +74,8 @@ def _some(names: Sequence[str]) -> str:
 
 def _shadows(tree: Tree, book: Rulebook) -> Iterator[Finding]:
     for name, glob, how in shadows(book):
+        if any(covers(pattern, name) for pattern in book.hide):
+            continue
         why = f"is milder than {written('tools', glob)}, which does not count for it: {'; '.join(how)}"
         yield tree.finding(why, ("tools", name), key=True)
 

@@ -1,200 +1,107 @@
-"""`broker policy test` and `explain`, as people and programs see them."""
+"""`broker policy`: what it prints, for people and for programs."""
 
 from __future__ import annotations
 
-import io
 import json
-import shlex
 from pathlib import Path
 
 import pytest
 
-import policies
+from broker.policy.schema import policy_schema
 from tests.cli.conftest import Shell
 
-READY = Path(policies.__file__).parent
-
-POLICY = {
-    "version": "1",
-    "default": "deny",
-    "redact": ["args.password"],
-    "tools": {
-        "look": {"limits": [{"counter": "looks", "window": "minute", "max": 3, "scope": "upstream"}]},
-        "press": {
-            "action": "hold",
-            "risk": "high",
-            "reason": "moves a desk",
-            "approval": {
-                "approvers": ["desktop-owners", "alice@example.com"],
-                "quorum": 2,
-                "timeout": "90m",
-                "channels": ["web"],
-                "escalate": {"after": "5m", "to": ["oncall"]},
-                "remember": {"scopes": ["exact"], "max": "1h"},
-                "allow_self": True,
-            },
-        },
-        "sign_in": {
-            "deny_if": [{"path": "args.password", "op": "eq", "value": "password", "message": "too easy"}],
-            "approve_if": [{"path": "args.user", "op": "eq", "value": "root"}],
-        },
-    },
-}
-
-TABLE = """\
-policy: ../desk.json
-calls:
-  - {tool: look, expect: allow}
-  - {tool: press, args: {hard: true}, grant: {label: a visitor}, expect: {action: deny, rule: tools.press.action}}
-"""
+SOUND = 'version: "1"\ndefault: hold\ntools:\n  look: {}\n'
+WRONG = 'version: "1"\ndefault: hold\ntools:\n  look:\n\n    action: hodl\n  pay: {limits: 3}\n'
+APPROVAL = SOUND + "  pay: {action: hold, approval: {approvers: [ops], quorum: 2}}\n"
 
 
 @pytest.fixture
-def shell(shell: Shell) -> Shell:
-    """A shell with a policy, in its place as that of the upstream `git`, and a table that it fails."""
-    tables = shell.folder / "policies" / "tests"
-    tables.mkdir(parents=True)
-    (shell.folder / "policies" / "desk.json").write_text(json.dumps(POLICY))
-    (tables / "desk.yaml").write_text(TABLE)
-    settings = shell.folder / "broker.toml"
-    settings.write_text(
-        settings.read_text().replace("[upstreams.git]", '[upstreams.git]\npolicy = "policies/desk.json"')
-    )
-    return shell
+def folder(shell: Shell) -> Path:
+    (shell.folder / "sound.yaml").write_text(SOUND)
+    (shell.folder / "wrong.yaml").write_text(WRONG)
+    (shell.folder / "approval.yaml").write_text(APPROVAL)
+    return shell.folder
 
 
-def test_every_ready_policy_passes_its_table(shell: Shell) -> None:
-    tables = sorted((READY / "tests").iterdir())
-    told = shell.lines("policy", "test", str(READY / "tests"))
-    assert [line.partition(":")[0] for line in told] == [*(file.stem for file in tables), f"{len(tables)} tables"]
-    assert {file.stem for file in tables} == {file.stem for file in READY.glob("*.json")} - {"schema"}
+def test_a_sound_policy_is_told_in_a_line(shell: Shell, folder: Path) -> None:
+    assert shell.lines("policy", "check", "sound.yaml") == ["sound.yaml: 1 tool, default hold"]
 
 
-def test_a_table_that_fails_says_what_came_and_how_to_see_why(shell: Shell) -> None:
-    ended = shell.run("policy", "test", "policies/tests/desk.yaml")
-    assert (ended.status, ended.stderr) == (1, "")
-    told, place, expected, came, see = ended.stdout.splitlines()
-    assert told == "desk: 1 passed, 1 failed"
-    assert place.strip() == "policies/tests/desk.yaml:4: press"
-    assert expected.split() == ["expected", "deny,", "rule", "tools.press.action"]
-    assert came.split() == ["came", "hold,", "rule", "tools.press.action"]
-    command = shlex.split(see.strip().removeprefix("see"))
-    assert shell.json(*command[1:])["grant"]["label"] == "a visitor"
+def test_every_mistake_is_told_with_its_line_and_a_mark_under_its_column(shell: Shell, folder: Path) -> None:
+    done = shell.run("policy", "check", "wrong.yaml", "sound.yaml", "none.json")
+    assert done.status == 1
+    assert done.stdout.splitlines() == [
+        "wrong.yaml:6:13: tools.look.action: expected 'allow', 'deny' or 'hold', not \"hodl\"; did you mean hold?",
+        "        action: hodl",
+        "                ^",
+        "wrong.yaml:7:17: tools.pay.limits: expected a list, not 3",
+        "      pay: {limits: 3}",
+        "                    ^",
+        "sound.yaml: 1 tool, default hold",
+        "none.json: the policy cannot be read: No such file or directory",
+        "3 files checked: 3 mistakes.",
+    ]
 
 
-def test_without_a_file_the_tables_beside_the_settings_are_run(
-    shell: Shell, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    elsewhere = Shell(tmp_path_factory.mktemp("elsewhere"))
-    ended = elsewhere.run("policy", "test", "--json", "--config", str(shell.folder / "broker.toml"))
-    told = json.loads(ended.stdout)
-    assert ended.status == 1
-    assert (told["passed"], told["failed"]) == (1, 1)
-    ((failure,),) = [table["failures"] for table in told["tables"]]
-    assert failure["tool"] == "press"
-    assert failure["expected"] == {"action": "deny", "rule": "tools.press.action"}
-    assert failure["came"]["action"] == "hold"
+def test_programs_get_every_finding_with_its_place(shell: Shell, folder: Path) -> None:
+    (folder / "hidden.yaml").write_text(SOUND + "hide: [look]\n")
+    done = shell.run("policy", "check", "wrong.yaml", "hidden.yaml", "none.json", "--json")
+    assert done.status == 1
+    wrong, hidden, none = json.loads(done.stdout)["files"]
+    assert wrong["mistakes"][0] == {
+        "line": 6,
+        "column": 13,
+        "path": "tools.look.action",
+        "message": "expected 'allow', 'deny' or 'hold', not \"hodl\"; did you mean hold?",
+        "nearest": "hold",
+    }
+    assert (wrong["ok"], hidden["ok"], none["ok"]) == (False, True, False)
+    assert [(one["line"], one["path"]) for one in hidden["warnings"]] == [(5, "hide[0]")]
+    assert none["mistakes"][0]["line"] is None
 
 
-def test_a_table_that_cannot_be_run_fails_and_the_others_are_run(shell: Shell) -> None:
-    (shell.folder / "policies" / "tests" / "a.yaml").write_text(
-        "policy: nowhere.json\ncalls: [{tool: a, expect: deny}]"
-    )
-    ended = shell.run("policy", "test")
-    lines = ended.stdout.splitlines()
-    assert ended.status == 1
-    assert lines[0] == "a: 1 failed"
-    assert "nowhere.json: the policy cannot be read" in lines[1]
-    assert lines[-1] == "2 tables: 1 passed, 2 failed"
+def test_the_mark_stands_under_wide_and_hidden_characters_and_in_long_lines(shell: Shell) -> None:
+    tools = '{"日本\u202e": {"reason": "' + "x" * 500 + '", "actoin": 1}}'
+    (shell.folder / "p.json").write_text('{"version": "1", "default": "deny",\n\t"tools": ' + tools + "}")
+    done = shell.run("policy", "check", "p.json", COLUMNS="80")
+    _, shown, mark, _ = done.stdout.splitlines()
+    assert "\u202e" not in done.stdout
+    assert len(shown) <= 80
+    assert shown[mark.index("^") :].startswith('"actoin"')
 
 
-def test_a_folder_without_tables_is_a_wrong_usage(shell: Shell) -> None:
-    (shell.folder / "empty").mkdir()
-    assert "no table in the folder empty" in shell.refused("policy", "test", "empty", status=2)
+def test_without_a_file_the_policies_of_the_settings_are_checked(shell: Shell, folder: Path) -> None:
+    upstreams = (f'[upstreams.{name}]\ncommand = ["x"]\npolicy = "{name}.yaml"\n' for name in ("sound", "wrong"))
+    (folder / "broker.toml").write_text("".join(upstreams))
+    files = json.loads(shell.run("policy", "check", "--json").stdout)["files"]
+    assert [(Path(one["file"]).name, one["ok"]) for one in files] == [("sound.yaml", True), ("wrong.yaml", False)]
 
 
-def test_an_explanation_says_who_is_asked_and_how(shell: Shell) -> None:
-    told = shell.lines("policy", "explain", "policies/desk.json", "press")
-    facts = dict(line.split(maxsplit=1) for line in told[1 : told.index("")])
-    assert told[0] == "hold  desk / press"
-    assert facts["reason"] == "moves a desk"
-    assert facts["rule"] == "tools.press.action"
-    assert facts["risk"] == "high"
-    assert facts["asked"] == "desktop-owners, alice@example.com; 2 have to agree"
-    assert facts["within"] == "90m"
-    assert facts["then"] == "oncall after 5m"
-    assert facts["where"] == "web"
-    assert facts["remember"] == "exact, up to 1h"
-    assert facts["they"] == "may  be the agent's owner"
+def test_with_nothing_to_check_the_usage_is_wrong(shell: Shell) -> None:
+    done = shell.run("policy", "check")
+    assert done.status == 2
+    assert "The settings name no policy: name a file to check." in " ".join(done.stderr.split())
 
 
-def test_an_explanation_has_the_limits_that_are_charged(shell: Shell) -> None:
-    told = shell.lines("policy", "explain", "policies/desk.json", "look")
-    assert told[0] == "allow  desk / look"
-    assert "looks\t3 in 1m\tupstream\ttools.look.limits[0]" in told
+def test_a_store_that_is_not_there_is_not_made_and_nothing_is_said_of_people(shell: Shell, folder: Path) -> None:
+    assert shell.lines("policy", "check", "approval.yaml") == ["approval.yaml: 2 tools, default hold"]
+    assert not (folder / "broker.db").exists()
 
 
-def test_an_explanation_shows_every_rule_that_was_looked_at_also_of_an_allowed_call(shell: Shell) -> None:
-    said = shell.json(
-        "policy", "explain", "policies/desk.json", "sign_in", "--args", '{"user": "olga", "password": "x"}'
-    )
-    assert (said["action"], said["rule"]) == ("allow", "tools.sign_in")
-    steps = {step["rule"]: (step["said"], step["saw"]) for step in said["steps"]}
-    assert steps["tools.sign_in.deny_if[0]"][0] == "does not apply"
-    assert steps["tools.sign_in.approve_if[0]"][0] == "does not apply"
-    assert "olga" in steps["tools.sign_in.approve_if[0]"][1]
+def test_with_a_store_approvers_are_looked_for_among_its_people(shell: Shell, folder: Path) -> None:
+    shell.lines("user", "add", "bob@x.org", "--role", "approver", "--group", "opps")
+    told = shell.lines("policy", "check", "approval.yaml")
+    assert [line.partition(": warning: ")[2] for line in told if ": warning: " in line] == [
+        "tools.pay.approval.approvers[0]: nobody who may decide is in this group; did you mean opps?",
+        "tools.pay.approval.quorum: 2 people must approve, and 0 people are able to decide",
+    ]
+    assert told[-1] == "1 file checked: no mistakes, 2 warnings."
 
 
-def test_what_the_policy_masks_is_masked_in_its_explanation_too(shell: Shell) -> None:
-    call = ("policy", "explain", "policies/desk.json", "sign_in", "--args", '{"password": "open sesame"}')
-    plain, machine = shell.run(*call), shell.run(*call, "--json")
-    assert "tools.sign_in.deny_if[0]" in plain.stdout
-    assert "sesame" not in plain.stdout + machine.stdout
+def test_settings_that_were_named_and_cannot_be_read_are_a_mistake_of_their_own(shell: Shell, folder: Path) -> None:
+    assert shell.run("policy", "check", "approval.yaml", "--config", "none.toml").status == 2
 
 
-def test_an_upstream_stands_for_its_policy_and_its_name(shell: Shell) -> None:
-    said = shell.json("policy", "explain", "git", "press", "--session", "s-1")
-    assert (said["upstream"], said["action"], said["session"]) == ("git", "hold", "s-1")
-    assert said["policy"].endswith("policies/desk.json")
-    assert said["requirement"]["timeout"] == 5400.0
-    assert shell.json("policy", "explain", "desktop", "press")["rule"] == "no policy"
-
-
-def test_who_calls_is_said_by_options(shell: Shell) -> None:
-    by = ("--grant-label", "ci", "--owner", "olga@example.com", "--upstream", "office")
-    said = shell.json("policy", "explain", "git", "press", *by)
-    assert said["grant"] == {"label": "ci", "owner": "olga@example.com"}
-    assert said["upstream"] == "office"
-
-
-def test_arguments_come_from_a_file_as_well(shell: Shell) -> None:
-    (shell.folder / "args.json").write_text('{"user": "root"}')
-    said = shell.json("policy", "explain", "git", "sign_in", "--args", "@args.json")
-    assert (said["action"], said["rule"]) == ("hold", "tools.sign_in.approve_if[0]")
-
-
-def test_arguments_come_from_standard_input_as_well(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO('{"user": "root"}'))
-    assert shell.json("policy", "explain", "git", "sign_in", "--args", "-")["action"] == "hold"
-
-
-@pytest.mark.parametrize(
-    ("given", "told"),
-    [
-        ('{"a":\n]', "line 2, column 1"),
-        ("[1]", "no JSON object"),
-        ("@nowhere.json", "nowhere.json cannot be read: No such file"),
-        ("@latin.json", "not UTF-8"),
-        ("[" * 100_000, "nested too deep"),
-    ],
-)
-def test_what_are_no_arguments_is_a_wrong_usage_that_says_where(given: str, told: str, shell: Shell) -> None:
-    (shell.folder / "latin.json").write_bytes(b'{"a": "\xe9"}')
-    ended = shell.run("policy", "explain", "git", "press", "--args", given)
-    assert ended.status == 2
-    assert told in " ".join(ended.stderr.split())
-
-
-def test_what_is_neither_a_file_nor_an_upstream_is_told_with_those_that_there_are(shell: Shell) -> None:
-    said = shell.refused("policy", "explain", "gti", "press", status=2)
-    assert said == "broker: gti is neither a file nor a configured upstream (there is git, desktop)."
+def test_the_schema_is_printed(shell: Shell) -> None:
+    (line,) = shell.lines("policy", "schema")
+    assert json.loads(line) == policy_schema()

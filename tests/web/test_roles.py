@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Mount
 
+from broker.policy.schema import policy_schema
 from broker.store import people
 from broker.web import identity
 from tests.web.desk import Desk
@@ -60,6 +61,12 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
         assert isinstance(route, APIRoute), f"{route} has no guard"
         assert isinstance(route, identity.GuardedRoute), f"{route.path} has no guard"
         yield from ((method, route.path) for method in route.methods or ())
+
+
+async def test_anybody_may_read_the_schema_of_policies(desk: Desk) -> None:
+    answer = await desk.client().get("/api/v1/policies/schema")
+    assert answer.headers["content-type"] == "application/schema+json"
+    assert answer.json() == policy_schema()
 
 
 async def test_every_route_there_is_has_an_expectation_and_every_expectation_a_route(desk: Desk) -> None:
