@@ -59,7 +59,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a policy says of a call and every rule that it looked at. Nothing is called, counted or recorded."""
-    from broker.policy.decide import decide as explained  # noqa: PLC0415 - pydantic is slow to import
+    from broker.policy.decide import explain as explained  # noqa: PLC0415 - pydantic is slow to import
     from broker.policy.tables import EXAMPLE  # noqa: PLC0415
 
     policy, name = _policy(file, config)

@@ -6,22 +6,66 @@ record (`broker.store`) and is decided in the commit that admits the call.
 
 from __future__ import annotations
 
-from broker.domain.calls import Call, Charge, Scope
+import math
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+from broker.domain.calls import UNIT, Call, Charge, Scope
+from broker.domain.paths import MISSING, Path
+from broker.policy.facts import Unjudged, finder, kind
 from broker.policy.model import Limit
 
+Charging = Callable[[Call, Mapping[str, Any]], Charge]
+"""From a call and its arguments to what it is charged; raises Unjudged when its sum cannot be taken."""
 
-def charge(limit: Limit, call: Call) -> Charge:
-    """What `call` is charged under `limit`."""
-    return Charge(
-        call.upstream,
-        limit.counter,
-        limit.scope,
-        scope_value(limit.scope, call),
-        limit.window,
-        limit.max,
-        limit.at,
-        limit.message,
-    )
+Finest = Mapping[tuple[str, Scope], timedelta]
+"""The shortest window that a policy puts on each counter."""
+
+_WHOSE = {Scope.SESSION: "each session", Scope.GRANT: "each grant", Scope.UPSTREAM: "all together"}
+_NAMED = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
+
+
+def finest_windows(limits: Iterable[Limit]) -> Finest:
+    """The shortest window on each counter among all the limits of a policy."""
+    finest: dict[tuple[str, Scope], timedelta] = {}
+    for limit in limits:
+        key = (limit.counter, limit.scope)
+        finest[key] = min(finest.get(key, limit.window), limit.window)
+    return finest
+
+
+def charging(limit: Limit, finest: Finest) -> Charging:
+    """How calls are charged under `limit`."""
+    shortest = finest[limit.counter, limit.scope]
+    amount = _amount(limit)
+
+    def charge(call: Call, args: Mapping[str, Any]) -> Charge:
+        return Charge(
+            call.upstream,
+            limit.counter,
+            limit.scope,
+            scope_value(limit.scope, call),
+            limit.window,
+            limit.max,
+            limit.at,
+            limit.message,
+            amount(call, args),
+            limit.calendar,
+            limit.refund,
+            None if shortest == limit.window else shortest,
+        )
+
+    return charge
+
+
+def described(limit: Limit) -> str:
+    """What `limit` admits, for people: ``10 each minute for each grant``."""
+    added = f" of {limit.add}" if isinstance(limit.add, Path) else ""
+    seconds = int(limit.window.total_seconds())
+    window = f"each {_NAMED[seconds]}" if seconds in _NAMED else f"in {seconds} seconds"
+    return f"{limit.max}{added} {window} for {_WHOSE[limit.scope]}"
 
 
 def scope_value(scope: Scope, call: Call) -> str:
@@ -29,3 +73,42 @@ def scope_value(scope: Scope, call: Call) -> str:
     if scope is Scope.UPSTREAM:
         return call.upstream
     return (scope is Scope.SESSION and call.session) or call.grant.id
+
+
+def units(value: Any, most: int) -> int:
+    """`value`, a JSON number that is not negative, in parts of UNIT, rounded up; all above `most` is `most` + 1 part.
+
+    Exact: a sum of floats would forget small numbers beside large ones.
+
+    Raises:
+        Unjudged: it is no such number; the message fits after "is".
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise Unjudged(kind(value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise Unjudged("not finite")
+    if value < 0:
+        raise Unjudged("negative")
+    if value > most:
+        return most * UNIT + 1
+    if isinstance(value, int):
+        return value * UNIT
+    return int((Decimal(repr(value)) * UNIT).to_integral_value(ROUND_CEILING))
+
+
+def _amount(limit: Limit) -> Callable[[Call, Mapping[str, Any]], int]:
+    add = limit.add
+    if isinstance(add, int):
+        fixed = add * UNIT
+        return lambda _call, _args: fixed
+    find = finder(add)
+
+    def amount(call: Call, args: Mapping[str, Any]) -> int:
+        value = find(call, args)
+        try:
+            return units(value, limit.max)
+        except Unjudged as error:
+            why = "missing" if value is MISSING else str(error)
+            raise Unjudged(f"{add} is {why}, and the policy adds it up: give a number that is not negative") from None
+
+    return amount

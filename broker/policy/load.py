@@ -24,7 +24,7 @@ from broker.policy.model import Entry, Mistake, Rulebook, Unfit
 from broker.policy.source import LARGEST, read_tree
 from broker.policy.tree import Tree, Unreadable
 
-HOLD_EVERYTHING = Policy(
+HOLD_EVERYTHING = compile_policy(
     source="no policy",
     digest=hashlib.sha256(canonical_json(None)).hexdigest(),
     book=Rulebook(Entry(Action.HOLD, "no policy", "This server has no policy, so every call waits for a person.")),

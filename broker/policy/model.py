@@ -34,18 +34,28 @@ class Operator(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A comparison of what `path` leads to: in the call's `args`, its `tool`, `upstream`, `grant` or `session`."""
+    """A comparison of what `path` leads to: in the call's `args`, its `tool`, `upstream`, `grant` or `session`.
+
+    Args:
+        at: where it stands in the document; None means where its rule stands.
+    """
 
     path: Path
     op: Operator
     value: Any
+    at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Expression:
-    """A test in the Common Expression Language (CEL); true or false, anything else is an error."""
+    """A test in the Common Expression Language (CEL); true or false, anything else is an error.
+
+    Args:
+        at: as in `Condition`.
+    """
 
     source: str
+    at: str | None = None
 
 
 Test = Condition | Expression
@@ -58,7 +68,8 @@ class Rule:
     Args:
         at: where it stands in the document, such as ``tools.pay.deny_if[0]``.
         then: what is done with the call when the rule applies: deny or hold, never allow.
-        tests: the rule applies when all of them are true; with `unless`, when not all of them are.
+        tests: the rule applies when all of them are true; with `unless`, when not all of them are. All of them are
+            looked at, so that an error in any denies.
         message: to the agent (deny) or the reviewer (hold).
     """
 
@@ -131,15 +142,20 @@ class Rulebook:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """Something in a document that cannot be judged by: where it stands, and a sentence without a full stop."""
+    """What is wrong at one place of a document.
+
+    Args:
+        at: the place, as `broker.domain.paths.written` writes it: ``tools.pay.deny_if[0].value``.
+        message: what was expected, without a full stop.
+    """
 
     at: str
     message: str
 
 
 class Unfit(ValueError):
-    """A document has the right shape, and yet nothing can be judged by it."""
+    """A rulebook that cannot be judged by; it carries every mistake."""
 
     def __init__(self, mistakes: tuple[Mistake, ...]) -> None:
-        super().__init__("; ".join(f"{mistake.at}: {mistake.message}" for mistake in mistakes))
+        super().__init__("\n".join(f"{mistake.at}: {mistake.message}" for mistake in mistakes))
         self.mistakes = mistakes

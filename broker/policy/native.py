@@ -72,7 +72,8 @@ def _condition(terms: ConditionTerms) -> Condition:
 
 def _when(name: str, terms: ToolTerms) -> Iterable[Rule]:
     if terms.when is not None:
-        yield Rule(written("tools", name, "when"), Action.HOLD, (Expression(terms.when),))
+        at = written("tools", name, "when")
+        yield Rule(at, Action.HOLD, (Expression(terms.when),), message=terms.reason)
 
 
 def _limits(limits: list[LimitTerms], *where: str) -> Iterable[Limit]:

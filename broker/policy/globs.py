@@ -1,0 +1,140 @@
+"""Names of tools and globs: which entry of a policy counts for a tool.
+
+What belongs here: matching, which of two globs is closer, and whether two can match the same name. What does not: what
+an entry says.
+
+A glob is `*` (any characters), `?` (any one), `[ab]`, `[a-z]` (one of these), `[!ab]` (any other one) and characters
+that stand for themselves; case counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import combinations, groupby
+
+_LAST = 0x10FFFF
+_PIECE = re.compile(r"\*|\?|\[(?P<other>!)?(?P<members>[^\[\]]+)\]|(?P<literal>[^*?\[])", re.DOTALL)
+
+Spans = tuple[tuple[int, int], ...]
+"""Characters: code points from the first to the last of each pair."""
+
+
+def is_glob(text: str) -> bool:
+    """Whether `text` is a glob rather than one name."""
+    return any(char in text for char in "*?[")
+
+
+@dataclass(frozen=True, slots=True)
+class Glob:
+    """A parsed glob.
+
+    Args:
+        text: as it was written.
+        singles: what matches one character each, in order.
+        loops: bit `i` is set when any number of other characters may stand before `singles[i]` (or at the end).
+        rank: lower is closer: fewer than others are the literal characters negated, then the wildcards.
+    """
+
+    text: str
+    singles: tuple[Spans, ...]
+    loops: int
+    rank: tuple[int, int]
+
+    def matches(self, name: str) -> bool:
+        """Whether the glob matches the whole of `name`; linear in its length."""
+        accepting = {char: self._accepting(ord(char)) for char in set(name)}
+        states = 1  # bit i is set when the first i singles have matched what was read
+        for char in name:
+            states = (states & accepting[char]) << 1 | states & self.loops
+            if not states:
+                return False
+        return bool(states >> len(self.singles) & 1)
+
+    def _accepting(self, point: int) -> int:
+        return sum(
+            1 << index
+            for index, spans in enumerate(self.singles)
+            if any(first <= point <= last for first, last in spans)
+        )
+
+    def meets(self, other: Glob) -> bool:
+        """Whether some name is matched by both: a walk through the product of the two."""
+        goal, waiting, seen = (len(self.singles), len(other.singles)), [(0, 0)], {(0, 0)}
+        while waiting:
+            here = waiting.pop()
+            if here == goal:
+                return True
+            fresh = [pair for pair in self._steps(other, *here) if pair not in seen]
+            seen.update(fresh)
+            waiting.extend(fresh)
+        return False
+
+    def _steps(self, other: Glob, a: int, b: int) -> Iterator[tuple[int, int]]:
+        """Where one more character can lead: both move on, or one does and the other's `*` takes it."""
+        mine, theirs = a < len(self.singles), b < len(other.singles)
+        if mine and theirs and _common(self.singles[a], other.singles[b]):
+            yield a + 1, b + 1
+        if mine and other.loops >> b & 1:
+            yield a + 1, b
+        if theirs and self.loops >> a & 1:
+            yield a, b + 1
+
+
+def parse_glob(text: str) -> Glob:
+    """The glob that `text` writes.
+
+    Raises:
+        ValueError: it writes none; the message says why.
+    """
+    singles: list[Spans] = []
+    loops = literals = wildcards = place = 0
+    while place < len(text):
+        found = _PIECE.match(text, place)
+        if found is None:
+            raise ValueError(f"the [ at character {place + 1} does not begin a set such as [ab], [a-z] or [!ab]")
+        place = found.end()
+        literals += found["literal"] is not None
+        wildcards += found["literal"] is None
+        if found[0] == "*":
+            loops |= 1 << len(singles)
+        else:
+            singles.append(_spans(found))
+    return Glob(text, tuple(singles), loops, (-literals, wildcards))
+
+
+def ties(globs: Iterable[Glob]) -> Iterator[tuple[Glob, Glob]]:
+    """Every two globs of which neither is closer, although both match some name."""
+    for _, equals in groupby(sorted(globs, key=lambda glob: glob.rank), key=lambda glob: glob.rank):
+        yield from ((a, b) for a, b in combinations(equals, 2) if a.meets(b))
+
+
+def _spans(found: re.Match[str]) -> Spans:
+    if (literal := found["literal"]) is not None:
+        return ((ord(literal), ord(literal)),)
+    if (members := found["members"]) is None:
+        return ((0, _LAST),)
+    spans = sorted(_members(members))
+    return tuple(_others(spans)) if found["other"] else tuple(spans)
+
+
+def _members(members: str) -> Iterator[tuple[int, int]]:
+    for first, last in re.findall(r"(.)(?:-(.))?", members, re.DOTALL):
+        if last and last < first:
+            raise ValueError(f"the range {first}-{last} is the wrong way round")
+        yield ord(first), ord(last or first)
+
+
+def _others(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    start = 0
+    for first, last in spans:
+        if start < first:
+            yield start, first - 1
+        start = max(start, last + 1)
+    if start <= _LAST:
+        yield start, _LAST
+
+
+def _common(a: Spans, b: Spans) -> bool:
+    return any(first <= other_last and other_first <= last for first, last in a for other_first, other_last in b)
