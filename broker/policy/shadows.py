@@ -6,11 +6,11 @@ exact entry (`broker.policy.decide`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from broker.domain.calls import Action, Requirement
 from broker.domain.paths import written
+from broker.policy.globs import is_glob, parse_glob
 from broker.policy.model import Entry, Limit, Rule, Rulebook
 
 _SEVERITY = (Action.ALLOW, Action.HOLD, Action.DENY)
@@ -21,26 +21,21 @@ _STAR = "*" * 100
 
 def covers(glob: str, name: str) -> bool:
     """Whether every tool that `name`, a name or a glob, stands for is one that `glob` stands for."""
-    form = "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in glob)
-    return re.fullmatch(form, name.replace("*", _STAR), re.DOTALL) is not None
+    return parse_glob(glob).matches(name.replace("*", _STAR)) if is_glob(glob) else glob == name
 
 
 def shadows(book: Rulebook) -> Iterator[tuple[str, str, Sequence[str]]]:
     """Each entry that is milder than the glob that would count without it, that glob, and in what it is milder."""
-    globs = sorted(filter(_is_glob, book.entries), key=_exactness, reverse=True)
+    globs = sorted(filter(is_glob, book.entries), key=_rank)
     for name, entry in book.entries.items():
-        broader = next((glob for glob in globs if _exactness(glob) < _exactness(name) and covers(glob, name)), None)
+        broader = next((glob for glob in globs if _rank(glob) > _rank(name) and covers(glob, name)), None)
         if broader is not None and (how := list(_milder(entry, book.entries[broader], broader))):
             yield name, broader, how
 
 
-def _is_glob(name: str) -> bool:
-    return "*" in name or "?" in name
-
-
-def _exactness(name: str) -> tuple[bool, int, int]:
-    wildcards = name.count("*") + name.count("?")
-    return not wildcards, len(name) - wildcards, -wildcards
+def _rank(name: str) -> tuple[bool, tuple[int, int]]:
+    """Lower is closer; an exact name is closest."""
+    return (True, parse_glob(name).rank) if is_glob(name) else (False, (0, 0))
 
 
 def _milder(entry: Entry, broader: Entry, glob: str) -> Iterator[str]:

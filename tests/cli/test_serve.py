@@ -182,4 +182,5 @@ def test_each_mistake_in_a_policy_has_a_line_of_its_own(shell: Shell) -> None:
     ended = shell.run("serve")
     lines = ended.stderr.splitlines()
     assert ended.status == 1
-    assert [line.split(":")[0].strip() for line in lines] == ["broker", "default", "tolls"]
+    assert [line.split(": ")[-2] for line in lines] == ["default", "tolls"]
+    assert "git.json:1:29: default: " in lines[0]

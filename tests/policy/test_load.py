@@ -167,7 +167,7 @@ def test_every_mistake_is_told_with_its_path_what_was_expected_and_the_nearest()
     limits = [{"counter": "two words", "window": "mins", "max": 0, "scop": "grant"}, LIMIT | {"max": True}]
     approval = {"approvers": [], "quorum": "2", "timeout": "15 m", "channels": ["web", "slak"]}
     tool = {"action": "hodl", "risk": "huge", "limits": limits, "approval": approval}
-    document = {"version": 1, "defualt": "deny", "hide": [""], "tools": {"x": tool, "a.b": []}}
+    document: dict[str, Any] = {"version": 1, "defualt": "deny", "hide": [""], "tools": {"x": tool, "a.b": []}}
     assert refusal(json.dumps(document, indent=1)) == [
         "1:1: default: is missing: expected allow, deny or hold",
         "2:13: version: expected '1', not 1; did you mean \"1\", in quotes?",

@@ -69,7 +69,7 @@ def test_what_is_published_is_valid(document: dict[str, Any]) -> None:
         WHOLE,
         [],
         {},
-        {"version": "1"},
+        {"version": "1", "tools": {"x": {"action": "hold"}}},
         {"version": 1, "default": "deny"},
         {"version": "1", "default": "maybe"},
         {"version": "1", "default": "deny", "defualt": "deny"},
