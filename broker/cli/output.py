@@ -13,7 +13,7 @@ from typing import Any
 
 from broker.domain.text import visible
 
-_COPIED = frozenset({"id", "seq", "at", "kind", "email", "left", "example"})
+_COPIED = frozenset({"id", "seq", "at", "kind", "email", "left"})
 _COLOURS = {
     "green": frozenset({"allow", "allows", "passed"}),
     "red": frozenset({"deny", "denies", "error", "limited", "failed"}),
@@ -101,6 +101,5 @@ def _table(columns: Sequence[str], items: Sequence[Mapping[str, Any]]) -> None:
         # Whole, on a second line if need be; but never what somebody copies.
         table.add_column(column.replace("_", " "), overflow="fold", no_wrap=column in _COPIED)
     for item in items:
-        cells = ((column, cell(item.get(column))) for column in columns)
-        table.add_row(*(Text(text, colour(text) if column == "said" else "") for column, text in cells))  # no markup
+        table.add_row(*(Text(cell(item.get(column))) for column in columns))  # Text: no markup in it
     Console().print(table)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -59,7 +58,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a policy says of a call and every rule that it looked at. Nothing is called, counted or recorded."""
-    from broker.policy.decide import decide as explained  # noqa: PLC0415 - pydantic is slow to import
+    from broker.policy.decide import explain as explained  # noqa: PLC0415 - pydantic is slow to import
     from broker.policy.tables import EXAMPLE  # noqa: PLC0415
 
     policy, name = _policy(file, config)
@@ -102,16 +101,12 @@ def _tell(policy: Policy, call: Call, verdict: Verdict) -> None:
         "policy": policy.source,
     }
     output.facts({key: value for key, value in facts.items() if value is not None})
-    if verdict.charges:
-        output.say()
-        _section(("limit", "at most", "for each", "rule"), [_limit(charge) for charge in verdict.charges])
     output.say()
-    steps = [{"looked at": step.rule, "said": step.said, "saw": step.saw, "why": step.why} for step in verdict.steps]
-    _section(("looked at", "said", "saw", "why"), steps)
-
-
-def _section(columns: tuple[str, ...], items: list[dict[str, Any]]) -> None:
-    output.listing(columns, items, as_json=False, nothing="No rule was looked at.")
+    width = max(len(step.said) for step in verdict.steps)
+    for step in verdict.steps:
+        output.say(f"{step.said:{width}}  {step.rule}", output.colour(step.said))
+        for line in filter(None, (step.saw, step.why)):
+            output.say(f"{'':{width}}  {line}")
 
 
 def _asked(requirement: Requirement) -> dict[str, str | None]:
@@ -134,21 +129,6 @@ def _within(timeout: timedelta | None) -> str:
     return written_duration(timeout) if timeout is not None else "the configured time (approvals.timeout)"
 
 
-def _limit(charge: Charge) -> dict[str, str]:
-    adds = f", this call adds {_amount(charge.amount)}" if charge.amount != UNIT else ""
-    window = written_duration(charge.window)
-    return {
-        "limit": charge.counter,
-        "at most": f"{charge.max} in {'a calendar ' if charge.calendar else ''}{window}{adds}",
-        "for each": charge.scope,
-        "rule": charge.rule,
-    }
-
-
-def _amount(amount: int) -> str:
-    return f"{float(Fraction(amount, UNIT)):.6f}".rstrip("0").rstrip(".")
-
-
 # -- for programs -----------------------------------------------------------------------------------------------------
 
 
@@ -165,8 +145,22 @@ def _as_json(policy: Policy, call: Call, verdict: Verdict) -> dict[str, Any]:
         "reason": verdict.reason,
         "risk": verdict.risk,
         "requirement": _plain(asdict(verdict.requirement)) if held else None,
-        "limits": [_plain(asdict(charge)) | {"amount": charge.amount / UNIT} for charge in verdict.charges],
+        "limits": [_charge(charge) for charge in verdict.charges],
         "steps": [asdict(step) for step in verdict.steps],
+    }
+
+
+def _charge(charge: Charge) -> dict[str, Any]:
+    """A limit, with what this call adds; the window in seconds."""
+    return {
+        "counter": charge.counter,
+        "scope": charge.scope,
+        "window": charge.window.total_seconds(),
+        "calendar": charge.calendar,
+        "max": charge.max,
+        "amount": charge.amount / UNIT,
+        "rule": charge.rule,
+        "message": charge.message,
     }
 
 

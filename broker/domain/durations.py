@@ -13,12 +13,11 @@ LONGEST = timedelta(days=3650)
 
 
 def written_duration(length: timedelta) -> str:
-    """`length` in the largest unit that writes it exactly, such as `15m`; below a second in seconds, such as `0.5s`."""
-    seconds = length.total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds and seconds % size == 0:
-            return f"{seconds / size:.0f}{unit}"
-    return f"{seconds:g}s"
+    """`length` in the largest unit that writes it exactly, such as `15m` or `90s`; fractions in seconds: `0.5s`."""
+    for unit, name in reversed(_UNITS.items()):
+        if length and not length % (one := timedelta(**{name: 1})):
+            return f"{length // one}{unit}"
+    return f"{length.total_seconds()}s"
 
 
 def parse_duration(text: str) -> timedelta:

@@ -206,7 +206,7 @@ def _check_size(value: Any, most: int) -> None:
             if weight + len(inner) > most:
                 raise Unjudged(_TOO_LARGE)
             if isinstance(inner, dict):
-                weight += len(inner) + sum(map(len, inner)) // _TEXT
+                weight += 2 * len(inner) + sum(map(len, inner)) // _TEXT
                 inner = inner.values()
             waiting.extend(inner)
         elif isinstance(item, int) and not -_INTEGERS < item < _INTEGERS:

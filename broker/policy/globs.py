@@ -14,11 +14,9 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, groupby
 
-_LAST = 0x10FFFF
-_PIECE = re.compile(r"\*|\?|\[(?P<other>!)?(?P<members>[^\[\]]+)\]|(?P<literal>[^*?\[])", re.DOTALL)
+from broker.policy.characters import ANY, Spans, complement, holds, one, overlap
 
-Spans = tuple[tuple[int, int], ...]
-"""Characters: code points from the first to the last of each pair."""
+_PIECE = re.compile(r"\*|\?|\[(?P<other>!)?(?P<members>[^\[\]]+)\]|(?P<literal>[^*?\[])", re.DOTALL)
 
 
 def is_glob(text: str) -> bool:
@@ -53,11 +51,7 @@ class Glob:
         return bool(states >> len(self.singles) & 1)
 
     def _accepting(self, point: int) -> int:
-        return sum(
-            1 << index
-            for index, spans in enumerate(self.singles)
-            if any(first <= point <= last for first, last in spans)
-        )
+        return sum(1 << index for index, spans in enumerate(self.singles) if holds(spans, point))
 
     def meets(self, other: Glob) -> bool:
         """Whether some name is matched by both: a walk through the product of the two."""
@@ -74,7 +68,7 @@ class Glob:
     def _steps(self, other: Glob, a: int, b: int) -> Iterator[tuple[int, int]]:
         """Where one more character can lead: both move on, or one does and the other's `*` takes it."""
         mine, theirs = a < len(self.singles), b < len(other.singles)
-        if mine and theirs and _common(self.singles[a], other.singles[b]):
+        if mine and theirs and overlap(self.singles[a], other.singles[b]):
             yield a + 1, b + 1
         if mine and other.loops >> b & 1:
             yield a + 1, b
@@ -112,11 +106,11 @@ def ties(globs: Iterable[Glob]) -> Iterator[tuple[Glob, Glob]]:
 
 def _spans(found: re.Match[str]) -> Spans:
     if (literal := found["literal"]) is not None:
-        return ((ord(literal), ord(literal)),)
+        return one(literal)
     if (members := found["members"]) is None:
-        return ((0, _LAST),)
-    spans = sorted(_members(members))
-    return tuple(_others(spans)) if found["other"] else tuple(spans)
+        return ANY
+    spans = tuple(sorted(_members(members)))
+    return complement(spans) if found["other"] else spans
 
 
 def _members(members: str) -> Iterator[tuple[int, int]]:
@@ -124,17 +118,3 @@ def _members(members: str) -> Iterator[tuple[int, int]]:
         if last and last < first:
             raise ValueError(f"the range {first}-{last} is the wrong way round")
         yield ord(first), ord(last or first)
-
-
-def _others(spans: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    start = 0
-    for first, last in spans:
-        if start < first:
-            yield start, first - 1
-        start = max(start, last + 1)
-    if start <= _LAST:
-        yield start, _LAST
-
-
-def _common(a: Spans, b: Spans) -> bool:
-    return any(first <= other_last and other_first <= last for first, last in a for other_first, other_last in b)

@@ -47,7 +47,7 @@ def _entry(name: str, terms: ToolTerms, every: EveryToolTerms) -> Entry:
     return Entry(
         action=terms.action,
         rule=written("tools", name, "action") if said else written("tools", name),
-        reason=terms.reason,
+        reason=terms.reason if terms.action is not Action.ALLOW else None,  # then it is that of `when`
         risk=terms.risk,
         rules=(*_rules(every, "all_tools"), *_rules(terms, "tools", name), *_when(name, terms)),
         limits=(*_limits(every.limits, "all_tools"), *_limits(terms.limits, "tools", name), *_rate_limit(name, terms)),
@@ -72,7 +72,8 @@ def _condition(terms: ConditionTerms) -> Condition:
 
 def _when(name: str, terms: ToolTerms) -> Iterable[Rule]:
     if terms.when is not None:
-        yield Rule(written("tools", name, "when"), Action.HOLD, (Expression(terms.when),))
+        at = written("tools", name, "when")
+        yield Rule(at, Action.HOLD, (Expression(terms.when),), message=terms.reason)
 
 
 def _limits(limits: list[LimitTerms], *where: str) -> Iterable[Limit]:

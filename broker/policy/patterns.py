@@ -3,8 +3,8 @@
 What belongs here: compiling a pattern, and how much text it may be looked for in. What does not: which value is looked
 at (`broker.policy.conditions`, `broker.policy.expressions`).
 
-RE2 takes time linear in the text, but where its automaton does not fit into memory that is the size of the program for
-every byte. So the product of the two is bounded, as work.
+RE2 takes one step for each byte of text while its automaton fits into memory; where it does not, as many as the program
+has instructions. So the product of text and program is bounded, as work, but for patterns whose automaton surely fits.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ from typing import Any, cast
 
 import re2
 
+from broker.policy.automata import is_small
 from broker.policy.facts import Unjudged
 
-WORK = 4_000_000
-"""Steps of RE2 that one judgement may take, some 10 ns each."""
+WORK = 4_250_000
+"""Steps of RE2 that one judgement may take, some 10 ns each: all of a call of 4 MiB with one step for each byte."""
 
 _CALL_WORK = 500  # of looking into any text at all
 _LARGEST_PROGRAM = 20_000  # instructions
@@ -50,7 +51,7 @@ class Pattern:
             raise Unjudged("it holds half of a surrogate pair, which is no text") from None
         left = budget - _CALL_WORK - self.weight * len(encoded)
         if left < 0:
-            raise Unjudged(f"its {len(encoded)} bytes are more than this pattern is looked for in")
+            raise Unjudged(f"{len(encoded)} bytes of text are more than can be searched quickly for this pattern")
         return self._search(encoded) is not None, left
 
 
@@ -77,7 +78,7 @@ def compile_pattern(text: str) -> Pattern:
         raise ValueError(
             f"the pattern makes a program of {size} steps; at most {_LARGEST_PROGRAM} are run: repeat less"
         )
-    return Pattern(size, compiled.search)
+    return Pattern(1 if is_small(text) else size, compiled.search)
 
 
 def _why(error: Exception) -> str:

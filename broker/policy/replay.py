@@ -6,18 +6,19 @@ reading the record (`broker.store`), showing what came of it (`broker.cli`).
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import product
 
 from broker.domain.calls import Action
 from broker.domain.paths import Path
 from broker.domain.recorded import Fate, RecordedCall
 from broker.policy.counters import Counters
 from broker.policy.decide import Policy, decide
-from broker.policy.model import Condition, Expression
+from broker.policy.expressions import CompiledExpression
+from broker.policy.model import Condition, Entry
 
 
 @dataclass(slots=True)
@@ -53,6 +54,7 @@ class Replay:
     calls: int = 0
     unjudged: Counter[str] = field(default_factory=Counter[str])
     _changes: dict[tuple[str | None, ...], Change] = field(default_factory=dict[tuple[str | None, ...], Change])
+    _looked_at: dict[str, tuple[Path, ...]] = field(default_factory=dict[str, tuple[Path, ...]])
     _counters: Counters = field(init=False)
 
     def __post_init__(self) -> None:
@@ -84,13 +86,21 @@ class Replay:
     def judge(self, recorded: RecordedCall) -> None:
         """Judge the next call."""
         self.calls += 1
-        missing = _missing(self.policy, recorded)
+        missing = self._missing(recorded)
         if missing is not None:
             self.unjudged[missing] += 1
             return
         fate, rule = self._fate(recorded)
         if fate is not recorded.fate or rule != (recorded.rule or rule):
             self._note(recorded, fate, rule)
+
+    def _missing(self, recorded: RecordedCall) -> str | None:
+        """What a rule for the call looks at and the record does not have, or None."""
+        tool = recorded.call.tool
+        if tool not in self._looked_at:
+            self._looked_at[tool] = tuple(_looks_at(self.policy.judge(tool).entry))
+        pairs = product(self._looked_at[tool], recorded.unknown)
+        return next((str(unknown) for looked_at, unknown in pairs if _overlap(looked_at, unknown)), None)
 
     def _fate(self, recorded: RecordedCall) -> tuple[Fate, str]:
         verdict = decide(self.policy, recorded.call)
@@ -108,25 +118,15 @@ class Replay:
         change.last = at
 
 
-def _missing(policy: Policy, recorded: RecordedCall) -> str | None:
-    """What a rule for the call looks at and the record does not have, or None."""
-    for looked_at in _looks_at(policy, recorded.call.tool) if recorded.unknown else ():
-        for unknown in recorded.unknown:
-            shorter = min(len(looked_at.steps), len(unknown.steps))
-            if looked_at.steps[:shorter] == unknown.steps[:shorter]:
-                return str(unknown)
-    return None
-
-
-def _looks_at(policy: Policy, tool: str) -> Iterable[Path]:
-    """Every path that decides about a call of `tool`; none when it is refused whatever it carries."""
-    entry = policy.book.entries.get(tool, policy.book.unlisted)
-    if policy.hides(tool) or entry.action is Action.DENY:
+def _looks_at(entry: Entry) -> Iterable[Path]:
+    """Every path that decides about a call by `entry`; none when it is refused whatever it carries."""
+    if entry.action is Action.DENY:
         return
     for test in (test for rule in entry.rules for test in rule.tests):
-        match test:
-            case Condition(path=path):
-                yield path
-            case Expression(source=source):  # which may look anywhere below a name that it has
-                yield from (Path((name,)) for name in ("args", "session") if re.search(rf"\b{name}\b", source))
+        yield from (test.path,) if isinstance(test, Condition) else CompiledExpression(test.source).references
     yield from (limit.add for limit in entry.limits if isinstance(limit.add, Path))
+
+
+def _overlap(one: Path, other: Path) -> bool:
+    """Whether one path leads to a part of what the other leads to."""
+    return all(a == b for a, b in zip(one.steps, other.steps, strict=False))

@@ -3,6 +3,8 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.domain.durations import parse_duration, written_duration
 
@@ -28,6 +30,23 @@ def test_everything_else_is_refused_with_a_sentence(text: str) -> None:
         parse_duration(text)
 
 
-@pytest.mark.parametrize("text", ["1s", "90s", "15m", "1h", "36h", "30d", "86399s"])
-def test_a_duration_is_written_as_people_write_it(text: str) -> None:
-    assert written_duration(parse_duration(text)) == text
+@pytest.mark.parametrize(
+    ("seconds", "written"),
+    [
+        (1, "1s"),
+        (90, "90s"),
+        (900, "15m"),
+        (3600, "1h"),
+        (5400, "90m"),
+        (86400, "1d"),
+        (1000001, "1000001s"),
+        (0.5, "0.5s"),
+    ],
+)
+def test_a_length_is_written_in_the_largest_unit_that_is_exact(seconds: float, written: str) -> None:
+    assert written_duration(timedelta(seconds=seconds)) == written
+
+
+@given(st.integers(min_value=1, max_value=10**8))
+def test_what_is_written_is_read_back(seconds: int) -> None:
+    assert parse_duration(written_duration(timedelta(seconds=seconds))) == timedelta(seconds=seconds)
