@@ -107,6 +107,8 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
     reason = charge.message or f"at most {charge.max} {counted} in {_length(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
+    if approval_id is not None:
+        when += " The approval stays valid for a while: repeat the identical call."
     return Answer(
         status=Status.LIMITED,
         sentence=f"Rate limit reached: {_ended(reason)} Nothing ran. {when}",

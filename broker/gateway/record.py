@@ -139,7 +139,6 @@ class Admission:
         facts = {"outcome": outcome.word, "why": outcome.why, "ms": ms}
         detail = {key: value for key, value in facts.items() if value is not None}
         answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail=detail)
-
         taken = self._taken
 
         def work(tx: Transaction) -> None:

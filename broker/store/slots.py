@@ -3,12 +3,13 @@
 What belongs here: taking and giving back, and how long what is taken counts. What does not: what a held call keeps
 until it is dispatched (`broker.store.held`), what a call is charged (`broker.policy`).
 
-Calls of about the same time are counted together, in a bucket that is named by an instant after which none of them is
-dispatched, `until`. It counts for every window that reaches from now back to `until`. A call that cannot be sent by
-then takes anew, so what it takes counts at every decision from the commit that takes it until a whole window after its
-dispatch. Of the calls that are dispatched in an interval as long as the window, the one that was decided last
-therefore saw all the others counted, and was admitted only because they were no more than the maximum with it. What is
-rounded is rounded to a later `until`, which counts longer. Instants here are microseconds since 1970.
+Calls of about the same time are counted together, in a bucket that is named by an instant, `until`. A bucket counts
+for every window that reaches from now back to it. No call is dispatched after the `until` of its bucket: one that is
+late takes anew. So the bound holds: of the calls that are dispatched in an interval as long as the window, let one be
+the last to have taken, now. It is dispatched no earlier than now, so the interval began no earlier than a window ago;
+the others were dispatched since then, so the `until` of each is within the window, and each took before. All of them
+were counted, and with the last they were no more than the maximum. Whatever is rounded is rounded to a later `until`.
+Instants here are microseconds since 1970.
 """
 
 from __future__ import annotations
@@ -137,7 +138,7 @@ def take(
 def take_anew(connection: Connection, taken: Taken, charges: Sequence[Charge], now: datetime) -> Taken | LimitReached:
     """The call could not be sent in time: it counts from now instead, or for nothing when a limit is used up.
 
-    Within the window this cannot fail: what it took counted until now, so all the others saw it.
+    Within the window it finds room: what it took counted until now, so all the others saw it.
     """
     give_back(connection, taken.slots)
     return take(connection, charges, now, tries=taken.tries + 1)

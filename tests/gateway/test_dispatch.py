@@ -199,7 +199,9 @@ async def test_an_approved_call_that_is_late_for_its_limit_is_not_sent_and_can_b
     clock.advance(timedelta(seconds=2))
     assert status(await asked(agent, "look")) == "done"
     door.set()
-    late = block(await held.message())
+    answer = await held.message()
+    assert answer["result"]["content"][0]["text"].endswith("valid for a while: repeat the identical call.")
+    late = block(answer)
     assert (late["status"], late["retry"], late["approval_id"]) == ("limited", "later", approval)
     assert slow.calls == ["look"]
     clock.advance(timedelta(seconds=2))
