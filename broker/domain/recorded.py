@@ -14,9 +14,7 @@ from typing import Any, cast
 
 from broker.domain.calls import Call
 from broker.domain.paths import Path, Step
-
-MASK = "[redacted]"
-"""What stands in place of a masked value."""
+from broker.domain.redaction import MASK
 
 
 class Fate(StrEnum):

@@ -13,11 +13,11 @@ from typing import Any, cast
 
 from broker.domain.calls import Call
 from broker.domain.paths import EVERY, MISSING, Path
+from broker.domain.redaction import MASK
 
 Find = Callable[[Call, Mapping[str, Any]], Any]
 """What a path leads to in a call and its arguments (given apart because they are looked at often), or MISSING."""
 
-REDACTED = "[redacted]"
 _SHOWN = 80
 _ITEMS = 8
 _WIDE = 256  # bits; Python refuses to write integers that are longer than some thousand digits
@@ -83,7 +83,7 @@ def shown(path: Path, redact: Iterable[Path]) -> Callable[[Call, Mapping[str, An
         value = find(call, args)
         if value is MISSING:
             return f"{path} is missing"
-        return f"{path} = {REDACTED if masked else glimpse(value)}"
+        return f"{path} = {MASK if masked else glimpse(value)}"
 
     return show
 
