@@ -74,9 +74,9 @@ def test_the_digest_follows_what_a_document_says_and_not_its_spacing() -> None:
 def test_a_loaded_policy_cannot_be_changed() -> None:
     loaded = policy(tools={"look": {}})
     with pytest.raises(TypeError):
-        loaded.rulings["wipe"] = loaded.unlisted  # pyright: ignore[reportIndexIssue] - the mistake under test
+        loaded.book.entries["wipe"] = loaded.book.unlisted  # pyright: ignore[reportIndexIssue] - the mistake under test
     with pytest.raises(AttributeError):
-        loaded.unlisted = loaded.rulings["look"]  # pyright: ignore[reportAttributeAccessIssue] - the same
+        loaded.book = policy().book  # pyright: ignore[reportAttributeAccessIssue] - the same
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
