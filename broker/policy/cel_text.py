@@ -134,7 +134,6 @@ class _Reader:
                 self._name(index, token)
             elif token.kind == "sign":
                 self._sign(index, token)
-        reading.operations += 1
         reading.order += self._reaches_out + self._builds
 
     def _name(self, index: int, token: Token) -> None:

@@ -10,7 +10,7 @@ in what the fast upstream itself needs for one (the broker's is that of its proc
 true of this machine now. Load, upstream and what is between them share the cores, so where these are few a way is
 charged for what the others take. Direct to a stdio upstream is a client at the process's own pipes, and with many
 callers one write carries many lines. p99 needs calls: how many a round had is the last column. The lines at the end say
-where the goals of the design stand; a missed one is no error, the exit status is about the run.
+where the goals of the design stand, judging a call by policy alone among them; a missed one is no error, the exit status is about the run.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import orjson
 from rich.console import Console
 from rich.progress import Progress
 
+from tests.bench import judging
 from tests.bench.measure import CELLS, Measured, loader, measured
 from tests.bench.report import Report
 from tests.bench.ways import all_ways
@@ -73,10 +74,11 @@ def main() -> None:
     console.print(f"\n{os.cpu_count()} cores for everything; medians of {given.rounds} rounds of {given.seconds:g} s.")
     if all(one.way != "nginx" for one in found):
         console.print("nginx is not installed: nothing is compared with it.")
-    for goal in report.goals():
+    goals = [*report.goals(), *judging.goals()]
+    for goal in goals:
         console.print(str(goal), highlight=False)
     if given.json is not None:
-        facts = {"cores": os.cpu_count(), "rounds": given.rounds, "seconds": given.seconds}
+        facts = {"cores": os.cpu_count(), "rounds": given.rounds, "seconds": given.seconds, "goals": goals}
         given.json.write_bytes(orjson.dumps(facts | report.as_json(), option=orjson.OPT_INDENT_2))
 
 

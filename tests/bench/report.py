@@ -82,7 +82,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """All of it for programs; absolute values in seconds."""
         lines = [{**asdict(one), "ratios": asdict(self.ratios(one))} for one in self._measured]
-        return {"measured": lines, "goals": [asdict(goal) for goal in self.goals()]}
+        return {"measured": lines}
 
     def table(self) -> Table:
         """All of it for people. Absolute values stand in brackets: they are this machine's."""

@@ -76,6 +76,14 @@ def test_the_digest_follows_what_a_document_says_and_not_its_spacing() -> None:
     assert len(bytes.fromhex(same.digest)) == 32
 
 
+def test_a_loaded_policy_cannot_be_changed() -> None:
+    loaded = policy(tools={"look": {}})
+    with pytest.raises(TypeError):
+        loaded.book.entries["wipe"] = loaded.book.unlisted  # pyright: ignore[reportIndexIssue] - the mistake under test
+    with pytest.raises(AttributeError):
+        loaded.book = policy().book  # pyright: ignore[reportAttributeAccessIssue] - the same
+
+
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(PolicyError, match=r"none\.json: the policy cannot be read: No such file or directory$"):
         load_policy(tmp_path / "none.json")
