@@ -26,33 +26,27 @@ class _CompiledRule:
     """A rule as it is applied.
 
     Args:
+        applies: whether it does.
         reason: what is told of a call to which it applies.
         show: what it sees of a call, for people.
     """
 
     at: str
     then: Action
-    tests: tuple[Test, ...]
-    unless: bool
+    applies: Test
     reason: str
     show: Callable[[Call, Mapping[str, Any]], str]
 
-    def applies(self, call: Call, args: Mapping[str, Any]) -> bool:
-        passed = True
-        for test in self.tests:  # each of them, for an error in any is one of the rule
-            try:
-                passed &= test(call, args)
-            except RecursionError:
-                raise Unjudged("the call is nested too deep") from None
-        return passed is not self.unless
-
     def step(self, call: Call, args: Mapping[str, Any]) -> Step:
+        """What the rule says of a call."""
         saw = self.show(call, args)
         try:
             if self.applies(call, args):
                 return Step(self.at, _SAYS[self.then], saw, self.reason)
         except Unjudged as error:
             return Step(self.at, Said.ERROR, saw, _unjudged(error))
+        except RecursionError:
+            return Step(self.at, Said.ERROR, saw, _unjudged("the call is nested too deep"))
         return Step(self.at, Said.NOTHING, saw)
 
 
@@ -64,7 +58,7 @@ class Judge:
         entry: the entry.
         first: the steps that led to it, and its own.
         redact: what of a call is masked.
-        rules: compiled, those that deny first.
+        rules: compiled, in the order of the document.
         limits: each with how it is charged.
     """
 
@@ -84,7 +78,7 @@ class Judge:
                 if rule.applies(call, args):
                     return None
             charges = tuple([charge(call, args) for _, charge in self.limits])
-        except Unjudged:
+        except (Unjudged, RecursionError):
             return None
         return Verdict(Action.ALLOW, entry.rule, entry.reason, entry.risk, entry.requirement, charges, self.redact)
 
@@ -130,8 +124,8 @@ def _counted(limit: Limit, charge: Charging, call: Call, args: Mapping[str, Any]
     return Step(limit.at, Said.COUNTS, described(limit))
 
 
-def _unjudged(error: Unjudged) -> str:
-    return f"the policy cannot judge this call, so it is refused: {error}; change the call or ask the operator"
+def _unjudged(why: Unjudged | str) -> str:
+    return f"the policy cannot judge this call, so it is refused: {why}; change the call or ask the operator"
 
 
 def compile_judge(
@@ -163,11 +157,23 @@ def _compiled(rule: Rule, redact: tuple[Path, ...], mistakes: list[Mistake]) -> 
     return _CompiledRule(
         rule.at,
         rule.then,
-        tuple(tests),
-        rule.unless,
+        _applies(tests, rule.unless),
         rule.message or _general(rule, seen),
         lambda call, args: ", ".join(show(call, args) for show in shows),
     )
+
+
+def _applies(tests: list[Test], unless: bool) -> Test:
+    """Whether all of `tests` pass, or not all of them. Each is looked at, for an error in any is one of the rule."""
+    if len(tests) == 1:
+        [test] = tests
+        return (lambda call, args: not test(call, args)) if unless else test
+
+    def applies(call: Call, args: Mapping[str, Any]) -> bool:
+        passed = [test(call, args) for test in tests]
+        return all(passed) is not unless
+
+    return applies
 
 
 def _general(rule: Rule, seen: Iterable[Path]) -> str:

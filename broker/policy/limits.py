@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Any
 
 from broker.domain.calls import UNIT, Call, Charge, Scope
@@ -41,23 +42,24 @@ def charging(limit: Limit, finest: Finest) -> Charging:
     shortest = finest[limit.counter, limit.scope]
     amount = _amount(limit)
 
-    def charge(call: Call, args: Mapping[str, Any]) -> Charge:
+    @lru_cache(maxsize=256)  # making one takes longer than all the rest
+    def made(upstream: str, whose: str, parts: int) -> Charge:
         return Charge(
-            call.upstream,
+            upstream,
             limit.counter,
             limit.scope,
-            scope_value(limit.scope, call),
+            whose,
             limit.window,
             limit.max,
             limit.at,
             limit.message,
-            amount(call, args),
+            parts,
             limit.calendar,
             limit.refund,
             None if shortest == limit.window else shortest,
         )
 
-    return charge
+    return lambda call, args: made(call.upstream, scope_value(limit.scope, call), amount(call, args))
 
 
 def described(limit: Limit) -> str:

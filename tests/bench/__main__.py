@@ -10,7 +10,8 @@ in what the fast upstream itself needs for one (the broker's is that of its proc
 true of this machine now. Load, upstream and what is between them share the cores, so where these are few a way is
 charged for what the others take. Direct to a stdio upstream is a client at the process's own pipes, and with many
 callers one write carries many lines. p99 needs calls: how many a round had is the last column. The lines at the end say
-where the goals of the design stand, judging a call by policy alone among them; a missed one is no error, the exit status is about the run.
+where the goals of the design stand, that of judging alone among them; a missed one is no error, the exit status is
+about the run.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ ENTRY: dict[str, Any] = {
     ],
 }
 ARGUMENTS = {"amount": 12.5, "path": "/home/bob/notes.txt", "to": "bob", "mode": "plain", "lines": ["a", "b", "c"]}
-CASES = {
+CASES: dict[str, tuple[str, dict[str, Any], float]] = {
     "conditions and limits": ("tool_7", {}, 20e-6),
     "the same, by a glob": ("group_7_call", {}, 20e-6),
     "the same and CEL": ("tool_7", {"when": "args.amount > 100.0 && grant.label.startsWith('ci-')"}, 40e-6),
@@ -65,7 +65,7 @@ def _batch(policy: Policy, call: Call) -> float:
 
 def _policy(more: dict[str, Any]) -> Policy:
     names = [f"tool_{number}" for number in range(40)] + [f"group_{number}_*" for number in range(10)]
-    tools = {name: ENTRY | more for name in names}
+    tools = dict.fromkeys(names, ENTRY | more)
     document = {"version": "1", "default": "deny", "hide": ["wipe_*"], "redact": ["args.password"], "tools": tools}
     return parse_policy(json.dumps(document), "bench")
 

@@ -99,6 +99,7 @@ def compiled_book(book: Rulebook) -> Policy:
     return compile_policy(book, "test", "0" * 64)
 
 
+@settings(max_examples=60)
 @given(books, calls)
 def test_judging_never_raises_and_explains_all_that_is_not_allowed(book: Rulebook, asked: Call) -> None:
     verdict = decide(compiled_book(book), asked)
@@ -107,6 +108,7 @@ def test_judging_never_raises_and_explains_all_that_is_not_allowed(book: Ruleboo
     assert not verdict.charges or verdict.action is not Action.DENY
 
 
+@settings(max_examples=60)
 @given(books, calls)
 def test_deciding_and_explaining_agree(book: Rulebook, asked: Call) -> None:
     policy = compiled_book(book)
@@ -115,6 +117,7 @@ def test_deciding_and_explaining_agree(book: Rulebook, asked: Call) -> None:
     assert any(step.rule == explained.rule for step in explained.steps)
 
 
+@settings(max_examples=60)
 @given(books, calls)
 def test_an_unlisted_tool_is_never_allowed_under_deny(book: Rulebook, asked: Call) -> None:
     listed = {name: entry for name, entry in book.entries.items() if name in NAMES}
@@ -122,6 +125,7 @@ def test_an_unlisted_tool_is_never_allowed_under_deny(book: Rulebook, asked: Cal
     assert asked.tool in listed or decide(compiled_book(under_deny), asked).action is Action.DENY
 
 
+@settings(max_examples=60)
 @given(books, calls, rules, st.integers(0, 3))
 def test_a_rule_more_never_makes_a_call_more_permitted(book: Rulebook, asked: Call, rule: Rule, place: int) -> None:
     more = {
@@ -131,12 +135,14 @@ def test_a_rule_more_never_makes_a_call_more_permitted(book: Rulebook, asked: Ca
     _assert_no_milder(book, replace(book, entries=more), asked)
 
 
+@settings(max_examples=60)
 @given(books, calls, limits)
 def test_a_limit_more_never_makes_a_call_more_permitted(book: Rulebook, asked: Call, limit: Limit) -> None:
     more = {name: replace(entry, limits=(limit, *entry.limits)) for name, entry in book.entries.items()}
     _assert_no_milder(book, replace(book, entries=more), asked)
 
 
+@settings(max_examples=60)
 @given(books, calls, st.sampled_from([*NAMES, "key_*", "*", "?y*"]))
 def test_hiding_more_never_makes_a_call_more_permitted(book: Rulebook, asked: Call, name: str) -> None:
     _assert_no_milder(book, replace(book, hide=(*book.hide, name)), asked)
