@@ -316,6 +316,19 @@ def test_of_several_charges_all_are_taken_or_none(store: Store) -> None:
         assert not admitted(connection, NOON, wide)
 
 
+@pytest.mark.parametrize("calendar", [False, True])
+def test_what_only_looks_at_a_counter_sees_what_the_same_call_counts_there(store: Store, calendar: bool) -> None:
+    counts = replace(charge(maximum=9), calendar=calendar)
+    looks = replace(charge(maximum=2), calendar=calendar, amount=0)
+    with scratch(store) as connection:
+        for _ in range(2):
+            assert admitted(connection, NOON, counts, looks)
+        assert refused(connection, NOON, counts, looks).charge.rule == looks.rule
+        assert admitted(connection, NOON, looks)  # alone it counts nothing
+        assert admitted(connection, NOON, counts)
+        assert not admitted(connection, NOON, looks)
+
+
 def test_counters_are_apart_by_upstream_name_and_scope(store: Store) -> None:
     with scratch(store) as connection:
         for who in ("grant_1", "grant_2", '","', "\x00", "ü"):
