@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection, text
@@ -129,9 +129,10 @@ def take(
         return reached
     taken: list[Slot] = []
     for counter, mine in by_counter(charges).items():
-        width, until = _bucket(mine, at, tries)
-        taken.append(Slot(counter, _amount(mine), until, all(charge.refund for charge in mine)))
-        _COUNT.on(connection, _row(counter, until, taken[-1].amount, width))
+        if amount := mine[0].amount:
+            width, until = _bucket(mine, at, tries)
+            taken.append(Slot(counter, amount, until, all(charge.refund for charge in mine)))
+            _COUNT.on(connection, _row(counter, until, amount, width))
     return Taken(at, tuple(taken), tries)
 
 
@@ -146,8 +147,11 @@ def take_anew(connection: Connection, taken: Taken, charges: Sequence[Charge], n
 
 def full(connection: Connection, charges: Sequence[Charge], at: int, *, besides: str = "") -> LimitReached | None:
     """The first charge that does not fit at the instant `at`, if there is one."""
-    reached = (_check(connection, charge, at, besides) for charge in charges)
-    return next((one for one in reached if one is not None), None)
+    for counter, mine in by_counter(charges).items():
+        for charge in mine:
+            if (reached := _check(connection, counter, charge, at, besides)) is not None:
+                return reached
+    return None
 
 
 def give_back(connection: Connection, slots: Iterable[Slot]) -> None:
@@ -174,11 +178,11 @@ def forget_old(connection: Connection, now: datetime) -> None:
 
 
 def by_counter(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
-    """The charges on each counter, by its key."""
+    """The charges on each counter, by its key; all with what the call counts there, the most that any of them says."""
     counters: dict[str, list[Charge]] = {}
     for charge in charges:
         counters.setdefault(_counter(charge), []).append(charge)
-    return counters
+    return {counter: _levelled(mine) if len(mine) > 1 else mine for counter, mine in counters.items()}
 
 
 def micros(instant: datetime) -> int:
@@ -192,20 +196,21 @@ def _counter(charge: Charge) -> str:
     return json.dumps([charge.upstream, charge.counter, charge.scope_value, *kind])
 
 
-def _amount(charges: Sequence[Charge]) -> int:
-    return max(charge.amount for charge in charges)
+def _levelled(charges: Sequence[Charge]) -> list[Charge]:
+    most = max(charge.amount for charge in charges)
+    return [charge if charge.amount == most else replace(charge, amount=most) for charge in charges]
 
 
 # -- whether it fits --------------------------------------------------------------------------------------------------
 
 
-def _check(connection: Connection, charge: Charge, at: int, besides: str) -> LimitReached | None:
+def _check(connection: Connection, counter: str, charge: Charge, at: int, besides: str) -> LimitReached | None:
     most, window = charge.max * UNIT, charge.window // MICROSECOND
     if charge.amount > most:
         return LimitReached(charge, None)
     # An interval as long as the window holds both its ends, so what is exactly one window old still counts.
     since = at - at % window if charge.calendar else at - window
-    looked = {"counter": _counter(charge), "since": since}
+    looked = {"counter": counter, "since": since}
     units, parts = _COUNTED.on(connection, {**looked, "besides": besides}).fetchone()
     excess = int(units or 0) * UNIT + int(parts or 0) + charge.amount - most
     if excess <= 0:

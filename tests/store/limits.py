@@ -15,6 +15,7 @@ from broker.domain.calls import UNIT, Charge
 from broker.domain.canonical import new_id
 from broker.store import held, slots
 from broker.store.slots import LimitReached, Taken
+from broker.store.tables import EPOCH, MICROSECOND
 from tests.clock import NOON
 
 SECOND = timedelta(seconds=1)
@@ -59,6 +60,7 @@ class World:
     reserved: dict[str, int] = field(default_factory=dict[str, int])
     calls: dict[str, Sending] = field(default_factory=dict[str, Sending])
     policies: list[Charge] = field(default_factory=list[Charge])
+    told: datetime | None = None
 
     def __post_init__(self) -> None:
         self.policies.append(self.charge)
@@ -130,6 +132,13 @@ class World:
         """Calls that are admitted and not sent."""
         return [call_id for call_id, call in self.calls.items() if call.sent is None]
 
+    def pass_to_the_edge(self, number: int) -> None:
+        """Time passes until the last instant at which a call may be sent as it is, or the first at which one fits."""
+        ends = [EPOCH + call.taken.slots[0].until * MICROSECOND for call in self.calls.values() if call.sent is None]
+        edges = [edge for edge in (*ends, self.told) if edge is not None and edge > self.now]
+        if edges:
+            self.now = edges[number % len(edges)]
+
     def check(self) -> None:
         """In no interval as long as a policy's window were more sent than it admits, of what was decided under it."""
         for era, charge in enumerate(self.policies):
@@ -146,6 +155,7 @@ class World:
 
     def _note(self, call_id: str, charge: Charge, taken: Taken | LimitReached, *, held: bool) -> bool:
         if isinstance(taken, LimitReached):
+            self.told = taken.free_at
             return False
         self.calls[call_id] = Sending(charge, charge.amount, self.era, taken, self.now, held)
         return True

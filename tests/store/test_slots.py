@@ -61,10 +61,13 @@ many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_sco
 
 # -- the bound --------------------------------------------------------------------------------------------------------
 
-DOINGS = ("take", "take", "hold", "claim", "send", "send", "release", "give back", "tidy", "wait", "wait", "pause")
+DOINGS = (
+    *("take", "take", "take", "send", "send", "send", "edge", "edge", "edge"),
+    *("hold", "claim", "release", "give back", "tidy", "wait", "pause"),
+)
 PAUSES = (timedelta(), MICROSECOND, 10 * MILLISECOND, 51 * MILLISECOND, 300 * MILLISECOND, 1100 * MILLISECOND)
 doings = st.tuples(st.sampled_from(DOINGS), st.integers(0, 5))
-amounts = st.sampled_from([UNIT, UNIT, UNIT, UNIT // 2, 2 * UNIT, 1])
+amounts = st.sampled_from([UNIT] * 5 + [UNIT // 2, 2 * UNIT, 1])
 
 
 def happens(world: World, what: str, number: int, amount: int) -> None:
@@ -74,6 +77,8 @@ def happens(world: World, what: str, number: int, amount: int) -> None:
     match what:
         case "wait":
             world.now += number * world.charge.window / 5
+        case "edge":
+            world.pass_to_the_edge(number)
         case "pause":
             world.now += PAUSES[number]
         case "tidy":
@@ -93,7 +98,7 @@ def happens(world: World, what: str, number: int, amount: int) -> None:
 
 
 @many
-@given(st.lists(st.tuples(doings, amounts), max_size=60), st.sampled_from(WINDOWS), st.integers(1, 4))
+@given(st.lists(st.tuples(doings, amounts), min_size=40, max_size=100), st.sampled_from(WINDOWS), st.integers(1, 4))
 def test_in_no_interval_as_long_as_the_window_are_more_sent_and_what_fits_is_admitted(
     store: Store, happenings: list[tuple[tuple[str, int], int]], window: timedelta, maximum: int
 ) -> None:
@@ -108,7 +113,7 @@ edits = st.tuples(st.sampled_from(WINDOWS), st.integers(1, 4))
 
 
 @many
-@given(st.lists(doings | edits, max_size=60), edits)
+@given(st.lists(doings | doings | edits, min_size=40, max_size=100), edits)
 def test_from_an_edit_of_the_policy_on_its_window_and_maximum_hold_for_what_is_decided_by_it(
     store: Store, happenings: list[Any], first: tuple[timedelta, int]
 ) -> None:
@@ -309,6 +314,19 @@ def test_of_several_charges_all_are_taken_or_none(store: Store) -> None:
         assert held.reserve(connection, "call_1", [wide, narrow], NOON) is not None
         assert admitted(connection, NOON, wide)
         assert not admitted(connection, NOON, wide)
+
+
+@pytest.mark.parametrize("calendar", [False, True])
+def test_what_only_looks_at_a_counter_sees_what_the_same_call_counts_there(store: Store, calendar: bool) -> None:
+    counts = replace(charge(maximum=9), calendar=calendar)
+    looks = replace(charge(maximum=2), calendar=calendar, amount=0)
+    with scratch(store) as connection:
+        for _ in range(2):
+            assert admitted(connection, NOON, counts, looks)
+        assert refused(connection, NOON, counts, looks).charge.rule == looks.rule
+        assert admitted(connection, NOON, looks)  # alone it counts nothing
+        assert admitted(connection, NOON, counts)
+        assert not admitted(connection, NOON, looks)
 
 
 def test_counters_are_apart_by_upstream_name_and_scope(store: Store) -> None:
