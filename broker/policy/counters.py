@@ -36,20 +36,28 @@ class Counters:
         Returns:
             None, or the first charge for which there is no room; then nothing was charged.
         """
-        asked = [(charge, self._counter(charge)) for charge in charges]
-        for charge, counter in asked:
-            if counter[charge.window, charge.calendar].sum(at) + charge.amount > charge.max * UNIT:
+        asked = list(charges)
+        amounts: dict[tuple[str, ...], int] = {}
+        for charge in asked:
+            amounts[_key(charge)] = max(charge.amount, amounts.get(_key(charge), 0))
+        for charge in asked:
+            counted = self._counter(charge)[charge.window, charge.calendar].sum(at)
+            if counted + amounts[_key(charge)] > charge.max * UNIT:
                 return charge
-        for charge, counter in {id(counter): (charge, counter) for charge, counter in asked}.values():
-            for window in counter.values():
-                window.add(at, charge.amount)
+        for key, amount in amounts.items():
+            for window in self._counters[key].values():
+                window.add(at, amount)
         return None
 
     def _counter(self, charge: Charge) -> dict[tuple[timedelta, bool], _Window]:
-        key = (charge.upstream, charge.counter, charge.scope, charge.scope_value)
+        key = _key(charge)
         if key not in self._counters:
             self._counters[key] = {kind: _Window(*kind) for kind in self._windows[charge.counter]}
         return self._counters[key]
+
+
+def _key(charge: Charge) -> tuple[str, ...]:
+    return charge.upstream, charge.counter, charge.scope_value
 
 
 class _Window:

@@ -63,6 +63,12 @@ def test_what_one_tool_charges_counts_for_every_window_of_the_counter() -> None:
     assert counted.take([charge(HOUR, 2)], MIDNIGHT + 2 * MINUTE) == charge(HOUR, 2)
 
 
+def test_what_a_call_counts_on_a_counter_is_seen_by_every_limit_on_it() -> None:
+    counted = counters(limit(maximum=2), limit(window="hour", maximum=5))
+    both = [charge(), charge(HOUR, 5, amount=3 * UNIT)]
+    assert counted.take(both, MIDNIGHT) == charge()
+
+
 def test_a_sum_is_counted_by_what_each_call_adds() -> None:
     counted = counters(limit(maximum=10))
     assert counted.take([charge(maximum=10, amount=7 * UNIT)], MIDNIGHT) is None
