@@ -8,21 +8,27 @@ does not: notations (`broker.policy.source`), what a document may say (`broker.p
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pydantic import ValidationError
 
 from broker.domain.calls import Action
 from broker.domain.canonical import canonical_json
+from broker.domain.paths import written
 from broker.errors import Finding
 from broker.policy.decide import Policy, compile_policy
-from broker.policy.dialects import Dialect, dialect_of, mixture
+from broker.policy.dialects import NATIVE, Dialect, dialect_of, mixture
+from broker.policy.documents import Document
 from broker.policy.mistakes import refusal, shape_mistakes
 from broker.policy.model import Entry, Mistake, Rulebook, Unfit
 from broker.policy.source import LARGEST, read_tree
 from broker.policy.tree import Tree, Unreadable
+
+_FIXED = {"version": "1", "default": "deny"}
+"""What is judged by where these keys are wrong, to find what else is."""
 
 HOLD_EVERYTHING = compile_policy(
     source="no policy",
@@ -88,16 +94,16 @@ def parse_document(text: str | bytes, source: str) -> Reading:
     canonical = canonical_json(tree.value)
     dialect = dialect_of(tree.value)
     mistakes = [*tree.mistakes, *(tree.finding(one.message, one.at, key=True) for one in mixture(tree.value))]
+    policy = None
     try:
         document = dialect.terms.model_validate_json(canonical)
     except ValidationError as error:
         known = {(mistake.line, mistake.column) for mistake in mistakes}  # and what follows from them is none
         mistakes += [one for one in shape_mistakes(error, dialect.terms, tree) if (one.line, one.column) not in known]
-        document = _sound_part(tree.value, dialect, error)
-    policy = None
-    if document is not None:
-        policy, unfit = _compiled(dialect, document, source, hashlib.sha256(canonical).hexdigest())
-        mistakes += [tree.finding(one.message, one.at) for one in unfit]
+        further = _beside_the_shape(tree.value, error) if dialect is NATIVE else ()
+    else:
+        policy, further = _compiled(dialect, document, source, hashlib.sha256(canonical).hexdigest())
+    mistakes += [tree.finding(one.message, one.at) for one in further]
     if policy is None or mistakes:
         raise refusal(source, mistakes)
     return Reading(policy, tree)
@@ -111,14 +117,37 @@ def _compiled(dialect: Dialect, document: Any, source: str, digest: str) -> tupl
         return None, [*mistakes, *error.mistakes]
 
 
-def _sound_part(value: Any, dialect: Dialect, error: ValidationError) -> Any:
-    """The document without the tools that are misshapen, so that what is wrong with the others is told as well.
+def _beside_the_shape(value: Any, error: ValidationError) -> list[Mistake]:
+    """What else is wrong with a document whose shape is: patterns, expressions and keys that mean nothing together.
 
-    None when something else is misshapen: what is left would mean another thing.
+    It is judged without the keys that are misshapen. Of what stands beside those no contradiction is told: the missing
+    key might resolve it.
     """
-    places = [found["loc"][:2] for found in error.errors(include_url=False)]
-    if any(len(steps) < 2 or steps[0] != "tools" for steps in places):
+    misshapen = [found["loc"] for found in error.errors(include_url=False)]
+    document = _sound_part(value, misshapen)
+    if document is None:
+        return []
+    contradictions = list(NATIVE.contradictions(document))
+    unsure = [written(*steps[:2]) if steps[0] == "tools" else "tools" for steps in misshapen if steps[0] not in _FIXED]
+    _, mistakes = _compiled(NATIVE, document, "", "")
+    return [one for one in mistakes if one not in contradictions or not one.at.startswith(tuple(unsure))]
+
+
+def _sound_part(value: Any, misshapen: Iterable[tuple[str | int, ...]]) -> Document | None:
+    if not isinstance(value, dict):
         return None
-    misshapen = {steps[1] for steps in places}
-    sound = {name: terms for name, terms in value["tools"].items() if name not in misshapen}
-    return dialect.terms.model_validate_json(canonical_json(value | {"tools": sound}))
+    parts = cast("dict[str, Any]", value)
+    dropped = {steps[0] for steps in misshapen if steps[0] != "tools" or len(steps) == 1}
+    kept = {key: part for key, part in parts.items() if key not in dropped}
+    if "tools" in kept:
+        kept["tools"] = {name: _sound_terms(name, terms, misshapen) for name, terms in parts["tools"].items()}
+    try:
+        return Document.model_validate_json(canonical_json(_FIXED | kept))
+    except ValidationError:  # the name of a tool
+        return None
+
+
+def _sound_terms(name: str, terms: Any, misshapen: Iterable[tuple[str | int, ...]]) -> dict[str, Any]:
+    dropped = {steps[2] for steps in misshapen if steps[:2] == ("tools", name) and len(steps) > 2}
+    entry = cast("dict[str, Any]", terms) if isinstance(terms, dict) else {}
+    return {key: said for key, said in entry.items() if key not in dropped}

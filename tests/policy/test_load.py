@@ -297,3 +297,30 @@ def test_any_text_is_a_policy_or_a_policy_error(text: str | bytes, source: str) 
     with pytest.raises(PolicyError) as refused:
         parse_policy(text, source)
     assert all(mistake.line and mistake.column for mistake in refused.value.mistakes)
+
+
+def test_what_is_misshapen_hides_nothing_else() -> None:
+    tool = {
+        "action": "hold",
+        "requier": [],
+        "when": "args.x >",
+        "deny_if": [{"path": "args.x", "op": "regx", "value": 1}],
+    }
+    others = {"a_*": {}, "*_a": {"approve_if": [{"path": "args.x", "op": "regex", "value": "(?=a)"}]}}
+    with pytest.raises(PolicyError) as refused:
+        parse_policy(json.dumps({"version": "1", "default": "hodl", "tools": {"b": tool, **others}}), "p.json")
+    assert {mistake.path for mistake in refused.value.mistakes} == {
+        "default",
+        "tools.b.requier",
+        "tools.b.deny_if[0].op",
+        "tools.b.when",
+        'tools["*_a"]',
+        'tools["*_a"].approve_if[0].value',
+    }
+
+
+def test_no_contradiction_is_told_that_a_misspelt_key_may_resolve() -> None:
+    tool = {"aproval": {}, "approval": {"quorum": 2}, "aprove_if": [{"path": "args.x", "op": "eq", "value": 1}]}
+    with pytest.raises(PolicyError) as refused:
+        parse_policy(json.dumps({"version": "1", "default": "deny", "tools": {"b": tool}}), "p.json")
+    assert {mistake.path for mistake in refused.value.mistakes} == {"tools.b.aproval", "tools.b.aprove_if"}
