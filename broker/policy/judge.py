@@ -53,7 +53,7 @@ class _CompiledRule:
                 return Step(self.at, _SAYS[self.then], saw, self.reason)
         except Unjudged as error:
             return Step(self.at, Said.ERROR, saw, _unjudged(error))
-        return Step(self.at, Said.NOTHING, saw)
+        return Step(self.at, Said.MET if self.unless else Said.NOTHING, saw)
 
 
 @dataclass(frozen=True, slots=True)
