@@ -135,7 +135,7 @@ def _table(changes: list[Change]) -> None:
     for one in changes:
         verdicts = Text.assemble(one.was, " → ", (one.would_be, output.colour(one.would_be)))
         rule = f"{one.was_rule} → {one.rule}" if one.was is one.would_be else one.rule
-        when = f"{one.first:%Y-%m-%d %H:%M} to {one.last:%Y-%m-%d %H:%M}"
+        when = " to ".join(dict.fromkeys(f"{at:%Y-%m-%d %H:%M}" for at in (one.first, one.last)))
         about = Text.assemble(output.cell(rule), (f"\n{when}\n{one.example}", "dim"))
         table.add_row(f"{one.calls:,}", Text(output.cell(one.tool)), verdicts, about)
     Console().print(table)

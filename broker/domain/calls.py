@@ -127,6 +127,7 @@ class Said(StrEnum):
     """What one rule said of one call."""
 
     NOTHING = "does not apply"
+    MET = "is met"
     ALLOWS = "allows"
     DENIES = "denies"
     HOLDS = "holds"

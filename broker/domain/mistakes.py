@@ -17,6 +17,7 @@ _PLAIN = {
     "int_from_float": "expected a whole number",
     "greater_than_equal": "expected {ge} or more",
     "less_than_equal": "expected {le} or less",
+    "bool_type": "expected true or false",
     "string_type": "expected text",
     "string_unicode": "expected text that can be written as UTF-8",
     "string_too_short": "expected some text",

@@ -13,11 +13,10 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from broker.domain.paths import Path
+from broker.policy.facts import GRANT, TEXTS
 
 ROOTS = frozenset({"args", "tool", "upstream", "grant", "session"})
 """What an expression sees."""
-
-GRANT = ("id", "label", "owner")
 
 FUNCTIONS = frozenset(
     {"has", "size", "matches", "string", "bytes", "double", "int", "uint", "timestamp", "duration", "type", "dyn"}
@@ -44,6 +43,15 @@ _TOKEN = re.compile(
 )
 _FREE = frozenset(".,()]}")  # signs that cost nothing of themselves
 _QUOTES = frozenset("\"'")
+_UNENDED = ": the text that begins here has no end"
+_INSTEAD = {
+    "=": ": write == to compare",
+    "&": ": write && for and",
+    "|": ": write || for or",
+    **dict.fromkeys(_QUOTES, _UNENDED),
+}
+_OPERATORS = {"and": "&&", "or": "||", "not": "!"}
+"""What other languages write, and CEL."""
 _PLAIN_STRING = re.compile(r"""(["'])([^"'\\]*)\1""")
 
 
@@ -104,7 +112,8 @@ def _tokens(source: str) -> list[Token]:
     while place < len(source):
         found = _TOKEN.match(source, place)
         if found is None:
-            raise ValueError(f"column {place + 1}: {source[place]!r} cannot be read")
+            hint = _INSTEAD.get(source[place], "")
+            raise ValueError(f"column {place + 1}: {source[place]!r} cannot be read{hint}")
         if found["string"] and source[found.end() : found.end() + 1] in _QUOTES:
             raise ValueError(f"column {place + 1}: a string in three quotes is not read: use one quote on each side")
         if found.lastgroup != "blank":
@@ -138,6 +147,8 @@ class _Reader:
 
     def _name(self, index: int, token: Token) -> None:
         called = self._text(index + 1) == "("
+        if token.text in _OPERATORS and self._text(index - 1) != ".":
+            raise _at(token, f"{token.text} is not known: write {_OPERATORS[token.text]}")
         if self._text(index + 1) == "{":
             raise _at(token, f"there is no type {token.text}")
         if self._text(index - 1) == ".":
@@ -176,6 +187,8 @@ class _Reader:
                 break
         if steps[0] == "grant" and len(steps) > 1 and steps[1] not in GRANT:
             raise _at(token, f"grant has no {steps[1]}: it has {', '.join(GRANT)}")
+        if steps[0] in TEXTS and len(steps) > 1:
+            raise _at(token, f"{steps[0]} is a text and has no {steps[1]}: write {steps[0]} alone")
         return Path(tuple(steps))
 
     def _sign(self, index: int, token: Token) -> None:

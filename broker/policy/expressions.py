@@ -16,8 +16,8 @@ import cel
 
 from broker.domain.calls import Call
 from broker.domain.paths import MISSING, Path
-from broker.policy.cel_text import GRANT, Reading, read_expression
-from broker.policy.facts import Unjudged, finder, grant_facts, kind
+from broker.policy.cel_text import Reading, read_expression
+from broker.policy.facts import GRANT, Unjudged, finder, grant_facts, kind
 from broker.policy.patterns import WORK, Pattern, compile_pattern
 
 _BUDGET = 132_000  # values times operations: some 20 ms; a text of 4 MiB with one comparison just fits
@@ -144,7 +144,10 @@ def _syntax(said: str) -> str:
         return "it is not an expression in CEL"
     place = f"column {column}" if line == "1" else f"line {line}, column {column}"
     first = what.strip().splitlines()[0].removeprefix("Syntax error: ").split(" expecting {")[0]
-    return f"{place}: {first.replace(chr(39) + '<EOF>' + chr(39), 'the end')}"
+    if first.startswith("Incomplete"):  # what follows are names of the library's own
+        first = "a part is missing in what begins here"
+    ended = first.replace("mismatched input '<EOF>'", "it ends too early")
+    return f"{place}: {ended.replace(chr(39) + '<EOF>' + chr(39), 'the end')}"
 
 
 def _literal(quoted: str) -> str:

@@ -18,6 +18,12 @@ from broker.domain.redaction import MASK
 Find = Callable[[Call, Mapping[str, Any]], Any]
 """What a path leads to in a call and its arguments (given apart because they are looked at often), or MISSING."""
 
+GRANT = ("id", "label", "owner")
+"""What rules see of the grant."""
+
+TEXTS = ("tool", "upstream", "session")
+"""What rules see that is a text, so that no path leads into it."""
+
 _SHOWN = 80
 _ITEMS = 8
 _WIDE = 256  # bits; Python refuses to write integers that are longer than some thousand digits

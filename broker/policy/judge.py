@@ -47,7 +47,7 @@ class _CompiledRule:
             return Step(self.at, Said.ERROR, saw, _unjudged(error))
         except RecursionError:
             return Step(self.at, Said.ERROR, saw, _unjudged("the call is nested too deep"))
-        return Step(self.at, Said.NOTHING, saw)
+        return Step(self.at, Said.MET if self.unless else Said.NOTHING, saw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +92,15 @@ class Judge:
                 steps.append(_counted(limit, charge, call, args, charges))
         decisive = _decisive(steps)
         action = _ACTIONS[decisive.said]
+        if action is Action.DENY:  # it counts for nothing
+            steps, charges = [step for step in steps if step.said is not Said.COUNTS], []
         return Verdict(
             action,
             decisive.rule,
             decisive.why,
             entry.risk,
             entry.requirement,
-            () if action is Action.DENY else tuple(charges),
+            tuple(charges),
             self.redact,
             tuple(steps),
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from typing import Any, get_args, get_origin
 
@@ -21,6 +21,24 @@ from broker.domain.text import visible
 from broker.errors import Finding, PolicyError
 from broker.policy.documents import Terms
 from broker.policy.tree import Steps, Tree
+
+_MEANT: Mapping[str, str] = {
+    word: ours
+    for ours, words in (
+        ("eq", "= == is equals"),
+        ("neq", "!= ne not_equals"),
+        ("lt", "<"),
+        ("lte", "<= le"),
+        ("gt", ">"),
+        ("gte", ">= ge"),
+        ("regex", "match matches"),
+        ("allow", "yes true pass permit"),
+        ("deny", "no false block reject refuse forbid"),
+        ("hold", "ask approve confirm review require_approval"),
+    )
+    for word in words.split()
+}
+"""What other languages call ours, where the letters are not alike."""
 
 
 def refusal(source: str, mistakes: Iterable[Finding]) -> PolicyError:
@@ -66,6 +84,8 @@ def _sentence(found: ErrorDetails, terms: type[Terms]) -> tuple[str, str | None]
             return "is empty: name at least one, or take the key out", None
         case "null" | "path":
             return found["msg"], None
+        case _ if found["loc"] and found["input"] is None:  # where an object belongs, such as all of a tool
+            return "has no value: write {} when there is nothing to say, or take the key out", None
         case _:
             return _expected(found)
 
@@ -85,7 +105,7 @@ def _expected(found: ErrorDetails) -> tuple[str, str | None]:
     sentence = plain_mistake(found) + _got(given)
     if nearest is None:
         return sentence, None
-    quoted = "" if isinstance(given, str) else ", in quotes"
+    quoted = "" if str(given) != nearest or isinstance(given, str) else ", in quotes"
     return f"{sentence}; did you mean {nearest if not quoted else json.dumps(nearest)}{quoted}?", nearest
 
 
@@ -96,7 +116,11 @@ def _legal(found: ErrorDetails) -> Sequence[str]:
 
 
 def _nearest(given: Any, legal: Sequence[str]) -> str | None:
-    near = difflib.get_close_matches(str(given).lower(), legal, n=1)
+    """The legal word for `given`, one text or number; for what holds others there is none."""
+    if isinstance(given, dict | list):
+        return None
+    word = str(given).lower()
+    near = [_MEANT[word]] if _MEANT.get(word) in legal else difflib.get_close_matches(word, legal, n=1)
     return near[0] if near else None
 
 

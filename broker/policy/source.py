@@ -40,7 +40,7 @@ def _decoded(text: str | bytes) -> str:
         decoded = text if isinstance(text, str) else text.decode()
     except UnicodeDecodeError as error:
         before = error.object[: error.start].decode()
-        raise Unreadable("not UTF-8", Lines(before).place(len(before))) from error
+        raise Unreadable("not UTF-8; save it in that encoding", Lines(before).place(len(before))) from error
     if decoded.startswith("\ufeff"):
         raise Unreadable("starts with a byte-order mark; save it as UTF-8 without one", Place(1, 1))
     return decoded

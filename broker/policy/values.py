@@ -7,7 +7,7 @@ What belongs here: annotated types that the models of both dialects share. What 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Annotated, Any, TypeGuard
 
@@ -16,9 +16,12 @@ from pydantic_core import PydanticCustomError
 
 from broker.domain.durations import parse_duration
 from broker.domain.paths import EVERY, Path, parse_path
+from broker.policy.facts import GRANT, TEXTS
 
 ROOTS = ("args", "tool", "upstream", "grant", "session")
 """What a rule sees of a call."""
+
+_MEANT = 100  # characters of a wrong path that are compared with right ones
 
 _WINDOWS: Mapping[str, timedelta] = {
     "second": timedelta(seconds=1),
@@ -62,13 +65,27 @@ def _pattern(name: str) -> str:
     return name
 
 
-def _path(text: Any) -> Path:
+def _parsed(text: Any, what: str, roots: Sequence[str]) -> Path:
     try:
         path = parse_path(text) if isinstance(text, str) else None
     except ValueError as error:
         raise PydanticCustomError("path", "{why}", {"why": str(error)}) from None
-    if path is None or path.steps[0] not in ROOTS:
-        raise _expected(f"a path that begins with {', '.join(ROOTS[:-1])} or {ROOTS[-1]}, such as args.amount")
+    if path is None or path.steps[0] not in roots:
+        _, dot, rest = str(text)[:_MEANT].partition(".")
+        raise _expected(what, *(f"{root}{dot}{rest}" for root in roots if dot), f"args.{text}"[:_MEANT])
+    return path
+
+
+def _path(text: Any) -> Path:
+    path = _parsed(text, f"a path that begins with {', '.join(ROOTS[:-1])} or {ROOTS[-1]}, such as args.amount", ROOTS)
+    root, *inner = path.steps
+    if root == "grant" and inner and (inner[0] not in GRANT or inner[1:]):
+        raise _expected(
+            f"{', '.join(f'grant.{part}' for part in GRANT[:-1])} or grant.{GRANT[-1]}",
+            *(f"grant.{part}" for part in GRANT),
+        )
+    if root in TEXTS and inner:
+        raise _expected(f"{root} alone: it is a text, which has no parts", str(root))
     return path
 
 
@@ -78,9 +95,11 @@ def _one(path: Path) -> Path:
     return path
 
 
-def _of_args(path: Path) -> Path:
-    if path.steps[0] != "args" or len(path.steps) == 1:
-        raise _expected("a path into the arguments, such as args.password")
+def _of_args(text: Any) -> Path:
+    what = "a path into the arguments, such as args.password"
+    path = _parsed(text, what, ("args",))
+    if len(path.steps) == 1:
+        raise _expected(what)
     return path
 
 
@@ -123,6 +142,7 @@ _APPROVER = r"\S|\S.*\S"
 _CHANNEL = r"web|api|slack|slack:[#@]\S+"
 _CHANNELS = "web, api, slack, slack:#channel or slack:@person"
 _DURATION_SCHEMA = _schema(r"\s*[0-9]{1,9}[smhd]\s*", "30s", "15m", "2h", "1d")
+_PATH_SCHEMA = _schema(f"((args|grant){_STEP}*|{'|'.join(TEXTS)})", "args.amount")
 _WINDOW_SCHEMA = {"anyOf": [{"enum": list(_WINDOWS)}, _whole(int(_LONGEST.total_seconds()))]}
 
 Text = Annotated[str, StringConstraints(min_length=1)]
@@ -133,10 +153,9 @@ Approver = Annotated[
     _schema(f"({_APPROVER})", "desktop-owners", "alice@example.com"),
 ]
 ToolPattern = Annotated[str, AfterValidator(_pattern), WithJsonSchema({"type": "string", "minLength": 1})]
-AnyPath = Annotated[Path, BeforeValidator(_path), _schema(f"({'|'.join(ROOTS)}){_STEP}*", "args.amount")]
-OnePath = Annotated[AnyPath, AfterValidator(_one)]
-ArgsPath = Annotated[AnyPath, AfterValidator(_of_args), _schema(f"args{_STEP}+", "args.password", "args.items[*].key")]
-Sum = Annotated[OnePath, AfterValidator(_of_args), _schema(f"args{_STEP}+", "args.amount")]
+OnePath = Annotated[Path, BeforeValidator(_path), AfterValidator(_one), _PATH_SCHEMA]
+ArgsPath = Annotated[Path, BeforeValidator(_of_args), _schema(f"args{_STEP}+", "args.password", "args.items[*].key")]
+Sum = Annotated[Path, BeforeValidator(_of_args), AfterValidator(_one), _schema(f"args{_STEP}+", "args.amount")]
 Channel = Annotated[
     str,
     _matching(_CHANNEL, _CHANNELS, "web", "api", "slack"),

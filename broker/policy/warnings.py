@@ -85,7 +85,8 @@ def _shadows(tree: Tree, book: Rulebook) -> Iterator[Finding]:
 
 def _counters(tree: Tree, book: Rulebook) -> Iterator[Finding]:
     """A counter is what the tools that name it share: it counts one thing, and is full for all of them at once."""
-    limits = {limit.at: limit for entry in book.entries.values() for limit in entry.limits}
+    counting = [entry for entry in book.entries.values() if entry.action is not Action.DENY]
+    limits = {limit.at: limit for entry in counting for limit in entry.limits}
     firsts: dict[tuple[object, ...], Limit] = {}
     for limit in limits.values():
         counter = (limit.counter, limit.scope)

@@ -39,7 +39,7 @@ def test_every_rule_is_a_step_in_order_with_what_it_saw_and_said() -> None:
         Step("hide", Said.NOTHING),
         Step("tools.pay", Said.ALLOWS),
         Step("tools.pay.deny_if[0]", Said.DENIES, "args.amount = 2000", "too much"),
-        Step("tools.pay.require[0]", Said.NOTHING, 'args.to = "bob"'),
+        Step("tools.pay.require[0]", Said.MET, 'args.to = "bob"'),
         Step(
             "tools.pay.approve_if[0]",
             Said.HOLDS,

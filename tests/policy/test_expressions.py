@@ -39,6 +39,7 @@ TOO_LARGE = "the call is too large for this expression to be evaluated quickly"
         ("args.amount == 1 ? false : -5 < 3 - 2", True),
         ("args.nothing == 1 || true", True),
         ("args.amount == true", False),
+        ("has(args.or) || tool.size() > 9", False),
     ],
 )
 def test_an_expression_says_true_or_false(expression: str, expected: bool) -> None:
@@ -82,9 +83,15 @@ def test_what_cannot_be_evaluated_denies_with_a_reason_that_repeats_no_value(
 @pytest.mark.parametrize(
     ("expression", "why"),
     [
-        ("args.amount >", "column 14: mismatched input the end"),
-        ("args.amount = 1", "column 13"),
-        ("", "mismatched input"),
+        ("args.amount >", "column 14: it ends too early"),
+        ("args.amount = 1", "column 13: '=' cannot be read: write == to compare"),
+        ("args.a === 1", "column 10: '=' cannot be read: write == to compare"),
+        ("true & args.a", "column 6: '&' cannot be read: write && for and"),
+        ("args.a and args.b", "column 8: and is not known: write &&"),
+        ("not (args.a)", "column 1: not is not known: write !"),
+        ("args.a ? : 1", "column 1: a part is missing in what begins here"),
+        ("tool.name == 'x'", "column 1: tool is a text and has no name: write tool alone"),
+        ("", "it ends too early"),
         ("args.", "column"),
         ("amount > 1", "column 1: amount is not known: an expression sees args, tool, upstream, grant and session"),
         (".args.x > 1", "column 2: a name does not begin with a dot"),
@@ -109,7 +116,7 @@ def test_what_cannot_be_evaluated_denies_with_a_reason_that_repeats_no_value(
         ("-(args.a - 1) > 1", "column 1: the sign of a value"),
         ("'''a''' == 'a'", "column 1: a string in three quotes"),
         ("args.a == `b`", "column 11: '`' cannot be read"),
-        ("args.a == 'b", "column 11"),
+        ("args.a == 'b", 'column 11: "\'" cannot be read: the text that begins here has no end'),
         ("(args.a", "column 8: missing ')' at the end"),
         ("args.a)", "column 7: closes a bracket that is not open"),
         (" + ".join(["args.a"] * 60) + " == ''", "too many parts"),

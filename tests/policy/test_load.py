@@ -202,6 +202,43 @@ def test_every_mistake_is_told_with_its_path_what_was_expected_and_the_nearest()
     ]
 
 
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("grant.lable", 'expected grant.id, grant.label or grant.owner, not "grant.lable"; did you mean grant.label?'),
+        ("grant.label.x", 'expected grant.id, grant.label or grant.owner, not "grant.label.x"'),
+        ("tool.name", "expected tool alone: it is a text, which has no parts"),
+        ("session[0]", "expected session alone: it is a text, which has no parts"),
+        ("arg.mode", 'such as args.amount, not "arg.mode"; did you mean args.mode?'),
+    ],
+)
+def test_a_path_that_leads_nowhere_in_any_call_is_refused(path: str, told: str) -> None:
+    [said] = mistakes(tools={"t": {"deny_if": [RULE | {"path": path}]}})
+    assert told in said
+
+
+def test_what_can_only_be_an_argument_is_told_so() -> None:
+    [said] = mistakes(redact=["password"])
+    expected = "expected a path into the arguments, such as args.password"
+    assert said == f'redact[0]: {expected}, not "password"; did you mean args.password?'
+
+
+@pytest.mark.parametrize(
+    ("tool", "told"),
+    [
+        ({"action": ["hold"]}, "action: expected 'allow', 'deny' or 'hold'"),
+        ({"action": "require_approval"}, 'not "require_approval"; did you mean hold?'),
+        ({"action": True}, "not true; did you mean allow?"),
+        ({"deny_if": [RULE | {"op": "=="}]}, 'not "=="; did you mean eq?'),
+        ({"approval": {"allow_self": "yes"}, "action": "hold"}, 'allow_self: expected true or false, not "yes"'),
+        (None, "tools.t: has no value: write {} when there is nothing to say, or take the key out"),
+    ],
+)
+def test_a_wrong_value_is_answered_with_what_can_stand_there(tool: Any, told: str) -> None:
+    [said] = mistakes(tools={"t": tool})
+    assert said.endswith(told)
+
+
 def test_the_nearest_is_told_to_programs_too() -> None:
     with pytest.raises(PolicyError) as refused:
         parse_policy('{"version": "1", "default": "deny", "tools": {"x": {"action": "hodl"}}}', "p.json")

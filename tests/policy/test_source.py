@@ -40,8 +40,8 @@ def wrong(text: str, source: str = "p.yaml") -> list[str]:
     [
         (b"\xef\xbb\xbf" + EMPTY.encode(), "1:1: starts with a byte-order mark; save it as UTF-8 without one"),
         ("\ufeff" + EMPTY, "1:1: starts with a byte-order mark; save it as UTF-8 without one"),
-        (EMPTY.encode("utf-16"), "1:1: not UTF-8"),
-        (b'{"version":\r\n"\xc3\xa9\xe9"}', "2:3: not UTF-8"),
+        (EMPTY.encode("utf-16"), "1:1: not UTF-8; save it in that encoding"),
+        (b'{"version":\r\n"\xc3\xa9\xe9"}', "2:3: not UTF-8; save it in that encoding"),
         (b"#" * (LARGEST + 1), "1:1: larger than 1024 KiB"),
         ("[" * 100_000, "1:101: nested more than 100 levels deep"),
         ('{"a":' * 101 + "1" + "}" * 101, "1:501: nested more than 100 levels deep"),

@@ -127,6 +127,12 @@ def test_a_counter_that_adds_two_kinds_of_things_is_told() -> None:
     ]
 
 
+def test_limits_of_a_denied_tool_count_in_no_counter() -> None:
+    denied = {"action": "deny", "limits": [LIMIT]}
+    told = warned(tools={"a": denied, "b": {"limits": [LIMIT | {"max": 3}]}})
+    assert told == ["tools.a.limits: has no effect, since deny goes for every call of this tool"]
+
+
 def test_entries_of_hidden_tools_are_told() -> None:
     tools = {name: {"action": "hold"} for name in ("a", "b", "c", "d")} | {"key_*": {}}
     assert warned(hide=["a", "key_up"], tools=tools) == ["hide[0]: hides a: this entry has no effect"]
