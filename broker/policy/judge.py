@@ -27,6 +27,7 @@ class _CompiledRule:
 
     Args:
         applies: whether it does.
+        otherwise: what it says of a call to which it does not apply.
         reason: what is told of a call to which it applies.
         show: what it sees of a call, for people.
     """
@@ -34,6 +35,7 @@ class _CompiledRule:
     at: str
     then: Action
     applies: Test
+    otherwise: Said
     reason: str
     show: Callable[[Call, Mapping[str, Any]], str]
 
@@ -47,7 +49,7 @@ class _CompiledRule:
             return Step(self.at, Said.ERROR, saw, _unjudged(error))
         except RecursionError:
             return Step(self.at, Said.ERROR, saw, _unjudged("the call is nested too deep"))
-        return Step(self.at, Said.MET if self.unless else Said.NOTHING, saw)
+        return Step(self.at, self.otherwise, saw)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,7 @@ def _compiled(rule: Rule, redact: tuple[Path, ...], mistakes: list[Mistake]) -> 
         rule.at,
         rule.then,
         _applies(tests, rule.unless),
+        Said.MET if rule.unless else Said.NOTHING,
         rule.message or _general(rule, seen),
         lambda call, args: ", ".join(show(call, args) for show in shows),
     )
