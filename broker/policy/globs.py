@@ -14,7 +14,6 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate, combinations, groupby
-from operator import xor
 
 from broker.policy.characters import ANY, Spans, complement, one, overlap, union
 
@@ -114,7 +113,7 @@ def _table(singles: list[Spans]) -> tuple[tuple[int, ...], tuple[int, ...]]:
             for edge in (first, last + 1):
                 changes[edge] = changes.get(edge, 0) ^ 1 << at
     edges = sorted(changes)
-    return tuple(edges), tuple(accumulate((changes[edge] for edge in edges), xor))
+    return tuple(edges), tuple(accumulate((changes[edge] for edge in edges), int.__xor__))
 
 
 def ties(globs: Iterable[Glob]) -> Iterator[tuple[Glob, Glob]]:
