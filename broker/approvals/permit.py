@@ -11,7 +11,7 @@ from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval
-from broker.domain.calls import Call, Verdict
+from broker.domain.calls import Action, Call, Verdict
 from broker.errors import StoreError, UpstreamUnreachable
 from broker.store import held
 from broker.store.slots import LimitReached, Taken
@@ -19,7 +19,7 @@ from broker.store.writer import Transaction
 
 
 class ClaimPermit:
-    """The right to send a claimed call. `told` is what its agent is told when a limit is used up meanwhile.
+    """The right to send a claimed call. `told` is what its agent is told when it may not be sent any more.
 
     Args:
         judge: what the present policy says of a call.
@@ -41,7 +41,8 @@ class ClaimPermit:
         """Let its slots count from now.
 
         Raises:
-            UpstreamUnreachable: a limit is used up meanwhile, or it cannot be recorded; the call was not sent.
+            UpstreamUnreachable: a limit is used up meanwhile, the policy denies it by now, or it cannot be recorded;
+                the call was not sent.
         """
         try:
             stamped = await self._approvals.change(self._stamp, durable=True)
@@ -54,7 +55,10 @@ class ClaimPermit:
 
     def _stamp(self, tx: Transaction) -> Taken | Answer:
         call, tries = self._claimed.call, self._approvals.executing[self._claimed.id].tries + 1
-        stamped = held.stamp(tx.session.connection(), call.id, self._judge(call).charges, tx.now, tries=tries)
+        verdict = self._judge(call)
+        if verdict.action is Action.DENY:
+            return answers.denied(verdict)
+        stamped = held.stamp(tx.session.connection(), call.id, verdict.charges, tx.now, tries=tries)
         if isinstance(stamped, LimitReached):
             return answers.limited(stamped.charge, stamped.free_at, tx.now, self._claimed.id)
         return stamped

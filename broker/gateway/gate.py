@@ -34,13 +34,16 @@ from broker.gateway.record import Admission, Record
 from broker.gateway.refusals import asked_id, refusal, refused
 from broker.gateway.replies import empty_reply, json_reply, rewrite
 from broker.gateway.upstreams import Upstream, UpstreamReply
-from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message
+from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message, look_alike
 from broker.policy.decide import Policy, decide
 from broker.policy.watch import InForce
 
 log = logging.getLogger(__name__)
 
 _TOOL_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,256}")
+
+_READ = frozenset({"name", "arguments", "_meta"})
+"""The members of a call's params that are judged."""
 
 FIRST_SIGN = 0.8
 """Seconds in which a call is held or refused; where the upstream takes longer to tell its tools, the stream begins."""
@@ -314,6 +317,8 @@ def _read_call(upstream: str, inbound: Inbound, message: Message) -> Call:
         raise WireError(INVALID_REQUEST, "tools/call needs an id: a call has an answer.")
     if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
         raise WireError(INVALID_PARAMS, "params.name must be the name of a tool.", message.id)
+    if look_alike(message.params, _READ) is not None:
+        raise WireError(INVALID_PARAMS, "write name, arguments and _meta of params in lower case.", message.id)
     if arguments is not None and not isinstance(arguments, dict):
         raise WireError(INVALID_PARAMS, "params.arguments must be an object.", message.id)
     return Call(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, cast
 
@@ -28,6 +28,9 @@ PROTOCOL_VERSION_META_KEY = "io.modelcontextprotocol/protocolVersion"
 
 RequestId = str | int
 Kind = Literal["request", "notification", "response"]
+
+_MEMBERS = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+"""What a message consists of."""
 
 _LONG = 19  # digits: orjson makes a float of an integer beyond 64 bits
 DEEPEST = 500
@@ -187,9 +190,21 @@ def _nests_too_deep(body: bytes, value: Any) -> bool:
     return body.count(b"{") + body.count(b"[") > MAX_DEPTH and depth_exceeds(value)
 
 
+def look_alike(names: Iterable[str], known: Collection[str]) -> str | None:
+    """One of `names` that is another one than all of `known`, and the same as one of them where case does not count.
+
+    Some servers (those on Go's encoding/json, for one) take `Method` for `method`, and the last one for the one that
+    is meant. So what is judged would not be what runs.
+    """
+    # Upper case first: then the dotless i, the long s and the Kelvin sign are what they are to those servers.
+    return next((name for name in names if name not in known and name.upper().casefold() in known), None)
+
+
 def _message(body: dict[str, Any], *, deep: bool) -> Message:
     identified, identity = "id" in body, body.get("id")
     known = identity if _is_id(identity) else None
+    if look_alike(body, _MEMBERS) is not None:
+        raise WireError(INVALID_REQUEST, "Invalid Request: write the names of its members in lower case.", known)
     if deep:
         raise WireError(INVALID_REQUEST, f"Invalid Request: it nests more than {MAX_DEPTH} levels deep.", known)
     if body.get("jsonrpc") != "2.0":

@@ -36,6 +36,7 @@ from broker.gateway.jsonrpc import (
     error_message,
     is_response,
     loads,
+    look_alike,
     parse_message,
     result_message,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "is_modern",
     "is_response",
     "loads",
+    "look_alike",
     "parse_message",
     "result_message",
 ]

@@ -10,11 +10,14 @@ that stand for themselves; case counts.
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from itertools import combinations, groupby
+from dataclasses import dataclass, field
+from itertools import accumulate, combinations, groupby
 
-from broker.policy.characters import ANY, Spans, complement, holds, one, overlap
+from broker.policy.characters import ANY, Spans, complement, one, overlap, union
+
+_LONGEST = 256  # characters of a name that the gateway takes
 
 _PIECE = re.compile(r"\*|\?|\[(?P<other>!)?(?P<members>[^\[\]]+)\]|(?P<literal>[^*?\[])", re.DOTALL)
 
@@ -39,19 +42,20 @@ class Glob:
     singles: tuple[Spans, ...]
     loops: int
     rank: tuple[int, int]
+    _edges: tuple[int, ...] = field(repr=False, compare=False)
+    """Where characters begin that the singles do not tell apart."""
+    _accepting: tuple[int, ...] = field(repr=False, compare=False)
+    """For each edge: bit `i` is set when `singles[i]` matches the characters from there on."""
 
     def matches(self, name: str) -> bool:
-        """Whether the glob matches the whole of `name`; linear in its length."""
-        accepting = {char: self._accepting(ord(char)) for char in set(name)}
+        """Whether the glob matches the whole of `name`; linear in its length, whatever characters it has."""
         states = 1  # bit i is set when the first i singles have matched what was read
         for char in name:
-            states = (states & accepting[char]) << 1 | states & self.loops
+            accepting = self._accepting[bisect_right(self._edges, ord(char)) - 1]
+            states = (states & accepting) << 1 | states & self.loops
             if not states:
                 return False
         return bool(states >> len(self.singles) & 1)
-
-    def _accepting(self, point: int) -> int:
-        return sum(1 << index for index, spans in enumerate(self.singles) if holds(spans, point))
 
     def meets(self, other: Glob) -> bool:
         """Whether some name is matched by both: a walk through the product of the two."""
@@ -95,7 +99,21 @@ def parse_glob(text: str) -> Glob:
             loops |= 1 << len(singles)
         else:
             singles.append(_spans(found))
-    return Glob(text, tuple(singles), loops, (-literals, wildcards))
+    if len(singles) > _LONGEST:
+        raise ValueError(f"a tool's name has at most {_LONGEST} characters, and no such name matches this")
+    edges, accepting = _table(singles)
+    return Glob(text, tuple(singles), loops, (-literals, wildcards), edges, accepting)
+
+
+def _table(singles: list[Spans]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """What `Glob` looks up for each character of a name, so that no name is slower than another."""
+    changes = {0: 0}
+    for at, spans in enumerate(singles):
+        for first, last in union([spans]):
+            for edge in (first, last + 1):
+                changes[edge] = changes.get(edge, 0) ^ 1 << at
+    edges = sorted(changes)
+    return tuple(edges), tuple(accumulate((changes[edge] for edge in edges), int.__xor__))
 
 
 def ties(globs: Iterable[Glob]) -> Iterator[tuple[Glob, Glob]]:

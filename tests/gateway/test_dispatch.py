@@ -19,6 +19,7 @@ import trustme
 
 from broker.errors import UpstreamUnreachable
 from broker.gateway.upstreams import UpstreamRequest
+from broker.policy.load import parse_policy
 from tests.clock import MovableClock
 from tests.gateway.scene import Agent, Scene, block, playing, tool_call
 from tests.gateway.stdio import post, result, said, upstream
@@ -207,6 +208,24 @@ async def test_an_approved_call_that_is_late_for_its_limit_is_not_sent_and_can_b
     clock.advance(timedelta(seconds=2))
     assert block(await asked(agent, "act"))["status"] == "approved"
     assert slow.calls == ["look", "act"]
+
+
+async def test_an_approved_call_that_is_late_is_not_sent_when_the_policy_denies_it_by_now(
+    before_slow: Scene, slow: SlowToConnect, clock: MovableClock
+) -> None:
+    agent = await before_slow.agent()
+    held = await agent.call("one", "act")
+    approval = await before_slow.submitted(agent)
+    slow.shut_after = "tools/list"
+    await before_slow.decide(approval)
+    door = await slow.knocked()  # it is claimed, and waits for a connection
+    stricter = json.dumps({"version": "1", "default": "allow", "tools": {"act": {"action": "deny"}}})
+    before_slow.broker.policies["one"].policy = parse_policy(stricter, "stricter.json")
+    clock.advance(timedelta(seconds=2))
+    door.set()
+    late = block(await held.message())
+    assert (late["status"], late["rule"]) == ("denied", "tools.act.action")
+    assert slow.calls == []
 
 
 class Wanting:

@@ -299,9 +299,11 @@ async def test_an_ended_session_is_404(agent: Agent, transport: str) -> None:
         {"name": "look", "arguments": []},
         {"name": "look", "arguments": "text"},
         {"name": "look", "arguments": 0},
+        {"name": "look", "Name": "act"},
+        {"name": "look", "arguments": {}, "argument\u017f": {"path": "/"}},
     ],
 )
-async def test_a_call_without_a_tool_or_with_arguments_that_are_no_object_is_refused(
+async def test_a_call_without_one_tool_or_with_arguments_that_are_not_one_object_is_refused(
     small: Scene, server: Scripted, params: dict[str, Any]
 ) -> None:
     agent = await small.agent()

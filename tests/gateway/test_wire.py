@@ -133,6 +133,12 @@ def test_what_is_not_one_message_is_an_invalid_request(text: bytes) -> None:
     assert (error.rpc_code, error.status) == (-32600, 400)
 
 
+@pytest.mark.parametrize("member", ["Method", "METHOD", "Params", "param\u017f", "Id", "\u0131d", "RESULT"])
+def test_a_member_that_some_servers_take_for_another_one_is_refused(member: str) -> None:
+    error = refusal(body(id=1, method="tools/list", **{member: "tools/call"}))
+    assert (error.rpc_code, error.request_id) == (-32600, 1)
+
+
 def test_an_invalid_request_is_answered_under_its_id_when_that_is_known() -> None:
     assert refusal(body(id="seven", method="m", params=[1])).body["id"] == "seven"
 

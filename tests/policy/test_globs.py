@@ -43,6 +43,19 @@ def test_two_globs_meet_when_and_only_when_some_name_matches_both(a: str, b: str
     assert left.meets(right) == any(left.matches(word) and right.matches(word) for word in WORDS)
 
 
+def test_no_name_that_an_agent_makes_up_is_slow_to_find() -> None:
+    listed = [f"*{'x' * length}*" for length in range(1, 200)]
+    asked = policy(tools={name: {} for name in listed})
+    strange = "".join(chr(0x100 + place) for place in range(256))
+    assert timed(lambda: decide(asked, call(strange))).action is Action.DENY
+
+
+def test_a_glob_that_no_name_is_long_enough_for_is_refused() -> None:
+    assert parse_glob("*" + "x" * 256).matches("x" * 256)
+    with pytest.raises(ValueError, match="at most 256 characters"):
+        parse_glob("*" + "x" * 257)
+
+
 def test_an_exact_name_counts_before_any_glob() -> None:
     assert rule("key_up", "key_*", "key_up", "*") == "tools.key_up.action"
 
