@@ -34,7 +34,19 @@ arguments = st.one_of(
     json_values,
 )
 paths = st.sampled_from(
-    ["args.a", "args.b", "args.amount", "args.amount", "args.a[0]", "args.a.x", "args", "tool", "grant.label", "session", "grant"]
+    [
+        "args.a",
+        "args.b",
+        "args.amount",
+        "args.amount",
+        "args.a[0]",
+        "args.a.x",
+        "args",
+        "tool",
+        "grant.label",
+        "session",
+        "grant",
+    ]
 ).map(parse_path)
 values: dict[Operator, st.SearchStrategy[Any]] = {
     **{op: st.integers(-3, 3) | st.floats(-3, 3) for op in (Operator.LT, Operator.LTE, Operator.GT, Operator.GTE)},
