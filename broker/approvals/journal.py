@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from broker.domain.answers import Answer
+from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, State
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Action, Call, Verdict, arguments_digest
@@ -68,6 +68,11 @@ def call_event(
         arguments_digest=arguments_digest(keyring, call),
         detail={key: value for key, value in detail.items() if value is not None},
     )
+
+
+def limit_kind(told: Answer) -> Kind:
+    """What is recorded of a call that a limit refuses: one that never fits is denied."""
+    return Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
 
 
 def keep_call(tx: Transaction, call: Call, verdict: Verdict) -> None:

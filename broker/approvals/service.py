@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from sqlmodel import Session
 
 from broker.approvals.feed import Feed
-from broker.approvals.journal import BROKER, REVIEWED, Journal, agent, keep_call
+from broker.approvals.journal import BROKER, REVIEWED, Journal, agent, keep_call, limit_kind
 from broker.domain import answers, approvals
-from broker.domain.answers import Answer, Status
+from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
 from broker.domain.audit import Kind, Row
 from broker.domain.calls import Action, Call, Verdict, fingerprints
@@ -114,8 +114,7 @@ class Approvals:
             reached = held.reserve(tx.session.connection(), call.id, verdict.charges, tx.now)
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
-                kind = Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
-                return self.journal.refuse(tx, kind, call, verdict, told)
+                return self.journal.refuse(tx, limit_kind(told), call, verdict, told)
             return self._open(tx, call, verdict, definition, marks[0])
 
         return await self.change(work)

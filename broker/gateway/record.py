@@ -14,9 +14,9 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from broker.approvals.journal import agent, call_event, keep_call
+from broker.approvals.journal import agent, call_event, keep_call, limit_kind
 from broker.domain import answers
-from broker.domain.answers import Answer, Status
+from broker.domain.answers import Answer
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Call, Verdict
 from broker.domain.canonical import Keyring
@@ -168,6 +168,5 @@ class Admission:
 
     def _limited(self, tx: Transaction, reached: LimitReached) -> Answer:
         told = answers.limited(reached.charge, reached.free_at, tx.now)
-        kind = Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
-        tx.record(replace(self._allowed, kind=kind, rule=told.rule, detail={"reason": told.reason}))
+        tx.record(replace(self._allowed, kind=limit_kind(told), rule=told.rule, detail={"reason": told.reason}))
         return told

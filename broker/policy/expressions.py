@@ -16,8 +16,8 @@ import cel
 
 from broker.domain.calls import Call
 from broker.domain.paths import MISSING, Path
-from broker.policy.cel_text import GRANT, Reading, read_expression
-from broker.policy.facts import Unjudged, finder, grant_facts, kind
+from broker.policy.cel_text import Reading, read_expression
+from broker.policy.facts import GRANT, Unjudged, finder, grant_facts, kind
 from broker.policy.patterns import WORK, Pattern, compile_pattern
 
 _BUDGET = 150_000  # values times operations: some 20 ms

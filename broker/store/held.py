@@ -40,8 +40,8 @@ def reserve(connection: Connection, call_id: str, charges: Sequence[Charge], now
     if (reached := slots.full(connection, charges, slots.micros(now))) is not None:
         return reached
     for counter, mine in slots.by_counter(charges).items():
-        most = max(charge.amount for charge in mine)
-        values = {"call_id": call_id, "counter": counter, "amount": most, "until": None, "refund": False}
+        amount = slots.amount_of(mine)
+        values = {"call_id": call_id, "counter": counter, "amount": amount, "until": None, "refund": False}
         _KEEP.on(connection, values)
     return None
 

@@ -130,7 +130,7 @@ def take(
     taken: list[Slot] = []
     for counter, mine in by_counter(charges).items():
         width, until = _bucket(mine, at, tries)
-        taken.append(Slot(counter, _amount(mine), until, all(charge.refund for charge in mine)))
+        taken.append(Slot(counter, amount_of(mine), until, all(charge.refund for charge in mine)))
         _COUNT.on(connection, _row(counter, until, taken[-1].amount, width))
     return Taken(at, tuple(taken), tries)
 
@@ -181,6 +181,11 @@ def by_counter(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
     return counters
 
 
+def amount_of(charges: Sequence[Charge]) -> int:
+    """What a call counts for one counter, by all its charges on it."""
+    return max(charge.amount for charge in charges)
+
+
 def micros(instant: datetime) -> int:
     """Microseconds since 1970."""
     return (instant - EPOCH) // MICROSECOND
@@ -190,10 +195,6 @@ def _counter(charge: Charge) -> str:
     # Windows of the calendar are counted apart: a bucket of theirs does not reach into the next one.
     kind = ["calendar"] if charge.calendar else []
     return json.dumps([charge.upstream, charge.counter, charge.scope_value, *kind])
-
-
-def _amount(charges: Sequence[Charge]) -> int:
-    return max(charge.amount for charge in charges)
 
 
 # -- whether it fits --------------------------------------------------------------------------------------------------
