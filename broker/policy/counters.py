@@ -40,13 +40,15 @@ class Counters:
         for charge, counter in asked:
             if counter[charge.window, charge.calendar].sum(at) + charge.amount > charge.max * UNIT:
                 return charge
+        # Once for a counter, however many charges name it: the largest is the last to be noted.
+        asked.sort(key=lambda each: each[0].amount)
         for charge, counter in {id(counter): (charge, counter) for charge, counter in asked}.values():
             for window in counter.values():
                 window.add(at, charge.amount)
         return None
 
     def _counter(self, charge: Charge) -> dict[tuple[timedelta, bool], _Window]:
-        key = (charge.upstream, charge.counter, charge.scope, charge.scope_value)
+        key = (charge.upstream, charge.counter, charge.scope_value)
         if key not in self._counters:
             self._counters[key] = {kind: _Window(*kind) for kind in self._windows[charge.counter]}
         return self._counters[key]

@@ -95,7 +95,7 @@ entries = st.builds(
     limits=st.lists(limits, max_size=2).map(tuple),
 )
 some_tools = st.dictionaries(st.sampled_from([*NAMES, "key_*", "*"]), entries, max_size=4)
-all_tools = st.builds(lambda some, rest: some | {"*": rest}, some_tools, entries)
+all_tools = st.fixed_dictionaries({"*": entries}, optional=dict.fromkeys((*NAMES, "key_*"), entries))
 tables = st.one_of(some_tools, all_tools, all_tools)
 hidden = st.sampled_from([(), (), (), *((name,) for name in (*NAMES, "key_*", "[cl]*"))])
 books = st.builds(
