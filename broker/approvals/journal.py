@@ -75,9 +75,12 @@ def limit_kind(told: Answer) -> Kind:
     return Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
 
 
-def keep_call(tx: Transaction, call: Call, verdict: Verdict) -> None:
-    """Keep what people may see of a call, and how the verdict on it came about."""
-    seen = redacted(call, verdict.redact)
+def keep_call(tx: Transaction, call: Call, seen: Call, verdict: Verdict) -> None:
+    """Keep what people may see of a call, and how the verdict on it came about.
+
+    Args:
+        seen: the call as people see it (see `broker.domain.redaction.redacted`).
+    """
     tx.keep(call.id, "arguments" if seen is call else "redacted", dict(seen.params))
     if verdict.steps:
         tx.keep(call.id, "explanation", explanation(verdict))
@@ -119,7 +122,7 @@ class Journal:
 
     def refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         """Record a call that could not be held, and what its agent is told."""
-        keep_call(tx, call, verdict)
         seen, facts = redacted(call, verdict.redact), {"reason": told.reason}
+        keep_call(tx, call, seen, verdict)
         tx.record(call_event(self._keyring, kind, seen, verdict.action, told.rule, agent(call.grant), facts))
         return told

@@ -292,7 +292,7 @@ class Approvals:
             definition=definition,
             sealed=sealed(self._keyring, approval_id, call.params) if seen is not call else None,
         )
-        keep_call(tx, call, verdict)
+        keep_call(tx, call, seen, verdict)
         return self.journal.save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
 
     def _full(self, tx: Transaction, call: Call) -> str | None:

@@ -45,7 +45,8 @@ class Record:
 
     def admission(self, call: Call, verdict: Verdict) -> Admission:
         """The rows of a call that the policy allows."""
-        return Admission(self, call, verdict, self._event(Kind.CALL_ALLOWED, call, verdict))
+        seen = redacted(call, verdict.redact)
+        return Admission(self, call, seen, verdict, self._event(Kind.CALL_ALLOWED, seen, verdict))
 
     async def deny(self, call: Call, verdict: Verdict) -> Answer:
         """Record a refused call and say what the agent is told.
@@ -53,10 +54,11 @@ class Record:
         Raises:
             StoreError: it cannot be recorded.
         """
-        denied = self._event(Kind.CALL_DENIED, call, verdict, {"reason": verdict.reason})
+        seen = redacted(call, verdict.redact)
+        denied = self._event(Kind.CALL_DENIED, seen, verdict, {"reason": verdict.reason})
 
         def work(tx: Transaction) -> Answer:
-            keep_call(tx, call, verdict)
+            keep_call(tx, call, seen, verdict)
             tx.record(denied)
             return answers.denied(verdict)
 
@@ -76,20 +78,20 @@ class Record:
         if not writing.cancelled() and (error := writing.exception()) is not None:
             log.error("%s The outcome of call %s is not recorded; its answer was passed on.", error, call_id)
 
-    def _event(self, kind: Kind, call: Call, verdict: Verdict, detail: Mapping[str, Any] | None = None) -> Event:
-        seen = redacted(call, verdict.redact)
-        return call_event(self._keyring, kind, seen, verdict.action, verdict.rule, agent(call.grant), detail or {})
+    def _event(self, kind: Kind, seen: Call, verdict: Verdict, detail: Mapping[str, Any] | None = None) -> Event:
+        return call_event(self._keyring, kind, seen, verdict.action, verdict.rule, agent(seen.grant), detail or {})
 
 
 class Admission:
     """One allowed call in the record, from before it runs until it has ended; the permit to send it.
 
-    `told` is what the agent is told instead when a limit is used up.
+    `seen` is the call as people see it. `told` is what the agent is told instead when a limit is used up.
     """
 
-    def __init__(self, record: Record, call: Call, verdict: Verdict, allowed: Event) -> None:
+    def __init__(self, record: Record, call: Call, seen: Call, verdict: Verdict, allowed: Event) -> None:
         self._record = record
         self._call = call
+        self._seen = seen
         self._verdict = verdict
         self._allowed = allowed
         self._began = time.monotonic()
@@ -155,7 +157,7 @@ class Admission:
 
     def _admit(self, tx: Transaction) -> Answer | None:
         taken = slots.take(tx.connection, self._verdict.charges, tx.now)
-        keep_call(tx, self._call, self._verdict)
+        keep_call(tx, self._call, self._seen, self._verdict)
         if isinstance(taken, LimitReached):
             return self._limited(tx, taken)
         self._taken = taken
