@@ -239,6 +239,13 @@ def test_no_arguments_make_a_judgement_slow(rule: Rule) -> None:
         assert quickly(policy, asked).action in Action
 
 
+@pytest.mark.parametrize(("item", "value"), [(1, True), (True, 1), (0.0, False), ("b", "a")])
+def test_a_list_that_almost_contains_a_value_is_searched_quickly(item: Any, value: Any) -> None:
+    policy = denying(condition("args.a", "contains", value))
+    for items, held in [([item] * 2_000_000, False), ([item] * 2_000_000 + [value], True)]:
+        assert (quickly(policy, call("t", arguments={"a": items})).action is Action.DENY) is held
+
+
 def test_equality_with_a_deep_value_denies_rather_than_breaks() -> None:
     deep: Any = []
     for _ in range(5000):
