@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from broker.domain.answers import Answer
+from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, State
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Action, Call, Verdict, arguments_digest
@@ -70,9 +70,17 @@ def call_event(
     )
 
 
-def keep_call(tx: Transaction, call: Call, verdict: Verdict) -> None:
-    """Keep what people may see of a call, and how the verdict on it came about."""
-    seen = redacted(call, verdict.redact)
+def limit_kind(told: Answer) -> Kind:
+    """What is recorded of a call that a limit refuses: one that never fits is denied."""
+    return Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
+
+
+def keep_call(tx: Transaction, call: Call, seen: Call, verdict: Verdict) -> None:
+    """Keep what people may see of a call, and how the verdict on it came about.
+
+    Args:
+        seen: the call as people see it (see `broker.domain.redaction.redacted`).
+    """
     tx.keep(call.id, "arguments" if seen is call else "redacted", dict(seen.params))
     if verdict.steps:
         tx.keep(call.id, "explanation", explanation(verdict))
@@ -89,8 +97,7 @@ class Journal:
     ) -> Approval:
         """Save a changed approval with the row that says how; the slots of one that has run are settled."""
         if approval.state in RAN:
-            failed = approval.state is not State.SUCCEEDED
-            held.settle(tx.session.connection(), approval.call.id, failed=failed)
+            held.settle(tx.session.connection(), approval.call.id, errored=False)
         stored.save(tx.session, approval)
         self.note(tx, approval, kind, actor, detail)
         return approval
@@ -114,7 +121,7 @@ class Journal:
 
     def refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         """Record a call that could not be held, and what its agent is told."""
-        keep_call(tx, call, verdict)
         seen, facts = redacted(call, verdict.redact), {"reason": told.reason}
+        keep_call(tx, call, seen, verdict)
         tx.record(call_event(self._keyring, kind, seen, verdict.action, told.rule, agent(call.grant), facts))
         return told

@@ -14,9 +14,9 @@ from typing import Any, TypeVar
 from sqlmodel import Session
 
 from broker.approvals.feed import Feed
-from broker.approvals.journal import BROKER, REVIEWED, Journal, agent, keep_call
+from broker.approvals.journal import BROKER, REVIEWED, Journal, agent, keep_call, limit_kind
 from broker.domain import answers, approvals
-from broker.domain.answers import Answer, Status
+from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Review, State
 from broker.domain.audit import Kind, Row
 from broker.domain.calls import Action, Call, Verdict, fingerprints
@@ -114,8 +114,7 @@ class Approvals:
             reached = held.reserve(tx.session.connection(), call.id, verdict.charges, tx.now)
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
-                kind = Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
-                return self.journal.refuse(tx, kind, call, verdict, told)
+                return self.journal.refuse(tx, limit_kind(told), call, verdict, told)
             return self._open(tx, call, verdict, definition, marks[0])
 
         return await self.change(work)
@@ -182,10 +181,13 @@ class Approvals:
             self.executing[claimed.id] = taken
         return claimed
 
-    async def finish(self, approval_id: str, *, failed: bool, result: Any = None) -> Approval:
+    async def finish(self, approval_id: str, *, failed: bool, errored: bool = False, result: Any = None) -> Approval:
         """Record the outcome of a claimed call, and keep the upstream's result when it is not too large.
 
         An outcome that comes after the call was given up as interrupted is recorded, and the state stays.
+
+        Args:
+            errored: the upstream answered with a protocol error, so what is refunded is given back.
         """
 
         def work(tx: Transaction) -> Approval:
@@ -195,7 +197,9 @@ class Approvals:
             if approval.state is State.INTERRUPTED:
                 self.journal.note(tx, approval, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
                 return approval
-            return self.journal.save(tx, approvals.finish(approval, failed=failed), kind, BROKER)
+            finished = approvals.finish(approval, failed=failed)
+            held.settle(tx.session.connection(), approval.call.id, errored=errored)
+            return self.journal.save(tx, finished, kind, BROKER)
 
         return await self._let_go(approval_id, work)
 
@@ -293,7 +297,7 @@ class Approvals:
             definition=definition,
             sealed=sealed(self._keyring, approval_id, call.params) if seen is not call else None,
         )
-        keep_call(tx, call, verdict)
+        keep_call(tx, call, seen, verdict)
         return self.journal.save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason})
 
     def _full(self, tx: Transaction, call: Call) -> str | None:

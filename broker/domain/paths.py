@@ -58,6 +58,10 @@ class Path:
                 return MISSING
         return value
 
+    def overlaps(self, other: Path) -> bool:
+        """Whether one of the two leads to what the other leads to, or to a part of it."""
+        return all(a == b or EVERY in (a, b) for a, b in zip(self.steps, other.steps, strict=False))
+
 
 def parse_path(text: str) -> Path:
     """The path that `text` writes.

@@ -118,7 +118,8 @@ class Execution:
 
     async def _answer(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
         result = response.get("result", response.get("error"))
-        finish = partial(self._approvals.finish, claimed.id, failed=failed(response), result=result)
+        said_no = {"failed": failed(response), "errored": "error" in response}
+        finish = partial(self._approvals.finish, claimed.id, **said_no, result=result)
         answer = sse_event(marked(response, answers.approved(claimed)))
         try:
             await finish()

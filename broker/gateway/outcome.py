@@ -21,15 +21,13 @@ class Outcome:
             answered with something else, `cancelled` when the caller left, `unreachable` when it was never asked.
         result: what the upstream answered, result or error, if it was looked into.
         why: what broke, for one that was interrupted.
+        errored: whether the upstream answered with a protocol error, not with a result.
     """
 
     word: str
     result: Any = None
     why: str | None = None
-
-
-FAILURES = ("failed", "interrupted")
-"""The words for a server that said no, or went away."""
+    errored: bool = False
 
 
 def failed(response: dict[str, Any]) -> bool:
@@ -57,4 +55,5 @@ def _outcome(message: Any, request_id: RequestId) -> Outcome | None:
     response = next((one for one in said if answers(one, request_id)), None)
     if response is None:
         return None
-    return Outcome("failed" if failed(response) else "succeeded", response.get("result", response.get("error")))
+    said_no = "failed" if failed(response) else "succeeded"
+    return Outcome(said_no, response.get("result", response.get("error")), errored="error" in response)

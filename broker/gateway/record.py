@@ -14,15 +14,15 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from broker.approvals.journal import agent, call_event, keep_call
+from broker.approvals.journal import agent, call_event, keep_call, limit_kind
 from broker.domain import answers
-from broker.domain.answers import Answer, Status
+from broker.domain.answers import Answer
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Call, Verdict
 from broker.domain.canonical import Keyring
 from broker.domain.redaction import redacted
 from broker.errors import StoreError, UpstreamUnreachable
-from broker.gateway.outcome import FAILURES, Outcome
+from broker.gateway.outcome import Outcome
 from broker.store import slots
 from broker.store.slots import LimitReached, Taken
 from broker.store.writer import Store, Transaction
@@ -45,7 +45,8 @@ class Record:
 
     def admission(self, call: Call, verdict: Verdict) -> Admission:
         """The rows of a call that the policy allows."""
-        return Admission(self, call, verdict, self._event(Kind.CALL_ALLOWED, call, verdict))
+        seen = redacted(call, verdict.redact)
+        return Admission(self, call, seen, verdict, self._event(Kind.CALL_ALLOWED, seen, verdict))
 
     async def deny(self, call: Call, verdict: Verdict) -> Answer:
         """Record a refused call and say what the agent is told.
@@ -53,10 +54,11 @@ class Record:
         Raises:
             StoreError: it cannot be recorded.
         """
-        denied = self._event(Kind.CALL_DENIED, call, verdict, {"reason": verdict.reason})
+        seen = redacted(call, verdict.redact)
+        denied = self._event(Kind.CALL_DENIED, seen, verdict, {"reason": verdict.reason})
 
         def work(tx: Transaction) -> Answer:
-            keep_call(tx, call, verdict)
+            keep_call(tx, call, seen, verdict)
             tx.record(denied)
             return answers.denied(verdict)
 
@@ -76,20 +78,20 @@ class Record:
         if not writing.cancelled() and (error := writing.exception()) is not None:
             log.error("%s The outcome of call %s is not recorded; its answer was passed on.", error, call_id)
 
-    def _event(self, kind: Kind, call: Call, verdict: Verdict, detail: Mapping[str, Any] | None = None) -> Event:
-        seen = redacted(call, verdict.redact)
-        return call_event(self._keyring, kind, seen, verdict.action, verdict.rule, agent(call.grant), detail or {})
+    def _event(self, kind: Kind, seen: Call, verdict: Verdict, detail: Mapping[str, Any] | None = None) -> Event:
+        return call_event(self._keyring, kind, seen, verdict.action, verdict.rule, agent(seen.grant), detail or {})
 
 
 class Admission:
     """One allowed call in the record, from before it runs until it has ended; the permit to send it.
 
-    `told` is what the agent is told instead when a limit is used up.
+    `seen` is the call as people see it. `told` is what the agent is told instead when a limit is used up.
     """
 
-    def __init__(self, record: Record, call: Call, verdict: Verdict, allowed: Event) -> None:
+    def __init__(self, record: Record, call: Call, seen: Call, verdict: Verdict, allowed: Event) -> None:
         self._record = record
         self._call = call
+        self._seen = seen
         self._verdict = verdict
         self._allowed = allowed
         self._began = time.monotonic()
@@ -133,7 +135,7 @@ class Admission:
     def ended(self, outcome: Outcome, *, never_ran: bool = False) -> None:
         """Record how it ended, without making its answer wait.
 
-        What it took is given back if it never ran; what is refunded, also if it failed.
+        What it took is given back if it never ran; what is refunded, also if the upstream answered an error.
         """
         ms = round((time.monotonic() - self._began) * 1000, 1)
         facts = {"outcome": outcome.word, "why": outcome.why, "ms": ms}
@@ -142,8 +144,8 @@ class Admission:
         taken = self._taken
 
         def work(tx: Transaction) -> None:
-            failed = outcome.word in FAILURES
-            slots.give_back(tx.connection, (one for one in taken.slots if never_ran or (failed and one.refund)))
+            back = (one for one in taken.slots if never_ran or (outcome.errored and one.refund))
+            slots.give_back(tx.connection, back)
             if self._record.keep_results and outcome.result is not None:
                 tx.keep(self._call.id, "result", outcome.result)
             tx.record(answered)
@@ -155,7 +157,7 @@ class Admission:
 
     def _admit(self, tx: Transaction) -> Answer | None:
         taken = slots.take(tx.connection, self._verdict.charges, tx.now)
-        keep_call(tx, self._call, self._verdict)
+        keep_call(tx, self._call, self._seen, self._verdict)
         if isinstance(taken, LimitReached):
             return self._limited(tx, taken)
         self._taken = taken
@@ -168,6 +170,5 @@ class Admission:
 
     def _limited(self, tx: Transaction, reached: LimitReached) -> Answer:
         told = answers.limited(reached.charge, reached.free_at, tx.now)
-        kind = Kind.CALL_LIMITED if told.status is Status.LIMITED else Kind.CALL_DENIED
-        tx.record(replace(self._allowed, kind=kind, rule=told.rule, detail={"reason": told.reason}))
+        tx.record(replace(self._allowed, kind=limit_kind(told), rule=told.rule, detail={"reason": told.reason}))
         return told

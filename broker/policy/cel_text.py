@@ -13,10 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from broker.domain.paths import Path
-from broker.policy.facts import GRANT, TEXTS
-
-ROOTS = frozenset({"args", "tool", "upstream", "grant", "session"})
-"""What an expression sees."""
+from broker.policy.facts import GRANT, ROOTS, TEXTS
 
 FUNCTIONS = frozenset(
     {"has", "size", "matches", "string", "bytes", "double", "int", "uint", "timestamp", "duration", "type", "dyn"}
@@ -215,7 +212,7 @@ class _Reader:
         variable = self._token(index + 1)
         if self._macro() is not None:
             raise _at(macro, f"{macro.text}() inside another such function takes too long on a large call")
-        if variable.kind != "name" or variable.text in ROOTS | TYPES | _WORDS or self._text(index + 2) != ",":
+        if variable.kind != "name" or variable.text in {*ROOTS, *TYPES, *_WORDS} or self._text(index + 2) != ",":
             raise _at(macro, f"{macro.text}() expects a new name, a comma, and what is tested: .{macro.text}(x, x > 1)")
         if macro.text == "map":
             if self._maps:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
+from itertools import compress, repeat
 from typing import Any, cast
 
 from broker.domain.calls import Call
@@ -97,7 +98,17 @@ def _not_among(value: Any) -> Compare:
 
 
 def _holds(items: list[Any], value: Any) -> bool:
-    return value in items and any(same(item, value) for item in items)  # Python's own search is quick to say no
+    if value not in items:  # all but the last line in Python's own loops: an agent may send a million items
+        return False
+    match value:
+        case None | str():
+            return True
+        case bool():
+            return any(map(operator.is_, items, repeat(value)))
+        case int() | float():
+            return value in compress(items, map(operator.is_not, map(type, items), repeat(bool)))
+        case _:
+            return any(same(item, value) for item in items)
 
 
 def _ordered(compare: Callable[[Any, Any], bool], name: str) -> Callable[[Any], Compare]:

@@ -84,7 +84,7 @@ class CompiledExpression:
         if searches.trouble is not None:
             raise Unjudged(f"matches(): {searches.trouble}")
         if not isinstance(said, bool):
-            raise Unjudged("it gives neither true nor false")
+            raise Unjudged("its expression gives neither true nor false")
         return said
 
     def _why(self, error: Exception, call: Call, args: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from itertools import islice
 from typing import Any, cast
 
 from broker.domain.calls import Call
-from broker.domain.paths import EVERY, MISSING, Path
+from broker.domain.paths import MISSING, Path
 from broker.domain.redaction import MASK
 
 Find = Callable[[Call, Mapping[str, Any]], Any]
@@ -45,6 +45,8 @@ _ROOTS: Mapping[str, Find] = {
     "grant": lambda call, _args: grant_facts(call),
     "session": lambda call, _args: MISSING if call.session is None else call.session,
 }
+ROOTS = tuple(_ROOTS)
+"""With what the path of a rule begins."""
 
 
 def finder(path: Path) -> Find:
@@ -74,16 +76,9 @@ def kind(value: Any) -> str:
             return "a list"
 
 
-def is_masked(path: Path, redact: Iterable[Path]) -> bool:
-    """Whether any of `redact` covers what `path` leads to or a part of it."""
-    return any(
-        all(a == b or EVERY in (a, b) for a, b in zip(path.steps, secret.steps, strict=False)) for secret in redact
-    )
-
-
 def shown(path: Path, redact: Iterable[Path]) -> Callable[[Call, Mapping[str, Any]], str]:
     """How what `path` leads to is shown: ``args.amount = 12``, masked where `redact` says so."""
-    find, masked = finder(path), is_masked(path, redact)
+    find, masked = finder(path), any(map(path.overlaps, redact))
 
     def show(call: Call, args: Mapping[str, Any]) -> str:
         value = find(call, args)

@@ -17,9 +17,9 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from broker.policy.documents import Terms
-from broker.policy.intercept_values import MOST, AnyName, ArgsName, RateLimit, Tool, Window
+from broker.policy.intercept_values import AnyName, ArgsName, RateLimit, Tool, Window
 from broker.policy.model import Operator
-from broker.policy.values import Count, Counter, Duration, Text
+from broker.policy.values import MOST, Count, Counter, Duration, Text
 
 _NUMBER = (int, float)  # compared with `type`: a JSON true is an int to Python
 

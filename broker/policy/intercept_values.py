@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator
-from pydantic_core import PydanticCustomError
+from pydantic import BeforeValidator
 
-MOST = 2**31 - 1
-"""The largest count, as in the broker's own language."""
+from broker.policy.values import MOST, expected, matching
 
 _UNITS: Mapping[Any, timedelta] = {
     "minute": timedelta(minutes=1),
@@ -40,39 +38,26 @@ class Rate:
         return _UNITS[self.unit]
 
 
-def _expected(what: str) -> PydanticCustomError:
-    return PydanticCustomError("expected", "expected {what}", {"what": what, "legal": ()})
-
-
-def _matching(pattern: str, what: str) -> AfterValidator:
-    def check(text: str) -> str:
-        if not re.fullmatch(pattern, text):
-            raise _expected(what)
-        return text
-
-    return AfterValidator(check)
-
-
 def _rate(value: Any) -> Rate:
     written = _RATE.fullmatch(value) if isinstance(value, str) else None
     if written is None or not 0 < int(written[1]) <= MOST:
-        raise _expected(f"a whole number from 1 to {MOST} and a unit: 60/minute, 5/hour or 100/day")
+        raise expected(f"a whole number from 1 to {MOST} and a unit: 60/minute, 5/hour or 100/day")
     return Rate(int(written[1]), written[2])
 
 
 def _window(value: Any) -> timedelta:
     if isinstance(value, str) and value in _UNITS:
         return _UNITS[value]
-    raise _expected("minute, hour or day")
+    raise expected("minute, hour or day")
 
 
 Tool = Annotated[
-    str, _matching(r"\*|[^*?\[\]]*[^*?\[\]\s][^*?\[\]]*", "the exact name of a tool, or * alone: no other patterns")
+    str, matching(r"\*|[^*?\[\]]*[^*?\[\]\s][^*?\[\]]*", "the exact name of a tool, or * alone: no other patterns")
 ]
-ArgsName = Annotated[str, _matching(f"args({_NAME})+", "a path of names parted by dots, such as args.amount")]
+ArgsName = Annotated[str, matching(f"args({_NAME})+", "a path of names parted by dots, such as args.amount")]
 AnyName = Annotated[
     str,
-    _matching(
+    matching(
         f"(args|state{_NAME})({_NAME})+",
         "a path of names parted by dots: args.NAME, state.TOOL.COUNTER, or state._global.COUNTER for a counter of *",
     ),

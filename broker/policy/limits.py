@@ -21,8 +21,11 @@ from broker.policy.model import Limit
 Charging = Callable[[Call, Mapping[str, Any]], Charge]
 """From a call and its arguments to what it is charged; raises Unjudged when its sum cannot be taken."""
 
-Finest = Mapping[tuple[str, Scope], timedelta]
-"""The shortest window that a policy puts on each counter."""
+Finest = Mapping[tuple[str, bool], timedelta]
+"""The shortest window that a policy puts on each counter: by its name, and whether it is that of the upstream.
+
+Without a session, the counter of a session is that of its grant.
+"""
 
 _WHOSE = {Scope.SESSION: "each session", Scope.GRANT: "each grant", Scope.UPSTREAM: "all together"}
 _NAMED = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
@@ -30,16 +33,16 @@ _NAMED = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 def finest_windows(limits: Iterable[Limit]) -> Finest:
     """The shortest window on each counter among all the limits of a policy."""
-    finest: dict[tuple[str, Scope], timedelta] = {}
+    finest: dict[tuple[str, bool], timedelta] = {}
     for limit in limits:
-        key = (limit.counter, limit.scope)
+        key = (limit.counter, limit.scope is Scope.UPSTREAM)
         finest[key] = min(finest.get(key, limit.window), limit.window)
     return finest
 
 
 def charging(limit: Limit, finest: Finest) -> Charging:
     """How calls are charged under `limit`."""
-    shortest = finest[limit.counter, limit.scope]
+    shortest = finest[limit.counter, limit.scope is Scope.UPSTREAM]
     amount = _amount(limit)
 
     @lru_cache(maxsize=256)  # making one takes longer than all the rest

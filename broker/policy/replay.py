@@ -15,9 +15,9 @@ from itertools import product
 from broker.domain.calls import Action
 from broker.domain.paths import Path
 from broker.domain.recorded import Fate, RecordedCall
+from broker.policy.cel_text import read_expression
 from broker.policy.counters import Counters
 from broker.policy.decide import Policy, decide
-from broker.policy.expressions import CompiledExpression
 from broker.policy.model import Condition, Entry
 
 
@@ -100,7 +100,7 @@ class Replay:
         if tool not in self._looked_at:
             self._looked_at[tool] = tuple(_looks_at(self.policy.judge(tool).entry))
         pairs = product(self._looked_at[tool], recorded.unknown)
-        return next((str(unknown) for looked_at, unknown in pairs if _overlap(looked_at, unknown)), None)
+        return next((str(unknown) for looked_at, unknown in pairs if looked_at.overlaps(unknown)), None)
 
     def _fate(self, recorded: RecordedCall) -> tuple[Fate, str]:
         verdict = decide(self.policy, recorded.call)
@@ -123,10 +123,5 @@ def _looks_at(entry: Entry) -> Iterable[Path]:
     if entry.action is Action.DENY:
         return
     for test in (test for rule in entry.rules for test in rule.tests):
-        yield from (test.path,) if isinstance(test, Condition) else CompiledExpression(test.source).references
+        yield from (test.path,) if isinstance(test, Condition) else read_expression(test.source).references
     yield from (limit.add for limit in entry.limits if isinstance(limit.add, Path))
-
-
-def _overlap(one: Path, other: Path) -> bool:
-    """Whether one path leads to a part of what the other leads to."""
-    return all(a == b for a, b in zip(one.steps, other.steps, strict=False))

@@ -16,10 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from broker.domain.durations import parse_duration
 from broker.domain.paths import EVERY, Path, parse_path
-from broker.policy.facts import GRANT, TEXTS
-
-ROOTS = ("args", "tool", "upstream", "grant", "session")
-"""What a rule sees of a call."""
+from broker.policy.facts import GRANT, ROOTS, TEXTS
 
 _MEANT = 100  # characters of a wrong path that are compared with right ones
 
@@ -30,14 +27,15 @@ _WINDOWS: Mapping[str, timedelta] = {
     "day": timedelta(days=1),
 }
 _LONGEST = timedelta(days=365)
-_MOST = 2**31 - 1  # what every database's integer holds
+MOST = 2**31 - 1
+"""The largest count: what every database's integer holds."""
 
 
 _STEP = r"""(\.[^.\[\]]+|\[([0-9]{1,9}|\*|"([^"\\]|\\.)*")\])"""
 """A step of a path as a schema has it: never narrower than `broker.domain.paths`, which has the last word."""
 
 
-def _expected(what: str, *legal: str) -> PydanticCustomError:
+def expected(what: str, *legal: str) -> PydanticCustomError:
     """The mistake that another value stands where `what` belongs, `legal` among it."""
     return PydanticCustomError("expected", "expected {what}", {"what": what, "legal": legal})
 
@@ -50,10 +48,12 @@ def _whole(most: int) -> dict[str, Any]:
     return {"type": "integer", "minimum": 1, "maximum": most}
 
 
-def _matching(pattern: str, what: str, *legal: str) -> AfterValidator:
+def matching(pattern: str, what: str, *legal: str) -> AfterValidator:
+    """Texts of which the whole matches `pattern`; another one stands where `what` belongs."""
+
     def check(text: str) -> str:
         if not re.fullmatch(pattern, text):
-            raise _expected(what, *legal)
+            raise expected(what, *legal)
         return text
 
     return AfterValidator(check)
@@ -61,7 +61,7 @@ def _matching(pattern: str, what: str, *legal: str) -> AfterValidator:
 
 def _pattern(name: str) -> str:
     if not name or name.isspace():
-        raise _expected("the name of a tool, or a pattern such as keyboard_*")
+        raise expected("the name of a tool, or a pattern such as keyboard_*")
     return name
 
 
@@ -72,7 +72,7 @@ def _parsed(text: Any, what: str, roots: Sequence[str]) -> Path:
         raise PydanticCustomError("path", "{why}", {"why": str(error)}) from None
     if path is None or path.steps[0] not in roots:
         _, dot, rest = str(text)[:_MEANT].partition(".")
-        raise _expected(what, *(f"{root}{dot}{rest}" for root in roots if dot), f"args.{text}"[:_MEANT])
+        raise expected(what, *(f"{root}{dot}{rest}" for root in roots if dot), f"args.{text}"[:_MEANT])
     return path
 
 
@@ -80,18 +80,18 @@ def _path(text: Any) -> Path:
     path = _parsed(text, f"a path that begins with {', '.join(ROOTS[:-1])} or {ROOTS[-1]}, such as args.amount", ROOTS)
     root, *inner = path.steps
     if root == "grant" and inner and (inner[0] not in GRANT or inner[1:]):
-        raise _expected(
+        raise expected(
             f"{', '.join(f'grant.{part}' for part in GRANT[:-1])} or grant.{GRANT[-1]}",
             *(f"grant.{part}" for part in GRANT),
         )
     if root in TEXTS and inner:
-        raise _expected(f"{root} alone: it is a text, which has no parts", str(root))
+        raise expected(f"{root} alone: it is a text, which has no parts", str(root))
     return path
 
 
 def _one(path: Path) -> Path:
     if EVERY in path.steps:
-        raise _expected("a path without *: a rule looks at one value")
+        raise expected("a path without *: a rule looks at one value")
     return path
 
 
@@ -99,7 +99,7 @@ def _of_args(text: Any) -> Path:
     what = "a path into the arguments, such as args.password"
     path = _parsed(text, what, ("args",))
     if len(path.steps) == 1:
-        raise _expected(what)
+        raise expected(what)
     return path
 
 
@@ -110,7 +110,7 @@ def _duration(value: Any) -> timedelta:
         duration = timedelta.max
     if duration <= _LONGEST:
         return duration
-    raise _expected("a duration from 1s to 365d, such as 30s, 15m, 2h or 1d")
+    raise expected("a duration from 1s to 365d, such as 30s, 15m, 2h or 1d")
 
 
 def _is_count(value: Any, most: float) -> TypeGuard[int]:
@@ -118,15 +118,15 @@ def _is_count(value: Any, most: float) -> TypeGuard[int]:
 
 
 def _count(value: Any) -> int:
-    if _is_count(value, _MOST):
+    if _is_count(value, MOST):
         return value
-    raise _expected(f"a whole number from 1 to {_MOST}")
+    raise expected(f"a whole number from 1 to {MOST}")
 
 
 def _seconds(value: Any) -> timedelta:
     if _is_count(value, _LONGEST.total_seconds()):
         return timedelta(seconds=value)
-    raise _expected(f"a whole number of seconds from 1 to {_LONGEST.total_seconds():.0f}")
+    raise expected(f"a whole number of seconds from 1 to {_LONGEST.total_seconds():.0f}")
 
 
 def _window(value: Any) -> timedelta:
@@ -134,7 +134,7 @@ def _window(value: Any) -> timedelta:
         return _WINDOWS[value]
     if _is_count(value, _LONGEST.total_seconds()):
         return timedelta(seconds=value)
-    raise _expected(f"second, minute, hour, day or a number of seconds up to {_LONGEST.total_seconds():.0f}", *_WINDOWS)
+    raise expected(f"second, minute, hour, day or a number of seconds up to {_LONGEST.total_seconds():.0f}", *_WINDOWS)
 
 
 _COUNTER = r"\S{1,200}"
@@ -146,10 +146,10 @@ _PATH_SCHEMA = _schema(f"((args|grant){_STEP}*|{'|'.join(TEXTS)})", "args.amount
 _WINDOW_SCHEMA = {"anyOf": [{"enum": list(_WINDOWS)}, _whole(int(_LONGEST.total_seconds()))]}
 
 Text = Annotated[str, StringConstraints(min_length=1)]
-Counter = Annotated[str, _matching(_COUNTER, "one word"), _schema(_COUNTER)]
+Counter = Annotated[str, matching(_COUNTER, "one word"), _schema(_COUNTER)]
 Approver = Annotated[
     str,
-    _matching(_APPROVER, "a group or an e-mail address, with no blanks around it"),
+    matching(_APPROVER, "a group or an e-mail address, with no blanks around it"),
     _schema(f"({_APPROVER})", "desktop-owners", "alice@example.com"),
 ]
 ToolPattern = Annotated[str, AfterValidator(_pattern), WithJsonSchema({"type": "string", "minLength": 1})]
@@ -158,10 +158,10 @@ ArgsPath = Annotated[Path, BeforeValidator(_of_args), _schema(f"args{_STEP}+", "
 Sum = Annotated[Path, BeforeValidator(_of_args), AfterValidator(_one), _schema(f"args{_STEP}+", "args.amount")]
 Channel = Annotated[
     str,
-    _matching(_CHANNEL, _CHANNELS, "web", "api", "slack"),
+    matching(_CHANNEL, _CHANNELS, "web", "api", "slack"),
     _schema(f"({_CHANNEL})", "web", "slack:#approvals"),
 ]
 Duration = Annotated[timedelta, BeforeValidator(_duration), _DURATION_SCHEMA]
 Seconds = Annotated[timedelta, BeforeValidator(_seconds), WithJsonSchema(_whole(int(_LONGEST.total_seconds())))]
 Window = Annotated[timedelta, BeforeValidator(_window), WithJsonSchema(_WINDOW_SCHEMA)]
-Count = Annotated[int, BeforeValidator(_count), WithJsonSchema(_whole(_MOST))]
+Count = Annotated[int, BeforeValidator(_count), WithJsonSchema(_whole(MOST))]

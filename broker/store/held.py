@@ -75,9 +75,9 @@ def give_back(connection: Connection, call_id: str) -> None:
     _FORGET.on(connection, {"call_id": call_id})
 
 
-def settle(connection: Connection, call_id: str, *, failed: bool) -> None:
-    """The call ended, and may have run: it counts on, except for what is refunded when the server failed."""
-    if failed:
+def settle(connection: Connection, call_id: str, *, errored: bool) -> None:
+    """The call ended, and may have run: it counts on, except for what is refunded when the server answered an error."""
+    if errored:
         slots.give_back(connection, (slot for slot in _counted(connection, call_id) if slot.refund))
     _FORGET.on(connection, {"call_id": call_id})
 

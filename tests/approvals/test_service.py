@@ -422,12 +422,12 @@ async def test_the_slot_of_an_interrupted_call_stays_used(desk: Desk) -> None:
     assert (await desk.slots(), await desk.counted()) == ([], 1)
 
 
-@pytest.mark.parametrize("failed", [False, True])
-async def test_what_is_refunded_is_given_back_when_the_server_failed(desk: Desk, failed: bool) -> None:
+@pytest.mark.parametrize("errored", [False, True])
+async def test_what_is_refunded_is_given_back_when_the_server_answered_an_error(desk: Desk, errored: bool) -> None:
     refunded = replace(charge(), refund=True)
     claimed = await desk.claimed(hold(refunded, charge(counter="kept")))
-    await desk.approvals.finish(claimed.id, failed=failed)
-    assert (await desk.slots(), await desk.counted()) == ([], 1 if failed else 2)
+    await desk.approvals.finish(claimed.id, failed=True, errored=errored)
+    assert (await desk.slots(), await desk.counted()) == ([], 1 if errored else 2)
 
 
 async def test_an_approved_call_counts_as_the_present_policy_says(desk: Desk) -> None:

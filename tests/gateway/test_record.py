@@ -155,22 +155,23 @@ async def test_a_call_whose_caller_left_is_recorded_as_cancelled(small: Scene, s
 @pytest.mark.parametrize(
     ("outcome", "never_ran", "left"),
     [
-        ("succeeded", False, 2),
-        ("failed", False, 1),
-        ("interrupted", False, 1),
-        ("cancelled", False, 2),
-        ("answered", False, 2),
-        ("unreachable", True, 0),
+        (Outcome("succeeded"), False, 2),
+        (Outcome("failed"), False, 2),
+        (Outcome("failed", errored=True), False, 1),
+        (Outcome("interrupted"), False, 2),
+        (Outcome("cancelled"), False, 2),
+        (Outcome("answered"), False, 2),
+        (Outcome("unreachable"), True, 0),
     ],
 )
-async def test_what_is_refunded_is_given_back_when_the_server_failed_and_all_when_it_never_ran(
-    store: Store, outcome: str, never_ran: bool, left: int
+async def test_what_is_refunded_is_given_back_when_the_server_answered_an_error_and_all_when_it_never_ran(
+    store: Store, outcome: Outcome, never_ran: bool, left: int
 ) -> None:
     record = Record(store, KEYRING, keep_results=False)
     charges = (replace(charge(), refund=True), charge(counter="kept"))
     admission = record.admission(call(), Verdict(Action.ALLOW, "default", charges=charges))
     assert await admission.write() is None
-    admission.ended(Outcome(outcome), never_ran=never_ran)
+    admission.ended(outcome, never_ran=never_ran)
     await record.drain()
     counted = sa.text("SELECT sum(amount) FROM counts")
     assert await store.read(lambda session: session.connection().execute(counted).scalar_one()) == left * UNIT

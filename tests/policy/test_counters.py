@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -46,6 +47,19 @@ def test_each_grant_has_a_counter_of_its_own() -> None:
     assert counted.take([charge(maximum=1, who="a")], MIDNIGHT) is None
     assert counted.take([charge(maximum=1, who="b")], MIDNIGHT) is None
     assert counted.take([charge(maximum=1, who="a")], MIDNIGHT) is not None
+
+
+def test_a_counter_is_shared_by_the_scopes_that_mean_the_same_one() -> None:
+    counted = counters(limit(maximum=1))
+    assert counted.take([charge(maximum=1)], MIDNIGHT) is None
+    assert counted.take([replace(charge(maximum=1), scope=Scope.SESSION)], MIDNIGHT) is not None
+
+
+def test_a_call_counts_once_for_a_counter_with_the_largest_of_its_amounts() -> None:
+    counted = counters(limit(maximum=9), limit(window="hour", maximum=9))
+    both = [charge(maximum=9, amount=6 * UNIT), charge(HOUR, 9)]
+    assert counted.take(both, MIDNIGHT) is None
+    assert counted.take([charge(HOUR, 9, amount=4 * UNIT)], MIDNIGHT) is not None
 
 
 def test_a_call_that_one_limit_refuses_is_charged_to_none() -> None:

@@ -95,6 +95,16 @@ def test_a_charge_knows_the_finest_window_that_the_policy_puts_on_its_counter() 
     assert decide(stated, call("b")).charges[0].finest is None
 
 
+def test_without_a_session_the_counter_of_a_session_is_that_of_its_grant() -> None:
+    stated = policy(
+        tools={
+            "a": {"limits": [{"counter": "c", "window": "hour", "max": 9, "scope": "grant"}]},
+            "b": {"limits": [{"counter": "c", "window": "minute", "max": 3, "scope": "session"}]},
+        }
+    )
+    assert decide(stated, call("a")).charges[0].finest == timedelta(minutes=1)
+
+
 def test_an_explanation_says_what_each_limit_counts() -> None:
     limits = [
         {"counter": "c", "window": "minute", "max": 10},

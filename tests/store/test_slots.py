@@ -57,13 +57,13 @@ def rows(connection: Connection) -> int:
 
 
 # each example undoes what it did, so one store serves them all
-many = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 # -- the bound --------------------------------------------------------------------------------------------------------
 
 DOINGS = (
     *("take", "take", "take", "send", "send", "send", "edge", "edge", "edge"),
-    *("hold", "claim", "release", "give back", "tidy", "wait", "pause"),
+    *("hold", "hold", "claim", "claim", "release", "give back", "tidy", "wait", "pause"),
 )
 PAUSES = (timedelta(), MICROSECOND, 10 * MILLISECOND, 51 * MILLISECOND, 300 * MILLISECOND, 1100 * MILLISECOND)
 doings = st.tuples(st.sampled_from(DOINGS), st.integers(0, 5))
@@ -98,7 +98,7 @@ def happens(world: World, what: str, number: int, amount: int) -> None:
 
 
 @many
-@given(st.lists(st.tuples(doings, amounts), min_size=40, max_size=100), st.sampled_from(WINDOWS), st.integers(1, 4))
+@given(st.lists(st.tuples(doings, amounts), min_size=30, max_size=60), st.sampled_from(WINDOWS), st.integers(1, 4))
 def test_in_no_interval_as_long_as_the_window_are_more_sent_and_what_fits_is_admitted(
     store: Store, happenings: list[tuple[tuple[str, int], int]], window: timedelta, maximum: int
 ) -> None:
@@ -113,7 +113,7 @@ edits = st.tuples(st.sampled_from(WINDOWS), st.integers(1, 4))
 
 
 @many
-@given(st.lists(doings | doings | edits, min_size=40, max_size=100), edits)
+@given(st.lists(st.one_of(*[doings] * 9, edits), min_size=30, max_size=60), edits)
 def test_from_an_edit_of_the_policy_on_its_window_and_maximum_hold_for_what_is_decided_by_it(
     store: Store, happenings: list[Any], first: tuple[timedelta, int]
 ) -> None:
@@ -128,7 +128,7 @@ def test_from_an_edit_of_the_policy_on_its_window_and_maximum_hold_for_what_is_d
 
 
 @many
-@given(st.lists(st.integers(0, 400), max_size=80), st.integers(1, 4))
+@given(st.lists(st.integers(0, 30) | st.integers(0, 400), min_size=30, max_size=60), st.integers(1, 4))
 def test_two_windows_on_one_counter_both_hold_and_a_call_counts_once(
     store: Store, gaps: list[int], maximum: int
 ) -> None:
@@ -152,7 +152,7 @@ def test_two_windows_on_one_counter_both_hold_and_a_call_counts_once(
 
 @many
 @given(
-    st.lists(st.tuples(st.integers(0, 50), st.booleans()), max_size=60),
+    st.lists(st.tuples(st.integers(0, 50), st.booleans()), min_size=20, max_size=60),
     st.sampled_from([SECOND, MINUTE, HOUR, DAY]),
     st.integers(1, 3),
 )
@@ -182,15 +182,15 @@ def test_in_no_period_of_the_calendar_are_more_sent_and_what_fits_is_admitted(
 def test_the_calendars_periods_nest_when_the_policy_asks_for_a_longer_one(store: Store) -> None:
     seconds = replace(charge(window=SECOND, maximum=9), calendar=True)
     with scratch(store) as connection:
-        for number in range(3600):
+        for number in range(0, 3600, 3):
             assert admitted(connection, NOON + number * SECOND, seconds)
             if number % 100 == 0:
                 slots.forget_old(connection, NOON + number * SECOND)
         end = NOON + HOUR - SECOND
-        assert not admitted(connection, end, replace(seconds, window=HOUR, max=3600))
-        assert admitted(connection, end, replace(seconds, window=HOUR, max=3601))
-        assert not admitted(connection, end, replace(seconds, window=MINUTE, max=61))
-        assert admitted(connection, end, replace(seconds, window=MINUTE, max=62))
+        assert not admitted(connection, end, replace(seconds, window=HOUR, max=1200))
+        assert admitted(connection, end, replace(seconds, window=HOUR, max=1201))
+        assert not admitted(connection, end, replace(seconds, window=MINUTE, max=21))
+        assert admitted(connection, end, replace(seconds, window=MINUTE, max=22))
 
 
 def test_a_clock_that_is_set_back_frees_nothing(store: Store) -> None:
@@ -359,8 +359,8 @@ def test_what_is_given_back_is_free_at_once_even_when_its_bucket_was_joined_to_a
 def test_a_hundred_million_a_minute_cost_no_memory(store: Store) -> None:
     limit = charge(maximum=100_000_000)
     with scratch(store) as connection:
-        for number in range(10_000):
-            assert admitted(connection, NOON + number * 6 * MILLISECOND, limit)
+        for number in range(2_000):
+            assert admitted(connection, NOON + number * 30 * MILLISECOND, limit)
         assert rows(connection) <= 301  # a minute of fifths of a second
 
 
@@ -381,7 +381,7 @@ def test_sums_of_the_largest_amounts_stay_within_the_databases_integers(store: S
     limit = replace(charge(window=SECOND, maximum=most), amount=most * UNIT)
     now = NOON
     with scratch(store) as connection:
-        for _ in range(6_000):
+        for _ in range(4_400):  # more than 2**63 together
             now += 2 * SECOND
             assert admitted(connection, now, limit)
         assert not admitted(connection, now, replace(limit, window=DAY, amount=1))
@@ -419,7 +419,13 @@ def test_processes_on_one_store_never_send_more_together(store_url: str) -> None
     for each in running:
         assert each.stdout
         assert each.stdout.readline() == "ready\n"
-    said = [each.communicate("\n", timeout=60)[0] for each in running]
+    for each in running:  # all of them, before the first is waited for
+        assert each.stdin
+        each.stdin.write("\n")
+        each.stdin.flush()
+    said = [each.communicate(timeout=60)[0] for each in running]
     sent = sorted(instant for words in said for instant in json.loads(words))
     assert all(sum(at <= other <= at + SECOND / MICROSECOND for other in sent) <= 20 for at in sent)
     assert len(sent) >= 40  # two windows and more went by
+    ours, theirs = (json.loads(words) for words in said)
+    assert max(min(ours), min(theirs)) < min(max(ours), max(theirs)), "they were not under way at the same time"
