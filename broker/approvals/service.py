@@ -25,6 +25,7 @@ from broker.domain.clock import Clock
 from broker.domain.people import Person
 from broker.domain.redaction import redacted
 from broker.domain.sealing import sealed, unsealed
+from broker.domain.text import whole
 from broker.errors import DeadlinePassed, NotFound
 from broker.store import approvals as stored
 from broker.store import audit, grants, held, people
@@ -252,7 +253,7 @@ class Approvals:
                 channel=channel,
                 revision=revision or approval.fingerprint,
                 at=tx.now,
-                reason=_whole(reason) if reason else None,
+                reason=whole(reason) if reason else None,
             )
             reviewed = approvals.review(approval, person, word, execute_within=self._rules.execute_within)
             if reviewed is approval:
@@ -333,11 +334,6 @@ class Approvals:
     def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
         if self._rules.keep_results and result is not None and _small(result):
             tx.keep(call.id, "result", result)
-
-
-def _whole(text: str) -> str:
-    """`text` without half characters (lone surrogates), which JSON can carry and no record can."""
-    return text.encode(errors="replace").decode()
 
 
 def _small(result: Any) -> bool:

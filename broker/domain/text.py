@@ -28,3 +28,8 @@ def visible(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     return "".join(escape(char) if is_hidden(char) else char for char in text)
+
+
+def whole(text: str) -> str:
+    """`text` without half characters (lone surrogates), which JSON can carry and no record can."""
+    return text.encode(errors="replace").decode()

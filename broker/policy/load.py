@@ -8,6 +8,7 @@ does not: notations (`broker.policy.source`), what a document may say (`broker.p
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,11 +79,16 @@ def read_document(path: Path, what: str = "policy") -> bytes:
         PolicyError: it cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return file.read(LARGEST + 1)
+        with open(path, "rb", opener=_at_once) as file:
+            return file.read(LARGEST + 1) or b""
     except (OSError, ValueError) as error:  # ValueError: a path that no file can have
         why = getattr(error, "strerror", None) or error
         raise refusal(str(path), [Finding(f"the {what} cannot be read: {why}")]) from error
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Opens a file without waiting: a pipe that took its place has no writer to wait for."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def parse_document(text: str | bytes, source: str) -> Reading:

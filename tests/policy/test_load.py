@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -361,3 +362,9 @@ def test_no_contradiction_is_told_that_a_misspelt_key_may_resolve() -> None:
     with pytest.raises(PolicyError) as refused:
         parse_policy(json.dumps({"version": "1", "default": "deny", "tools": {"b": tool}}), "p.json")
     assert {mistake.path for mistake in refused.value.mistakes} == {"tools.b.aproval", "tools.b.aprove_if"}
+
+
+def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "p.json")
+    with pytest.raises(PolicyError, match="not JSON"):
+        load_policy(tmp_path / "p.json")
