@@ -24,7 +24,7 @@ from broker.domain.calls import Action, Verdict
 from broker.domain.clock import Clock
 from broker.domain.text import visible
 from broker.errors import PolicyError, StoreError, TransitionRefused
-from broker.policy.decide import Policy, decide
+from broker.policy.judging.decide import Policy, decide
 from broker.policy.watch import LOOK_EVERY, InForce, Watched
 from broker.store import approvals as stored
 from broker.store.writer import Store, Transaction

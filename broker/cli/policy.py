@@ -70,7 +70,7 @@ app.command()(replay)
 @app.command("schema")
 def print_schema() -> None:
     """Print the JSON Schema of policies, for editors."""
-    from broker.policy.schema import policy_schema  # noqa: PLC0415
+    from broker.policy.language.schema import policy_schema  # noqa: PLC0415
 
     output.say_json(policy_schema())
 
@@ -84,8 +84,8 @@ def _configured(config: Path | None) -> list[Path]:
 
 
 def _check(file: Path, people: Callable[[], Sequence[Person] | None]) -> _Checked:
+    from broker.policy.language.warnings import asks_for_people, warnings  # noqa: PLC0415
     from broker.policy.load import parse_document, read_document  # noqa: PLC0415
-    from broker.policy.warnings import asks_for_people, warnings  # noqa: PLC0415
 
     text = b""
     try:
@@ -138,7 +138,7 @@ def _finding_as_json(finding: Finding) -> dict[str, Any]:
 
 
 def _tell(checked: _Checked) -> None:
-    from broker.policy.mistakes import line  # noqa: PLC0415
+    from broker.policy.language.mistakes import line  # noqa: PLC0415
 
     if not checked.mistakes:
         output.say(f"{checked.file}: {checked.told}", "green")

@@ -20,7 +20,7 @@ from broker.domain.people import GrantRef
 from broker.errors import SettingsError
 
 if TYPE_CHECKING:
-    from broker.policy.decide import Policy
+    from broker.policy.judging.decide import Policy
 
 
 def _arguments(given: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def explain(
     as_json: AsJson = False,
 ) -> None:
     """Show what a policy says of a call and every rule that it looked at. Nothing is called, counted or recorded."""
-    from broker.policy.decide import explain as explained  # noqa: PLC0415 - pydantic is slow to import
+    from broker.policy.judging.decide import explain as explained  # noqa: PLC0415 - pydantic is slow to import
     from broker.policy.tables import EXAMPLE  # noqa: PLC0415
 
     policy, name = _policy(file, config)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from sqlmodel import Session
 
     from broker.domain.recorded import RecordedCall
-    from broker.policy.decide import Policy
+    from broker.policy.judging.decide import Policy
     from broker.policy.replay import Change, Replay
     from broker.settings import Settings
     from broker.store.calls import Span

@@ -35,7 +35,7 @@ from broker.gateway.refusals import asked_id, refusal, refused
 from broker.gateway.replies import empty_reply, json_reply, rewrite
 from broker.gateway.upstreams import Upstream, UpstreamReply
 from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message, look_alike
-from broker.policy.decide import Policy, decide
+from broker.policy.judging.decide import Policy, decide
 from broker.policy.watch import InForce
 
 log = logging.getLogger(__name__)

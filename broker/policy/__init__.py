@@ -1,5 +1,6 @@
-"""Judging a call: documents, what they say of one call, and the limits that go with it. Pure but for reading files.
+"""Judging calls by what a policy says, and the limits that go with it. Pure but for reading files.
 
-source (a text in JSON or YAML) → tree (values and their places) → documents (what may be written) → mistakes (what is
-wrong) → native (what it means) → decide, limits; load does it all, from a file. warnings, schema: for who writes.
+`language`: from a text to the `model`; `judging`: from the model and a call to a verdict. `load` does both, from a
+file, and `watch` does it again when the file changes. `tables` and `replay`, with `counters`, try a policy on examples
+and on the past.
 """

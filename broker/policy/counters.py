@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
 from broker.domain.calls import UNIT, Charge
-from broker.policy.decide import Policy
+from broker.policy.judging.decide import Policy
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _STEPS = 256

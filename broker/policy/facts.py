@@ -1,7 +1,7 @@
 """What a rule sees of one call, and how that is shown to people.
 
 What belongs here: finding what a path leads to in a call, naming its type, and showing it in a few words, masked. What
-does not: comparing (`broker.policy.conditions`, `broker.policy.expressions`).
+does not: comparing (`broker.policy.judging.conditions`, `broker.policy.judging.expressions`).
 """
 
 from __future__ import annotations

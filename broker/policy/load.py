@@ -1,8 +1,8 @@
 """Reading policy documents from files.
 
 What belongs here: from bytes to a compiled policy, or to a `PolicyError` that names every mistake and its place. What
-does not: notations (`broker.policy.source`), what a document may say (`broker.policy.documents`) and what it means
-(`broker.policy.native`, `broker.policy.decide`).
+does not: notations (`language.source`), what a document may say (`language.documents`) and what it means
+(`language.native`, `judging.decide`).
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from broker.domain.calls import Action
 from broker.domain.canonical import canonical_json
 from broker.domain.paths import written
 from broker.errors import Finding
-from broker.policy.decide import Policy, compile_policy
-from broker.policy.dialects import NATIVE, Dialect, dialect_of, mixture
-from broker.policy.documents import Document
-from broker.policy.mistakes import refusal, shape_mistakes
+from broker.policy.judging.decide import Policy, compile_policy
+from broker.policy.language.dialects import NATIVE, Dialect, dialect_of, mixture
+from broker.policy.language.documents import Document
+from broker.policy.language.mistakes import refusal, shape_mistakes
+from broker.policy.language.source import LARGEST, read_tree
+from broker.policy.language.tree import Tree, Unreadable
 from broker.policy.model import Entry, Mistake, Rulebook, Unfit
-from broker.policy.source import LARGEST, read_tree
-from broker.policy.tree import Tree, Unreadable
 
 _FIXED = {"version": "1", "default": "deny"}
 """What is judged by where these keys are wrong, to find what else is."""

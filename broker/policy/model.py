@@ -129,7 +129,7 @@ class Rulebook:
 
     Args:
         unlisted: what holds for tools that no entry covers.
-        entries: by a tool's exact name or by a glob; exactly one counts for a tool (see `broker.policy.globs`).
+        entries: by a tool's exact name or by a glob; exactly one counts for a tool (see `broker.policy.judging.globs`).
         hide: names and globs of tools that leave `tools/list`.
         redact: what of a call is masked for everybody, once it was judged.
     """

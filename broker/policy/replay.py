@@ -15,9 +15,9 @@ from itertools import product
 from broker.domain.calls import Action
 from broker.domain.paths import Path
 from broker.domain.recorded import Fate, RecordedCall
-from broker.policy.cel_text import read_expression
 from broker.policy.counters import Counters
-from broker.policy.decide import Policy, decide
+from broker.policy.judging.cel_text import read_expression
+from broker.policy.judging.decide import Policy, decide
 from broker.policy.model import Condition, Entry
 
 

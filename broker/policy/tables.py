@@ -29,13 +29,13 @@ from pydantic import Field, ValidationError, field_validator
 from broker.domain.calls import Action, Call, Risk, Verdict
 from broker.domain.canonical import canonical_json
 from broker.domain.people import GrantRef
-from broker.policy.decide import Policy, decide
-from broker.policy.documents import Terms
+from broker.policy.judging.decide import Policy, decide
+from broker.policy.language.documents import Terms
+from broker.policy.language.mistakes import refusal, shape_mistakes
+from broker.policy.language.source import read_tree
+from broker.policy.language.tree import Unreadable
+from broker.policy.language.values import Counter, Text
 from broker.policy.load import load_policy, read_document
-from broker.policy.mistakes import refusal, shape_mistakes
-from broker.policy.source import read_tree
-from broker.policy.tree import Unreadable
-from broker.policy.values import Counter, Text
 
 SUFFIXES = (".yaml", ".yml", ".json")
 """How the file of a table may end."""

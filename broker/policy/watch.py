@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 from broker.errors import PolicyError
-from broker.policy.decide import Policy
+from broker.policy.judging.decide import Policy
 from broker.policy.load import load_policy
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from broker.domain.approvals import Approval
 from broker.domain.audit import as_json
 from broker.domain.people import Person
 from broker.errors import AlreadyResolved, BrokerError, NotFound
-from broker.policy.schema import policy_schema
+from broker.policy.language.schema import policy_schema
 from broker.store import audit
 from broker.web import presentation
 from broker.web.decisions import DecisionBody

@@ -1,7 +1,7 @@
 """The policies in force and what is wrong with their files: as JSON, and as a page.
 
 What belongs here: the shape that programs read, and rules and limits in words for people. What does not: judging
-(`broker.policy.decide`), changing a policy.
+(`broker.policy.judging.decide`), changing a policy.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import Any
 
 from broker.domain.calls import Action, Call
 from broker.domain.people import GrantRef
-from broker.policy.decide import Policy, decide
+from broker.policy.judging.decide import Policy, decide
 from broker.policy.load import parse_policy
 from tests.bench.report import Goal
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.policy.schema import policy_schema
+from broker.policy.language.schema import policy_schema
 from tests.cli.conftest import Shell
 
 SOUND = 'version: "1"\ndefault: hold\ntools:\n  look: {}\n'

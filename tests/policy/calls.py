@@ -7,7 +7,7 @@ from typing import Any
 
 from broker.domain.calls import Call
 from broker.domain.people import GrantRef
-from broker.policy.decide import Policy
+from broker.policy.judging.decide import Policy
 from broker.policy.load import parse_policy
 
 GRANT = GrantRef("grt_1", "ci agent", "olga@example.com")

@@ -10,7 +10,7 @@ import pytest
 
 from broker.domain.calls import Action, Call, Verdict
 from broker.domain.paths import parse_path
-from broker.policy.decide import Policy, compile_policy, decide
+from broker.policy.judging.decide import Policy, compile_policy, decide
 from broker.policy.model import Condition, Entry, Expression, Limit, Operator, Rule, Rulebook, Test, Unfit
 from tests.policy.calls import call
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from broker.domain.calls import Action, Scope
 from broker.errors import PolicyError
-from broker.policy.decide import decide
+from broker.policy.judging.decide import decide
 from broker.policy.load import HOLD_EVERYTHING, load_policy, parse_policy
 from tests.policy.calls import call, policy
 
@@ -22,7 +22,7 @@ EMPTY = '{"version": "1", "default": "deny"}'
 LIMIT = {"counter": "c", "window": "minute", "max": 3}
 RULE = {"path": "args.mode", "op": "eq", "value": "live"}
 OPERATORS = "expected eq, neq, in, not_in, lt, lte, gt, gte, regex, contains or exists"
-WHOLE = Path(__file__).parent / "whole.yaml"
+WHOLE = Path(__file__).parent / "language" / "whole.yaml"
 
 
 def refusal(text: str | bytes, source: str = "bad.json") -> list[str]:

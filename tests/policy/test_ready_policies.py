@@ -11,7 +11,7 @@ from mcp.types import Tool
 
 import policies
 from broker.domain.calls import Action, Scope
-from broker.policy.decide import decide
+from broker.policy.judging.decide import decide
 from broker.policy.load import load_policy
 from broker.policy.tables import Table, differences, load_table
 from tests.policy.calls import call

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from broker.errors import PolicyError
-from broker.policy.decide import Policy
+from broker.policy.judging.decide import Policy
 from broker.policy.load import load_policy, parse_policy
 from broker.policy.watch import LOOK_EVERY, PATIENCE, InForce, Watched
 

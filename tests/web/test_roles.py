@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Mount
 
-from broker.policy.schema import policy_schema
+from broker.policy.language.schema import policy_schema
 from broker.store import people
 from broker.web import identity
 from tests.web.desk import Desk

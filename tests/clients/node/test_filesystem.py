@@ -13,7 +13,7 @@ from pydantic import FileUrl
 
 from broker.domain.approvals import Decision
 from broker.domain.calls import Action
-from broker.policy.decide import decide
+from broker.policy.judging.decide import decide
 from broker.policy.tables import load_table
 from tests.clients.servers import alone, shown
 from tests.gateway.scene import APPROVER, ERAS, Agent, Scene, text, told
