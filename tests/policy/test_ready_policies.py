@@ -17,7 +17,7 @@ from broker.policy.tables import Table, differences, load_table
 from tests.policy.calls import call
 
 READY = Path(policies.__file__).parent
-FILES = sorted(file for file in READY.glob("*.json") if file.name != "schema.json")
+FILES = sorted(READY.glob("*.json"))
 
 FILESYSTEM = """
 read_file read_text_file read_media_file read_multiple_files list_directory list_directory_with_sizes directory_tree

@@ -40,10 +40,10 @@ def test_the_schema_is_one_of_draft_2020_12() -> None:
 
 
 def test_the_file_that_is_shipped_is_the_schema() -> None:
-    assert json.loads((READY / "schema.json").read_text()) == policy_schema()
+    assert json.loads((READY / "schema" / "policy.json").read_text()) == policy_schema()
 
 
-@pytest.mark.parametrize("file", sorted({*READY.glob("*.json")} - {READY / "schema.json"}), ids=lambda file: file.name)
+@pytest.mark.parametrize("file", sorted(READY.glob("*.json")), ids=lambda file: file.name)
 def test_every_ready_policy_is_valid(file: Path) -> None:
     assert valid(json.loads(file.read_text()))
 
@@ -55,7 +55,7 @@ def test_every_ready_policy_is_valid(file: Path) -> None:
         of_tool(rate_limit={"max": 10, "window": 60}),
         SOUND,
         of_tool(when="true"),
-        {"$schema": "schema.json", "version": "1", "default": "hold"},
+        {"$schema": "schema/policy.json", "version": "1", "default": "hold"},
     ],
 )
 def test_what_is_published_is_valid(document: dict[str, Any]) -> None:
