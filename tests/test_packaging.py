@@ -38,7 +38,15 @@ def test_the_wheel_holds_exactly_the_files_of_the_three_packages(wheel: set[str]
 
 @pytest.mark.parametrize(
     "pattern",
-    ["broker/web/templates", "broker/web/static", "broker/store/migrations", "policies/*.json", "policies/schema", "policies/tests", "integrations"],
+    [
+        "broker/web/templates",
+        "broker/web/static",
+        "broker/store/migrations",
+        "policies/*.json",
+        "policies/schema",
+        "policies/tests",
+        "integrations",
+    ],
 )
 def test_the_wheel_carries_what_is_not_only_code(pattern: str, wheel: set[str]) -> None:
     files = _in_repository(pattern)

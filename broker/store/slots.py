@@ -100,8 +100,12 @@ class Taken:
     tries: int = 0
 
     def late(self, now: datetime) -> bool:
-        """Whether it may not be sent any more with this; nor when the clock was set back, for it counts from `at`."""
-        return bool(self.slots) and not all(self.at <= micros(now) <= slot.until for slot in self.slots)
+        """Whether it may not be sent any more with this; nor when the clock was set back, for it counts from `at`.
+
+        Without a slot a call has as long as any: what was found out about it when it was admitted grows old too.
+        """
+        until = min((slot.until for slot in self.slots), default=self.at + (LONGEST << self.tries))
+        return bool(self.at) and not self.at <= micros(now) <= until
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from broker.domain.audit import timestamp
 from broker.domain.calls import Action, Scope
-from broker.policy.model import Condition, Entry, Limit, Rule, Test
+from broker.policy.model import Condition, Entry, Limit, Operator, Rule, Test
 from broker.policy.watch import InForce
 from broker.web.identity import AskerOf, GuardedRoute
 from broker.web.parts import PartsOf
@@ -23,6 +23,18 @@ from broker.web.templates import render_large
 
 router = APIRouter(route_class=GuardedRoute)
 
+_OPERATORS = {
+    Operator.EQ: "is",
+    Operator.NEQ: "is not",
+    Operator.IN: "is one of",
+    Operator.NOT_IN: "is none of",
+    Operator.LT: "<",
+    Operator.LTE: "≤",
+    Operator.GT: ">",
+    Operator.GTE: "≥",
+    Operator.REGEX: "matches",
+    Operator.CONTAINS: "contains",
+}
 _DONE = {Action.DENY: "denied", Action.HOLD: "held", Action.ALLOW: "allowed"}
 _WHOSE = {Scope.SESSION: "for each session", Scope.GRANT: "for each agent", Scope.UPSTREAM: "for all agents together"}
 _WINDOWS: dict[float, str] = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
@@ -106,9 +118,17 @@ def _rows(in_force: InForce) -> list[tuple[str, Entry, list[str]]]:
 
 
 def ruled(rule: Rule) -> str:
-    """A rule in words, such as ``held if args.mode eq "live"``."""
+    """A rule in words, such as ``held if args.mode is "live"``."""
     how = "unless" if rule.unless else "if"
-    return f"{_DONE[rule.then]} {how} {' and '.join(tested(test) for test in rule.tests)}"
+    return f"{_DONE[rule.then]} {how} {' and '.join(map(_worded, rule.tests))}"
+
+
+def _worded(test: Test) -> str:
+    if not isinstance(test, Condition):
+        return test.source
+    if test.op is Operator.EXISTS:
+        return f"{test.path} is {'there' if test.value else 'missing'}"
+    return f"{test.path} {_OPERATORS[test.op]} {json.dumps(test.value, ensure_ascii=False)}"
 
 
 def tested(test: Test) -> str:

@@ -210,9 +210,12 @@ async def test_an_approved_call_that_is_late_for_its_limit_is_not_sent_and_can_b
     assert slow.calls == ["look", "act"]
 
 
+@pytest.mark.parametrize("limits", [POLICY["tools"]["act"]["limits"], []], ids=["limited", "unlimited"])
 async def test_an_approved_call_that_is_late_is_not_sent_when_the_policy_denies_it_by_now(
-    before_slow: Scene, slow: SlowToConnect, clock: MovableClock
+    before_slow: Scene, slow: SlowToConnect, clock: MovableClock, limits: list[Any]
 ) -> None:
+    held_only = {"version": "1", "default": "allow", "tools": {"act": {"action": "hold", "limits": limits}}}
+    before_slow.broker.policies["one"].policy = parse_policy(json.dumps(held_only), "held.json")
     agent = await before_slow.agent()
     held = await agent.call("one", "act")
     approval = await before_slow.submitted(agent)

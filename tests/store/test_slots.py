@@ -249,11 +249,12 @@ def test_each_time_that_a_call_is_late_it_has_twice_as_long(store: Store) -> Non
             taken = slots.take_anew(connection, taken, [limit], now)
 
 
-def test_what_nothing_counts_is_never_late(store: Store) -> None:
+def test_what_nothing_counts_is_late_after_as_long_as_any(store: Store) -> None:
     with scratch(store) as connection:
         taken = slots.take(connection, [], NOON)
     assert isinstance(taken, Taken)
-    assert not taken.late(NOON + DAY)
+    assert not taken.late(NOON + SECOND)
+    assert taken.late(NOON + SECOND + MICROSECOND)
 
 
 # -- what is told -----------------------------------------------------------------------------------------------------
