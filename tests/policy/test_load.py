@@ -368,3 +368,10 @@ def test_a_pipe_in_the_place_of_the_file_is_not_waited_for(tmp_path: Path) -> No
     os.mkfifo(tmp_path / "p.json")
     with pytest.raises(PolicyError, match="not JSON"):
         load_policy(tmp_path / "p.json")
+
+
+def test_of_very_many_mistakes_the_first_thousand_are_told_and_how_many_more_there_are() -> None:
+    with pytest.raises(PolicyError) as refused:
+        parse_policy(json.dumps({"version": "1", "default": "deny", **{f"k{n}": 1 for n in range(1500)}}), "p.json")
+    assert len(refused.value.mistakes) == 1001
+    assert str(refused.value).endswith("and 500 more mistakes; mend these first")

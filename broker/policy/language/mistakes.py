@@ -41,9 +41,15 @@ _MEANT: Mapping[str, str] = {
 """What other languages call ours, where the letters are not alike."""
 
 
+MOST_TOLD = 1000
+"""The most mistakes of one document that are told: nobody reads more, and the last error of a file is kept."""
+
+
 def refusal(source: str, mistakes: Iterable[Finding]) -> PolicyError:
     """The error that says each of `mistakes` on a line of its own, in the order of the text."""
     ordered = tuple(sorted(mistakes, key=lambda one: (one.line or 0, one.column or 0)))
+    if (more := len(ordered) - MOST_TOLD) > 0:
+        ordered = (*ordered[:MOST_TOLD], Finding(f"and {more} more mistakes; mend these first"))
     return PolicyError("\n".join(line(source, mistake) for mistake in ordered), ordered)
 
 
