@@ -1,4 +1,4 @@
-"""What every test may ask for: the event loop, a clock, a database; and the rule that CI does not skip.
+"""What every test may ask for: the loop, a clock, a database, servers, a broker; and the rule that CI does not skip.
 
 What belongs here: fixtures that more than one folder of tests uses. What does not: anything of one folder alone.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,10 @@ from hypothesis import settings
 
 from broker.store.writer import Store
 from tests.clock import MovableClock
+from tests.gateway.scene import HOLD_ACT, Agent, Scene, playing
 from tests.postgres import PostgresServer, running_postgres
+from tests.servers import feature_http
+from tests.servers.scripted import Scripted, scripted
 
 settings.register_profile("broker", deadline=None)  # properties are about what is computed, not about a busy machine
 settings.load_profile("broker")
@@ -76,6 +79,61 @@ def store(store_url: str, clock: MovableClock) -> Iterator[Store]:
     store = Store(store_url, clock)
     yield store
     store.close()
+
+
+# -- servers, and brokers before them ---------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def effects(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file that the feature server's tools write to."""
+    path = tmp_path_factory.mktemp("effects") / "lines"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="session")
+async def features_url(effects: Path) -> AsyncGenerator[str]:
+    """The feature server over HTTP."""
+    async with feature_http(effects) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+async def scripted_server() -> AsyncGenerator[Scripted]:
+    """The one behind `small`."""
+    async with scripted() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+async def scripted_scene(tmp_path_factory: pytest.TempPathFactory, scripted_server: Scripted) -> AsyncGenerator[Scene]:
+    """A broker before it, for the whole run."""
+    upstreams = {"one": {"url": scripted_server.url, "policy": HOLD_ACT}}
+    async with playing(tmp_path_factory.mktemp("small"), upstreams) as made:
+        yield made
+
+
+@pytest.fixture
+def server(scripted_server: Scripted) -> Scripted:
+    """A server whose answers the test writes; as if new."""
+    scripted_server.reset()
+    return scripted_server
+
+
+@pytest.fixture
+def small(scripted_scene: Scene, server: Scripted) -> Scene:
+    """A broker before `server`, as the upstream `one`: `act` is held, all else is allowed."""
+    return scripted_scene
+
+
+@pytest.fixture
+async def agent(scene: Scene) -> Agent:
+    """A grant of the test's own on every upstream of `scene`, which is the broker of the test's folder."""
+    return await scene.agent()
+
+
+# -- CI ---------------------------------------------------------------------------------------------------------------
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from broker.bridge.http import ShutOut
 from broker.domain import answers
-from broker.domain.answers import META_KEY, Answer, Status
+from broker.domain.answers import Answer, Status
 from broker.errors import BrokerError, UpstreamInterrupted
 from broker.gateway.jsonrpc import (
     INTERNAL_ERROR,
@@ -63,14 +63,7 @@ def answer_to(message: Message, error: BrokerError, *, refusal: bool) -> dict[st
     if refusal or message.method != "tools/call":
         return error_message(request_id, INVALID_REQUEST if refusal else INTERNAL_ERROR, str(error))
     told = _interrupted(error) if isinstance(error, UpstreamInterrupted) else answers.unavailable(str(error))
-    result: dict[str, Any] = {
-        "content": [{"type": "text", "text": told.sentence}],
-        "isError": True,
-        "_meta": {META_KEY: told.meta()},
-    }
-    if message.enveloped:
-        result["resultType"] = "complete"  # a must on every result since 2026-07-28
-    return result_message(request_id, result)
+    return result_message(request_id, told.result(modern=message.enveloped))
 
 
 def _interrupted(error: UpstreamInterrupted) -> Answer:

@@ -62,6 +62,15 @@ class Answer:
     reviewers: tuple[str, ...] = ()
     retry_after: int | None = None
 
+    def result(self, *, modern: bool) -> dict[str, Any]:
+        """The tool result that tells it to an agent whose call did not run.
+
+        Args:
+            modern: whether the agent speaks 2026-07-28 or later, where every result must have a `resultType`.
+        """
+        told = {"content": [{"type": "text", "text": self.sentence}], "isError": True, "_meta": {META_KEY: self.meta()}}
+        return told | {"resultType": "complete"} if modern else told
+
     def meta(self) -> dict[str, Any]:
         """The `_meta["approval-broker/decision"]` block; keys without a value are left out."""
         facts: dict[str, Any] = {

@@ -18,14 +18,7 @@ from broker.gateway.wire import RequestId, result_message
 
 def refusal(inbound: Inbound, told: Answer) -> dict[str, Any]:
     """The response that tells an agent why its call did not run: a tool result, never a protocol error."""
-    result: dict[str, Any] = {
-        "content": [{"type": "text", "text": told.sentence}],
-        "isError": True,
-        "_meta": {META_KEY: told.meta()},
-    }
-    if inbound.modern:
-        result["resultType"] = "complete"  # a must on every result since 2026-07-28
-    return result_message(asked_id(inbound), result)
+    return result_message(asked_id(inbound), told.result(modern=inbound.modern))
 
 
 def refused(inbound: Inbound, told: Answer) -> UpstreamReply:

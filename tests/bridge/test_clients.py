@@ -10,10 +10,9 @@ from typing import Any
 import pytest
 
 from broker.domain.approvals import Decision
-from tests.bridge.conftest import TRANSPORTS
 from tests.bridge.ends import client, command, environment, lines
 from tests.gateway.scene import ERAS, Agent, Scene, text, told
-from tests.servers import BOUND
+from tests.servers import BOUND, TRANSPORTS
 
 BOTH = [pytest.mark.parametrize("transport", TRANSPORTS), pytest.mark.parametrize("era", ERAS)]
 

@@ -16,7 +16,7 @@ import pytest
 from starlette.responses import Response
 
 from broker.domain.answers import META_KEY
-from tests.bridge.conftest import HOLD_ACT, POLICY, stdio_features
+from tests.bridge.conftest import POLICY
 from tests.bridge.ends import (
     INITIALIZE,
     INITIALIZED,
@@ -28,8 +28,8 @@ from tests.bridge.ends import (
     respond,
 )
 from tests.cli.conftest import Shell
-from tests.gateway.scene import ERAS, Agent, Scene, modern, playing, text, told, tool_call
-from tests.servers import BOUND, read_http
+from tests.gateway.scene import ERAS, HOLD_ACT, Agent, Scene, modern, playing, text, told, tool_call
+from tests.servers import BOUND, features_stdio, read_http
 from tests.servers.scripted import Scripted, result
 
 CALL: Message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "act", "arguments": {}}}
@@ -239,7 +239,7 @@ async def test_a_request_waits_for_a_broker_that_is_not_up_yet_and_the_end_does_
 async def test_a_client_lives_through_a_restart_of_the_broker(
     tmp_path: Path, effects: Path, features: str, era: str, transport: str
 ) -> None:
-    upstream = {"url": features} if transport == "http" else stdio_features(effects)
+    upstream = {"url": features} if transport == "http" else features_stdio(effects)
     upstreams = {"one": {**upstream, "policy": POLICY}}
     port = free_port()
     line = {"line": f"restarted {era} {transport}"}

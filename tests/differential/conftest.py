@@ -45,12 +45,6 @@ async def shared_agent(scene: Scene) -> Agent:
 
 
 @pytest.fixture
-async def agent(scene: Scene) -> Agent:
-    """A grant of the test's own, so that it has a process of its own."""
-    return await scene.agent()
-
-
-@pytest.fixture
 async def http() -> AsyncGenerator[aiohttp.ClientSession]:
     """The connections of a test's clients."""
     async with aiohttp.ClientSession(auto_decompress=False) as session:

@@ -33,6 +33,7 @@ from tests.servers import BOUND
 APPROVER = Person("boss@example.com", frozenset({Role.APPROVER}))
 OWNER = "owner@example.com"
 ERAS = ("legacy", "auto")
+HOLD_ACT: dict[str, Any] = {"default": "allow", "tools": {"act": {"action": "hold"}}}
 ENVELOPE: dict[str, Any] = {
     "io.modelcontextprotocol/protocolVersion": "2026-07-28",
     "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},

@@ -11,8 +11,7 @@ from sqlalchemy import text as sql
 from starlette.responses import JSONResponse, Response
 
 from broker.domain.approvals import Decision
-from tests.gateway.conftest import HOLD_ACT
-from tests.gateway.scene import Scene, block, playing, tool_call
+from tests.gateway.scene import HOLD_ACT, Scene, block, playing, tool_call
 from tests.servers.scripted import Message, Scripted
 
 pytestmark = pytest.mark.timeout(60)

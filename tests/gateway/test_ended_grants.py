@@ -13,8 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 from starlette.responses import Response
 
-from tests.gateway.conftest import HOLD_ACT
-from tests.gateway.scene import Agent, Scene, block, modern, modern_headers, playing, tool_call
+from tests.gateway.scene import HOLD_ACT, Agent, Scene, block, modern, modern_headers, playing, tool_call
 from tests.servers import BOUND, RAW_STDIO, ROOT
 from tests.servers.scripted import Message, Scripted, result, said
 

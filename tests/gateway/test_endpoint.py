@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import TRANSPORTS
 from tests.gateway.scene import CLIENT, Agent, Scene, modern, tool_call
+from tests.servers import TRANSPORTS
 from tests.servers.scripted import Scripted
 
 ECHO = tool_call("echo", {"text": "hello"})

@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 from starlette.responses import JSONResponse, Response
 
-from tests.gateway.conftest import HOLD_ACT
-from tests.gateway.scene import Agent, Scene, modern, playing, text, tool_call
+from tests.gateway.scene import HOLD_ACT, Agent, Scene, modern, playing, text, tool_call
 from tests.servers import ROOT
 from tests.servers.scripted import Message, Scripted, result, scripted
 

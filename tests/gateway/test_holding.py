@@ -16,11 +16,10 @@ from starlette.responses import Response, StreamingResponse
 
 from broker.domain.approvals import Decision
 from broker.errors import AlreadyResolved
-from tests.gateway.conftest import TRANSPORTS
 from tests.gateway.processes import children_running
 from tests.gateway.scene import APPROVER, Agent, Scene, block, playing, text, told
 from tests.gateway.streams import progress, sse
-from tests.servers import BOUND, ROOT
+from tests.servers import BOUND, ROOT, TRANSPORTS
 from tests.servers.scripted import Message, Scripted, said, scripted, tool
 
 pytestmark = pytest.mark.timeout(60)

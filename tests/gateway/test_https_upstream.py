@@ -16,8 +16,7 @@ import trustme
 from broker.errors import UpstreamInterrupted, UpstreamUnreachable
 from broker.gateway.upstreams.http import HttpUpstream
 from tests.gateway.asking import EVENTS, OK, each, post, text, upstream
-from tests.gateway.conftest import HOLD_ACT
-from tests.gateway.scene import block, playing
+from tests.gateway.scene import HOLD_ACT, block, playing
 from tests.servers import BOUND, Handler, raw_http, read_http
 
 

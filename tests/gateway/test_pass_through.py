@@ -12,10 +12,9 @@ from mcp.shared.exceptions import MCPError
 from mcp.types import PromptReference
 from starlette.responses import Response, StreamingResponse
 
-from tests.gateway.conftest import TRANSPORTS
 from tests.gateway.scene import ERAS, Agent, Scene, block, modern, playing, text, told
 from tests.gateway.streams import sse
-from tests.servers import BOUND
+from tests.servers import BOUND, TRANSPORTS
 from tests.servers.scripted import Message, Scripted, result, tool
 
 BOTH = [pytest.mark.parametrize("transport", TRANSPORTS), pytest.mark.parametrize("era", ERAS)]

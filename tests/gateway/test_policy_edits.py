@@ -18,8 +18,7 @@ from broker.domain.audit import Row, verify
 from broker.policy.watch import LOOK_EVERY, InForce
 from broker.store import audit
 from broker.store.audit import AuditFilter
-from tests.gateway.conftest import HOLD_ACT
-from tests.gateway.scene import Agent, Bare, Scene, block, modern, playing
+from tests.gateway.scene import HOLD_ACT, Agent, Bare, Scene, block, modern, playing
 from tests.servers import BOUND
 from tests.servers.scripted import Scripted
 

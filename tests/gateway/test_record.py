@@ -22,8 +22,7 @@ from broker.store import audit
 from broker.store.writer import Store
 from tests.clock import MovableClock
 from tests.domain.values import KEYRING, MINUTE, call, charge
-from tests.gateway.conftest import HOLD_ACT
-from tests.gateway.scene import APPROVER, Agent, Scene, block, playing
+from tests.gateway.scene import APPROVER, HOLD_ACT, Agent, Scene, block, playing
 from tests.servers.scripted import Message, Scripted, said
 
 

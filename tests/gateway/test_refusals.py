@@ -11,8 +11,8 @@ import pytest
 
 from broker.domain.approvals import Decision
 from broker.domain.people import Person, Role
-from tests.gateway.conftest import TRANSPORTS
 from tests.gateway.scene import APPROVER, ERAS, OWNER, Agent, Scene, block, playing, text, told
+from tests.servers import TRANSPORTS
 from tests.servers.scripted import Scripted, scripted
 
 LIMIT: dict[str, Any] = {"counter": "looks", "window": "hour", "max": 3}

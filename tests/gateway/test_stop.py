@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response, StreamingResponse
 
-from tests.gateway.conftest import HOLD_ACT
-from tests.gateway.scene import Bare, Scene, block, modern, playing
+from tests.gateway.scene import HOLD_ACT, Bare, Scene, block, modern, playing
 from tests.gateway.streams import sse
 from tests.servers.scripted import Message, Scripted, said
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from broker.domain.approvals import Decision
-from tests.gateway.conftest import TRANSPORTS
 from tests.gateway.scene import APPROVER, ERAS, Agent, Repository, Scene, block, text, told, tool_call
+from tests.servers import TRANSPORTS
 
 pytestmark = [pytest.mark.parametrize("transport", TRANSPORTS), pytest.mark.parametrize("era", ERAS)]
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from starlette.responses import Response, StreamingResponse
 
-from tests.gateway.conftest import HELD, HOLD_ACT, features_stdio
+from tests.gateway.conftest import HELD
 from tests.gateway.processes import children_running
-from tests.gateway.scene import CLIENT, Agent, Scene, block, playing
+from tests.gateway.scene import CLIENT, HOLD_ACT, Agent, Scene, block, playing
 from tests.gateway.streams import progress, sse
-from tests.servers import BOUND
+from tests.servers import BOUND, features_stdio
 from tests.servers.scripted import Message, Scripted, result, said, tool
 
 pytestmark = pytest.mark.timeout(60)

@@ -10,15 +10,22 @@ import ssl
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parent.parent.parent
 FEATURE_STDIO = (sys.executable, "-m", "tests.servers.feature_server", "--stdio")
 ASKING_STDIO = (sys.executable, "-m", "tests.servers.asking_server")
 RAW_STDIO = (sys.executable, "-m", "tests.servers.raw_server")
+TRANSPORTS = ("stdio", "http")
 BOUND = 20.0
 """Seconds within which anything that a test waits for has to happen."""
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def features_stdio(effects: Path) -> dict[str, Any]:
+    """The feature server as a command, as the broker's settings have it."""
+    return {"command": list(FEATURE_STDIO), "env": {"FEATURE_SERVER_FILE": str(effects), "PYTHONPATH": str(ROOT)}}
 
 
 def feature_http(effects: Path) -> contextlib.AbstractAsyncContextManager[str]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.conftest import TRANSPORTS
 from tests.gateway.scene import Agent, Scene, block
+from tests.servers import TRANSPORTS
 
 ASKED: dict[str, Any] = {
     "name": "simulate-research-query",

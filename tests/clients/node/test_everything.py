@@ -33,9 +33,8 @@ from mcp.types import (
 from pydantic import FileUrl
 
 from tests.clients.servers import alone, shown
-from tests.gateway.conftest import TRANSPORTS
 from tests.gateway.scene import APPROVER, ERAS, Agent, Scene, text, told
-from tests.servers import BOUND
+from tests.servers import BOUND, TRANSPORTS
 
 pytestmark = [
     pytest.mark.parametrize("transport", TRANSPORTS),
