@@ -237,9 +237,9 @@ async def test_a_request_waits_for_a_broker_that_is_not_up_yet_and_the_end_does_
 @pytest.mark.parametrize("era", ERAS)
 @pytest.mark.parametrize("transport", ["stdio", "http"])
 async def test_a_client_lives_through_a_restart_of_the_broker(
-    tmp_path: Path, effects: Path, features: str, era: str, transport: str
+    tmp_path: Path, effects: Path, features_url: str, era: str, transport: str
 ) -> None:
-    upstream = {"url": features} if transport == "http" else features_stdio(effects)
+    upstream = {"url": features_url} if transport == "http" else features_stdio(effects)
     upstreams = {"one": {**upstream, "policy": POLICY}}
     port = free_port()
     line = {"line": f"restarted {era} {transport}"}
