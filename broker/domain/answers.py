@@ -15,6 +15,7 @@ from typing import Any
 from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
+from broker.domain.durations import in_words
 
 META_KEY = "approval-broker/decision"
 
@@ -114,7 +115,7 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     # Rounded up: at the very second that is told, the slot is free.
     wait = -((now - free_at) // timedelta(seconds=1)) if free_at is not None else None
     counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
-    reason = charge.message or f"at most {charge.max} {counted} in {_length(charge.window)}"
+    reason = charge.message or f"at most {charge.max} {counted} in {in_words(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
     if approval_id is not None:
         when += " The approval stays valid for a while: repeat the identical call."
@@ -130,7 +131,7 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
 
 def _too_much(charge: Charge) -> Answer:
     asked = Decimal(charge.amount) / UNIT
-    reason = f"this call alone counts {asked:f}, and at most {charge.max} fit in {_length(charge.window)}"
+    reason = f"this call alone counts {asked:f}, and at most {charge.max} fit in {in_words(charge.window)}"
     sentence = f"Denied by policy: {_ended(reason)} Nothing ran. Do not try it again."
     return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=charge.rule)
 
@@ -255,9 +256,3 @@ def _expired(cause: Cause | None) -> str:
     if cause is Cause.UNUSED:
         return "It was approved, and not used in time. Nothing ran. A new call asks again."
     return "Nobody answered in time. Nothing ran. A new call asks again."
-
-
-def _length(window: timedelta) -> str:
-    seconds = int(window.total_seconds())
-    names = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
-    return names.get(seconds, f"{seconds} seconds")

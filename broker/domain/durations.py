@@ -8,6 +8,8 @@ from datetime import timedelta
 _WRITTEN = re.compile(r"([0-9]{1,9})(s|m|h|d)", re.ASCII)
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
+_ONE = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
+
 LONGEST = timedelta(days=3650)
 """So that adding one to the present instant never leaves the calendar."""
 
@@ -31,3 +33,9 @@ def parse_duration(text: str) -> timedelta:
     if not timedelta() < length <= LONGEST:
         raise ValueError(f"{text!r} is not a duration from 1s to {LONGEST.days}d such as 90s, 15m, 1h or 30d.")
     return length
+
+
+def in_words(window: timedelta) -> str:
+    """The window of a limit, for sentences such as "at most 10 in …": ``a minute``, ``90 seconds``."""
+    seconds = int(window.total_seconds())
+    return _ONE.get(seconds, f"{seconds} seconds")

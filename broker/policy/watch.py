@@ -54,7 +54,8 @@ class InForce:
             return None
         *others, last = self.mistakes
         what = f"{self.policy.source} has {len(others) + 1} mistakes" if others else last.rstrip(".")
-        return f"{what}. The policy loaded at {self.loaded_at:%Y-%m-%d %H:%M:%S} UTC stays in force."
+        stop = "" if what.endswith("?") else "."
+        return f"{what}{stop} The policy loaded at {self.loaded_at:%Y-%m-%d %H:%M:%S} UTC stays in force."
 
     @property
     def mistakes(self) -> list[str]:

@@ -13,7 +13,8 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from broker.domain.audit import timestamp
-from broker.domain.calls import Action, Scope
+from broker.domain.calls import Action
+from broker.policy.judging.limits import described
 from broker.policy.model import Condition, Entry, Limit, Operator, Rule, Test
 from broker.policy.watch import InForce
 from broker.web.identity import AskerOf, GuardedRoute
@@ -36,8 +37,6 @@ _OPERATORS = {
     Operator.CONTAINS: "contains",
 }
 _DONE = {Action.DENY: "denied", Action.HOLD: "held", Action.ALLOW: "allowed"}
-_WHOSE = {Scope.SESSION: "for each session", Scope.GRANT: "for each agent", Scope.UPSTREAM: "for all agents together"}
-_WINDOWS: dict[float, str] = {1: "a second", 60: "a minute", 3600: "an hour", 86400: "a day"}
 
 
 @router.get("/api/v1/policies", tags=["policies"])
@@ -139,8 +138,5 @@ def tested(test: Test) -> str:
 
 
 def limited(limit: Limit) -> str:
-    """A limit in words, such as ``at most 10 within a minute for each agent, counted as clicks``."""
-    what = f"{limit.max:,}" if isinstance(limit.add, int) else f"a sum of {limit.add} of {limit.max:,}"
-    seconds = limit.window.total_seconds()
-    when = f"within {_WINDOWS.get(seconds) or f'{seconds:g} seconds'}{' of the calendar (UTC)' * limit.calendar}"
-    return f"at most {what} {when} {_WHOSE[limit.scope]}, counted as {limit.counter}"
+    """A limit in words, such as ``at most 10 in a minute for each grant, counted as clicks``."""
+    return f"at most {described(limit)}, counted as {limit.counter}"

@@ -68,7 +68,7 @@ def test_an_explanation_has_the_limits_that_are_charged(shell: Shell) -> None:
     told = shell.lines("policy", "explain", "policies/desk.json", "look")
     assert told[0] == "allow  desk / look"
     counted = next(index for index, line in enumerate(told) if line == "counts  tools.look.limits[0]")
-    assert told[counted + 1].strip() == "3 each minute for all together"
+    assert told[counted + 1].strip() == "3 in a minute for all together"
 
 
 def test_an_explanation_shows_every_rule_that_was_looked_at_also_of_an_allowed_call(shell: Shell) -> None:

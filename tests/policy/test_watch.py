@@ -332,3 +332,14 @@ def test_a_trouble_says_what_is_in_force_and_every_mistake(path: Path) -> None:
     assert any("hide" in mistake for mistake in in_force.mistakes)
     in_force.trouble = PolicyError(f"{path} is gone.")
     assert (in_force.error, in_force.mistakes) == (f"{path} is gone. {stays}", [f"{path} is gone."])
+
+
+def test_a_trouble_that_ends_in_a_question_gets_no_full_stop_of_its_own(path: Path) -> None:
+    in_force = InForce("git", load_policy(path), datetime(2026, 7, 28, tzinfo=UTC))
+    path.write_text(document("hodl"))
+    with pytest.raises(PolicyError) as refused:
+        load_policy(path)
+    in_force.trouble = refused.value
+    assert str(in_force.error).endswith(
+        "did you mean hold? The policy loaded at 2026-07-28 00:00:00 UTC stays in force."
+    )

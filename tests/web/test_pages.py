@@ -46,7 +46,7 @@ async def test_a_card_and_the_record_say_which_rules_were_looked_at_and_what_the
         redact=("args.password",),
         steps=(
             Step("tools.git_push.deny_if[0]", Said.NOTHING, "args.branch is <b>main\u202e"),
-            Step("all_tools.limits[0]", Said.COUNTS, "100 each minute for each grant"),
+            Step("all_tools.limits[0]", Said.COUNTS, "100 in a minute for each grant"),
             Step("tools.git_push.action", Said.HOLDS, "args.password is [redacted]", "Writes to a shared branch"),
         ),
     )
@@ -55,7 +55,7 @@ async def test_a_card_and_the_record_say_which_rules_were_looked_at_and_what_the
     assert "args.password is [redacted]" in told
     assert 'args.branch is &lt;b&gt;main<b class="hidden-character">\\u202e</b>' in others
     assert "does not apply" in others
-    assert '<p class="saw"><span class="mono">100 each minute' in others
+    assert '<p class="saw"><span class="mono">100 in a minute' in others
     assert "s3cret" not in text
     (row,) = await desk.approvals.history(held.id)
     text = (await (await desk.browser("auditor")).get(f"/audit/{row.seq}")).text

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from broker.domain.calls import UNIT, Call, Charge, Scope
+from broker.domain.durations import in_words
 from broker.domain.paths import MISSING, Path
 from broker.policy.facts import Unjudged, finder, kind
 from broker.policy.model import Limit
@@ -28,7 +29,6 @@ Without a session, the counter of a session is that of its grant.
 """
 
 _WHOSE = {Scope.SESSION: "each session", Scope.GRANT: "each grant", Scope.UPSTREAM: "all together"}
-_NAMED = {1: "second", 60: "minute", 3600: "hour", 86400: "day"}
 
 
 def finest_windows(limits: Iterable[Limit]) -> Finest:
@@ -66,11 +66,10 @@ def charging(limit: Limit, finest: Finest) -> Charging:
 
 
 def described(limit: Limit) -> str:
-    """What `limit` admits, for people: ``10 each minute for each grant``."""
+    """What `limit` admits, for people: ``10 in a minute for each grant``."""
     added = f" of {limit.add}" if isinstance(limit.add, Path) else ""
-    seconds = int(limit.window.total_seconds())
-    window = f"each {_NAMED[seconds]}" if seconds in _NAMED else f"in {seconds} seconds"
-    return f"{limit.max}{added} {window} for {_WHOSE[limit.scope]}"
+    calendar = " of the calendar (UTC)" if limit.calendar else ""
+    return f"{limit.max:,}{added} in {in_words(limit.window)}{calendar} for {_WHOSE[limit.scope]}"
 
 
 def scope_value(scope: Scope, call: Call) -> str:

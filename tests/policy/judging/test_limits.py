@@ -113,7 +113,7 @@ def test_an_explanation_says_what_each_limit_counts() -> None:
     ]
     steps = explain(policy(tools={"pay": {"limits": limits}}), call("pay", arguments={"amount": 1})).steps
     assert [(step.rule, step.saw) for step in steps if step.said is Said.COUNTS] == [
-        ("tools.pay.limits[0]", "10 each minute for each grant"),
-        ("tools.pay.limits[1]", "100 of args.amount each day for all together"),
+        ("tools.pay.limits[0]", "10 in a minute for each grant"),
+        ("tools.pay.limits[1]", "100 of args.amount in a day for all together"),
         ("tools.pay.limits[2]", "2 in 90 seconds for each session"),
     ]
