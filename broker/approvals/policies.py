@@ -75,7 +75,7 @@ class Policies:
                 file.forget()
                 await asyncio.sleep(RETRY_AFTER)
             except Exception:
-                log.exception("%s: the changed policy is not in force, for a reason unforeseen.", in_force.upstream)
+                log.exception("%s: the changed policy may not be in force: save it again.", in_force.upstream)
 
     async def _adopt(self, in_force: InForce, policy: Policy) -> None:
         """Judge by `policy` from now on. What it denies is withdrawn after the swap: nothing is held anew by then."""
