@@ -21,8 +21,9 @@ from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.approvals.feed import Feed
+from broker.approvals.ledger import Rules
 from broker.approvals.policies import Policies
-from broker.approvals.service import Approvals, Rules
+from broker.approvals.service import Approvals
 from broker.approvals.sweeps import recover, sweep
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
@@ -118,6 +119,9 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         rules = Rules(
             timeout=terms.timeout,
             execute_within=terms.execute_within,
+            retry_grace=terms.retry_grace,
+            reject_memory=terms.reject_memory,
+            allow_self=terms.allow_self,
             keep_results=terms.results == "capped",
             max_pending=terms.max_pending,
             max_per_hour=terms.max_per_hour,

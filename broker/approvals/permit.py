@@ -34,7 +34,7 @@ class ClaimPermit:
     @property
     def late(self) -> bool:
         """Whether it may not be sent any more with the slots that it has."""
-        taken = self._approvals.executing.get(self._claimed.id)
+        taken = self._approvals.claims.executing.get(self._claimed.id)
         return taken is not None and taken.late(self._approvals.clock.now())
 
     async def renew(self) -> None:
@@ -51,10 +51,10 @@ class ClaimPermit:
         if isinstance(stamped, Answer):
             self.told = stamped
             raise UpstreamUnreachable(stamped.sentence)
-        self._approvals.executing[self._claimed.id] = stamped
+        self._approvals.claims.executing[self._claimed.id] = stamped
 
     def _stamp(self, tx: Transaction) -> Taken | Answer:
-        call, tries = self._claimed.call, self._approvals.executing[self._claimed.id].tries + 1
+        call, tries = self._claimed.call, self._approvals.claims.executing[self._claimed.id].tries + 1
         verdict = self._judge(call)
         if verdict.action is Action.DENY:
             return answers.denied(verdict)

@@ -17,7 +17,7 @@ from sqlmodel import Session
 
 from broker.approvals.journal import BROKER
 from broker.approvals.service import Approvals
-from broker.domain import approvals as moves
+from broker.domain import moves
 from broker.domain.approvals import Cause
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Action, Verdict

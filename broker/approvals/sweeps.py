@@ -1,25 +1,27 @@
 """What happens to approvals by itself: as time passes, and when a server starts.
 
-What belongs here: finding what is overdue and ending it. What does not: deadlines; they are columns, and are checked
-wherever a state changes, so these may run late or twice.
+What belongs here: finding what is due and saving what time did to it. What does not: what time does
+(`broker.domain.schedule`). Deadlines are columns, and are checked wherever a state changes, so these may run late or
+twice.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from broker.approvals.claims import LEASE
 from broker.approvals.journal import BROKER
-from broker.approvals.service import LEASE, Approvals
-from broker.domain import approvals as moves
+from broker.approvals.service import Approvals
+from broker.domain import moves, schedule
 from broker.domain.approvals import Approval, Caller, Cause, State
 from broker.domain.audit import Kind
 from broker.store import approvals as stored
 from broker.store import slots
 from broker.store.writer import Transaction
 
+_WHY = {Kind.APPROVAL_INTERRUPTED: {"why": "the process that ran it went away, or its input never came"}}
+
 
 async def sweep(approvals: Approvals) -> None:
-    """End what is overdue or whose grant has ended, renew this process's leases, forget old slots.
+    """Do what time did, end what belongs to ended grants, renew this process's leases, forget old slots.
 
     Raises:
         StoreError: the store cannot be written; the next sweep does it all.
@@ -27,17 +29,21 @@ async def sweep(approvals: Approvals) -> None:
     journal = approvals.journal
 
     def work(tx: Transaction) -> None:
-        stored.renew_leases(tx.session, approvals.executing, tx.now + LEASE)
+        stored.renew_leases(tx.session, approvals.claims.executing, tx.now + LEASE)
         slots.forget_old(tx.session.connection(), tx.now)
-        for late in stored.overdue(tx.session, tx.now):
-            if late.state is State.EXECUTING:
-                _interrupt(approvals, tx, late, "the process that ran it went away")
-            else:
-                journal.end(tx, moves.expire(late, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
+        for approval in stored.due(tx.session, tx.now):
+            _pass_time(approvals, tx, approval)
         for orphan in stored.of_ended_grants(tx.session, tx.now):
             journal.end(tx, moves.withdraw(orphan, Cause.GRANT, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER)
 
     await approvals.change(work)
+
+
+def _pass_time(approvals: Approvals, tx: Transaction, approval: Approval) -> None:
+    while (passed := schedule.pass_time(approval, tx.now)) is not None:
+        approval, kind = passed
+        save = approvals.journal.end if approval.state in (State.EXPIRED, State.WITHDRAWN) else approvals.journal.save
+        save(tx, approval, kind, BROKER, _WHY.get(kind))
 
 
 async def recover(approvals: Approvals) -> None:
@@ -50,13 +56,11 @@ async def recover(approvals: Approvals) -> None:
     def work(tx: Transaction) -> None:
         for left in stored.in_states(tx.session, (State.PENDING, State.APPROVED)):
             if left.caller is Caller.WAITING:
-                gone = replace(left, caller=Caller.GONE)
+                gone = moves.leave(left, withdraw_at=None)
                 approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
         for left in stored.in_states(tx.session, (State.EXECUTING,)):
-            _interrupt(approvals, tx, left, "the broker stopped while it ran")
+            if left.awaiting is None:
+                why = {"why": "the broker stopped while it ran"}
+                approvals.journal.save(tx, moves.interrupt(left), Kind.APPROVAL_INTERRUPTED, BROKER, why)
 
     await approvals.change(work, durable=True)
-
-
-def _interrupt(approvals: Approvals, tx: Transaction, approval: Approval, why: str) -> None:
-    approvals.journal.save(tx, moves.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why})

@@ -16,6 +16,7 @@ from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
 from broker.domain.durations import in_words
+from broker.domain.reviewers import asked
 
 META_KEY = "approval-broker/decision"
 
@@ -223,7 +224,7 @@ def approved(approval: Approval) -> Answer:
 
 def who_is_asked(approval: Approval) -> str:
     """Whom the agent waits for, in a few words."""
-    return ", ".join(approval.requirement.approvers) or "an approver"
+    return ", ".join(asked(approval)) or "an approver"
 
 
 _CAUSES: dict[Cause | None, str] = {
@@ -232,6 +233,7 @@ _CAUSES: dict[Cause | None, str] = {
     Cause.POLICY: "the policy denies it now",
     Cause.SECRET: "the secret that its masked arguments were sealed with is gone",
     Cause.SESSION: "the session ended",
+    Cause.CANCELLED: "it was cancelled, and the identical call did not come again in time",
     Cause.ADMINISTRATOR: "by an administrator",
 }
 

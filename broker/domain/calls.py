@@ -78,7 +78,7 @@ class Requirement:
         quorum: how many distinct eligible people must approve.
         timeout: how long the call waits for them; None means the configured default.
         channels: where it may be decided; empty means everywhere.
-        allow_self: whether the grant's owner may be one of them.
+        allow_self: whether the grant's owner may be one of them; None means the configured default.
         allow_edit: whether they may change the arguments.
     """
 
@@ -86,7 +86,7 @@ class Requirement:
     quorum: int = 1
     timeout: timedelta | None = None
     channels: tuple[str, ...] = ()
-    allow_self: bool = False
+    allow_self: bool | None = None
     allow_edit: bool = False
     escalate: Escalation | None = None
     remember: Memory | None = None

@@ -61,10 +61,10 @@ class Execution:
         try:
             definition = await self._catalog.definition(hold.inbound, approval.call.tool)
             if hold.line.gone is not None:
-                await hold.insist(partial(self._approvals.abandon, approval.id, hold.line.gone))
+                await hold.insist(partial(self._approvals.requests.abandon, approval.id, hold.line.gone))
                 return
             verdict = self._judge(self._approvals.as_asked(approval))
-            claimed = await self._approvals.claim(approval.id, verdict, definition)
+            claimed = await self._approvals.claims.claim(approval.id, verdict, definition)
         except UpstreamError as error:
             await self._put_back(hold, _unavailable(hold, error))
             return
@@ -76,8 +76,8 @@ class Execution:
         elif claimed.state is not State.EXECUTING:
             await hold.tell(answers.of(claimed, hold.review_url))
         elif hold.line.gone is not None:  # while it was claimed: nothing runs for nobody
-            await hold.insist(partial(self._approvals.release, claimed.id, "the caller went away"))
-            await hold.insist(partial(self._approvals.abandon, claimed.id, hold.line.gone))
+            await hold.insist(partial(self._approvals.claims.release, claimed.id, "the caller went away"))
+            await hold.insist(partial(self._approvals.requests.abandon, claimed.id, hold.line.gone))
         else:
             await self._dispatch(hold, claimed)
 
@@ -86,7 +86,7 @@ class Execution:
         try:
             reply = await self._send(hold, claimed, permit)
         except UpstreamUnreachable as error:
-            await hold.insist(partial(self._approvals.release, claimed.id, str(error)))
+            await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
             await self._put_back(hold, permit.told or _unavailable(hold, error))
         except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
             await self._interrupted(hold, claimed, error)
@@ -119,7 +119,7 @@ class Execution:
     async def _answer(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
         result = response.get("result", response.get("error"))
         said_no = {"failed": failed(response), "errored": "error" in response}
-        finish = partial(self._approvals.finish, claimed.id, **said_no, result=result)
+        finish = partial(self._approvals.claims.finish, claimed.id, **said_no, result=result)
         answer = sse_event(marked(response, answers.approved(claimed)))
         try:
             await finish()
@@ -135,7 +135,7 @@ class Execution:
         expected = isinstance(error, UpstreamError)
         log.warning("Approval %s is interrupted: %s", claimed.id, error, exc_info=None if expected else error)
         why = str(error) if expected else "its answer could not be passed on"
-        interrupt = partial(self._approvals.interrupt, claimed.id, why)
+        interrupt = partial(self._approvals.claims.interrupt, claimed.id, why)
         try:
             await interrupt()
         except TransitionRefused:
@@ -157,7 +157,7 @@ class Execution:
 
     async def _put_back(self, hold: Hold, told: Answer) -> None:
         """Nothing ran, and the approval can still be used: the identical call picks it up."""
-        await self._approvals.abandon(hold.approval.id, "it could not be run")
+        await self._approvals.requests.abandon(hold.approval.id, "it could not be run")
         await hold.tell(told)
 
 

@@ -233,7 +233,7 @@ class Gate:
         if definition is None:
             return await self._deny(inbound, call, verdict, "this server has no such tool")
         await inbound.check_grant()  # telling the tools may have taken long
-        held = await self._approvals.submit(call, verdict, definition)
+        held = await self._approvals.requests.submit(call, verdict, definition)
         if isinstance(held, Answer):
             return refused(inbound, held)
         return self._holds.open(inbound, held, self._execution.run, partial(self.upstream.touch, inbound.session or ""))
@@ -270,7 +270,7 @@ class Gate:
     async def _without_message(self, inbound: Inbound) -> UpstreamReply:
         reply = await self._forward(inbound)
         if inbound.method == "DELETE" and inbound.session_key is not None and reply.status < 400:
-            await self._approvals.end_session(inbound.session_key)
+            await self._approvals.requests.end_session(inbound.session_key)
         return reply
 
     def _cancels_hold(self, inbound: Inbound, message: Message) -> bool:

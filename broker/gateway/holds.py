@@ -223,7 +223,7 @@ class Holds:
 
     async def _abandon(self, hold: Hold, why: str) -> None:
         """Note that nobody waits any more: else the identical call could not pick the approval up."""
-        await hold.insist(partial(self._approvals.abandon, hold.approval.id, why))
+        await hold.insist(partial(self._approvals.requests.abandon, hold.approval.id, why))
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.changed):
@@ -255,7 +255,7 @@ class Holds:
         elif approval.state is State.APPROVED:
             await execute(hold)
         elif approval.state is State.PENDING:
-            await self._approvals.abandon(approval.id, "the broker stopped")
+            await self._approvals.requests.abandon(approval.id, "the broker stopped")
             await hold.tell(answers.pending(approval, hold.review_url, "and the broker is stopping"))
         else:
             await hold.tell(answers.of(approval, hold.review_url))

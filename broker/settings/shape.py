@@ -116,6 +116,7 @@ class UpstreamSettings(Section):
     url: HttpUrl | None = None
     headers: dict[HeaderName, SecretStr] = Field(default_factory=dict[str, SecretStr])
     policy: Path | None = None
+    patience: Duration | None = None
     answer_within: Duration = timedelta(minutes=10)
     idle: Duration = timedelta(minutes=30)
 
@@ -137,6 +138,10 @@ class ApprovalSettings(Section):
 
     timeout: Duration = timedelta(minutes=15)
     execute_within: Duration = timedelta(minutes=15)
+    retry_grace: Duration = timedelta(minutes=2)
+    patience: Duration = timedelta(seconds=50)
+    reject_memory: Duration = timedelta(minutes=10)
+    allow_self: bool = False
     results: Literal["capped", "none"] = "capped"
     max_pending: Annotated[int, Field(ge=1)] = 20
     max_per_hour: Annotated[int, Field(ge=1)] = 60

@@ -13,7 +13,9 @@ from typing import Any
 
 from sqlalchemy import and_, func, or_, update
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
+from broker.domain import schedule
 from broker.domain.approvals import Approval, Caller, Cause, Decision, Resolution, Review, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import Call, Escalation, Memory, Requirement, Risk
@@ -83,14 +85,10 @@ def count(session: Session, wanted: ApprovalFilter) -> int:
     return session.exec(select(func.count()).select_from(ApprovalRow).where(*wanted.conditions())).one()
 
 
-def overdue(session: Session, now: datetime) -> list[Approval]:
-    """Those whose time is over: unanswered, unused, or executed by a holder whose lease lapsed."""
-    late = or_(
-        and_(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.deadline) <= now),
-        and_(col(ApprovalRow.state) == State.APPROVED, col(ApprovalRow.execute_by) <= now),
-        and_(col(ApprovalRow.state) == State.EXECUTING, col(ApprovalRow.lease_until) <= now),
-    )
-    return _from_rows(session.exec(select(ApprovalRow).where(late)).all(), session)
+def due(session: Session, now: datetime) -> list[Approval]:
+    """Those to which time has done something by `now` (see `broker.domain.schedule`)."""
+    statement = select(ApprovalRow).where(col(ApprovalRow.due) <= now).order_by(col(ApprovalRow.due))
+    return _from_rows(session.exec(statement).all(), session)
 
 
 def of_ended_grants(session: Session, now: datetime) -> list[Approval]:
@@ -123,8 +121,24 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
         )
         .order_by(col(ApprovalRow.created_at).desc())
     )
-    found = session.exec(statement).first()
-    return _from_rows([found], session)[0] if found is not None else None
+    return _first(session, statement)
+
+
+def remembered(session: Session, fingerprints: Sequence[str], since: datetime) -> Approval | None:
+    """The latest rejection of one of these fingerprints after `since` that nobody has let be forgotten."""
+    statement = (
+        select(ApprovalRow)
+        .where(col(ApprovalRow.fingerprint).in_(fingerprints), ApprovalRow.state == State.REJECTED)
+        .where(col(ApprovalRow.resolved_at) > since, col(ApprovalRow.forgotten_at).is_(None))
+        .order_by(col(ApprovalRow.resolved_at).desc())
+    )
+    return _first(session, statement)
+
+
+def awaiting(session: Session, marks: Sequence[str]) -> Approval | None:
+    """The executing approval whose tool waits for the input of one of these marks."""
+    statement = select(ApprovalRow).where(col(ApprovalRow.awaiting).in_(marks), ApprovalRow.state == State.EXECUTING)
+    return _first(session, statement)
 
 
 def of_session(session: Session, key: str) -> list[Approval]:
@@ -154,7 +168,7 @@ def renew_leases(session: Session, ids: Collection[str], until: datetime) -> Non
     """Say that those of `ids` that are executing are still being executed."""
     if ids:
         mine = (col(ApprovalRow.id).in_(ids), col(ApprovalRow.state) == State.EXECUTING)
-        session.exec(update(ApprovalRow).where(*mine).values(lease_until=until))
+        session.exec(update(ApprovalRow).where(*mine).values(lease_until=until, due=until))
 
 
 def last_held(session: Session) -> datetime | None:
@@ -163,6 +177,11 @@ def last_held(session: Session) -> datetime | None:
 
 
 # -- rows and values --------------------------------------------------------------------------------------------------
+
+
+def _first(session: Session, statement: SelectOfScalar[ApprovalRow]) -> Approval | None:
+    found = session.exec(statement).first()
+    return _from_rows([found], session)[0] if found is not None else None
 
 
 def _from_rows(rows: Sequence[ApprovalRow], session: Session) -> list[Approval]:
@@ -201,6 +220,12 @@ def _from_row(row: ApprovalRow, reviews: tuple[Review, ...]) -> Approval:
         resolution=_resolution_from_json(row.resolution),
         holder=row.holder,
         lease_until=row.lease_until,
+        withdraw_at=row.withdraw_at,
+        reminded=row.reminded,
+        escalated_at=row.escalated_at,
+        rounds=row.rounds,
+        awaiting=row.awaiting,
+        forgotten_at=row.forgotten_at,
         sealed=row.sealed,
     )
 
@@ -232,6 +257,14 @@ def _to_row(approval: Approval) -> ApprovalRow:
         resolution=_resolution_to_json(approval.resolution),
         holder=approval.holder,
         lease_until=approval.lease_until,
+        withdraw_at=approval.withdraw_at,
+        reminded=approval.reminded,
+        escalated_at=approval.escalated_at,
+        rounds=approval.rounds,
+        awaiting=approval.awaiting,
+        forgotten_at=approval.forgotten_at,
+        resolved_at=approval.resolution.at if approval.resolution is not None else None,
+        due=schedule.due(approval),
         sealed=approval.sealed,
     )
 

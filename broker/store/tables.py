@@ -148,6 +148,16 @@ class ApprovalRow(Base, table=True):
     resolution: Any = Field(default=None, sa_type=Json, nullable=True)
     holder: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=Instant)
+    withdraw_at: datetime | None = Field(default=None, sa_type=Instant)
+    reminded: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    escalated_at: datetime | None = Field(default=None, sa_type=Instant)
+    rounds: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    awaiting: str | None = None
+    forgotten_at: datetime | None = Field(default=None, sa_type=Instant)
+    # that of the resolution
+    resolved_at: datetime | None = Field(default=None, sa_type=Instant)
+    # the next instant at which time does something to it
+    due: datetime | None = Field(default=None, sa_type=Instant, index=True)
     # the params as asked, encrypted, when those above are masked; erased when the approval ends
     sealed: str | None = Field(default=None, sa_type=Text)
 

@@ -78,7 +78,7 @@ async def get_approval(parts: PartsOf, asker: AskerOf, approval_id: str) -> Resp
 async def decide(parts: PartsOf, asker: AskerOf, approval_id: str, body: DecisionBody) -> Response:
     """Approve or reject. Below the quorum the approval stays pending."""
     try:
-        decided = await parts.approvals.review(
+        decided = await parts.approvals.reviews.review(
             approval_id,
             asker.person,
             body.decision,

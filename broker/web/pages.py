@@ -13,9 +13,10 @@ from pydantic import ValidationError
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
-from broker.domain.approvals import Approval, Decision, State, check_reviewer
+from broker.domain.approvals import Approval, Decision, State
 from broker.domain.audit import Kind
 from broker.domain.people import Permission, Person
+from broker.domain.reviewers import check_reviewer
 from broker.errors import Invalid, NotFound, ReviewRefused
 from broker.store import approvals as stored
 from broker.store import audit
@@ -75,7 +76,7 @@ async def decide(
     """Approve or reject from the card's form."""
     try:
         word = DecisionBody.model_validate({"decision": decision, "revision": revision, "reason": reason})
-        await parts.approvals.review(
+        await parts.approvals.reviews.review(
             approval_id,
             asker.person,
             word.decision,

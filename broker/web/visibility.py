@@ -11,8 +11,9 @@ from datetime import datetime
 
 from sqlmodel import Session
 
-from broker.domain.approvals import Approval, State, check_reviewer
+from broker.domain.approvals import Approval, State
 from broker.domain.people import Permission, Person, normal_email
+from broker.domain.reviewers import check_reviewer
 from broker.errors import NotEligible, ReviewRefused
 from broker.store import approvals as stored
 from broker.store.approvals import ApprovalFilter

@@ -8,7 +8,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from broker.approvals.feed import Feed
-from broker.approvals.service import Approvals, Rules
+from broker.approvals.ledger import Rules
+from broker.approvals.service import Approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Decision, State
 from broker.domain.audit import Kind, Row, verify
@@ -89,7 +90,7 @@ class Desk:
 
     async def told(self, verdict: Verdict | None = None, asked: Call | None = None) -> Approval | Answer:
         """What comes of holding a call."""
-        return await self.approvals.submit(asked or self.call(), verdict or hold(), DEFINITION)
+        return await self.approvals.requests.submit(asked or self.call(), verdict or hold(), DEFINITION)
 
     async def held(self, verdict: Verdict | None = None, asked: Call | None = None) -> Approval:
         """A pending approval."""
@@ -99,7 +100,7 @@ class Desk:
 
     async def review(self, approval: Approval, by: Person, decision: Decision = Decision.APPROVE) -> Approval:
         """A person's word, from the browser."""
-        return await self.approvals.review(approval.id, by, decision, channel="web", revision=approval.revision)
+        return await self.approvals.reviews.review(approval.id, by, decision, channel="web", revision=approval.revision)
 
     async def approved(self, verdict: Verdict | None = None, asked: Call | None = None) -> Approval:
         """An approval that Alice agreed to."""
@@ -113,7 +114,7 @@ class Desk:
         self, approval: Approval, service: Approvals | None = None, *, verdict: Verdict | None = None
     ) -> Approval:
         """A claim, under a policy without limits unless it is given."""
-        claimed = await (service or self.approvals).claim(approval.id, verdict or hold(), DEFINITION)
+        claimed = await (service or self.approvals).claims.claim(approval.id, verdict or hold(), DEFINITION)
         assert isinstance(claimed, Approval)
         return claimed
 

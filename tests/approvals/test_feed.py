@@ -65,7 +65,7 @@ async def test_a_waiter_is_woken_by_what_another_process_does(running: Desk, oth
     approval = await running.held()
     changed = asyncio.Event()
     with running.feed.waiter(approval.id, changed):
-        await running.service(other_store).review(approval.id, ALICE, Decision.APPROVE, channel="web")
+        await running.service(other_store).reviews.review(approval.id, ALICE, Decision.APPROVE, channel="web")
         async with asyncio.timeout(NEVER_LATER):
             await changed.wait()
 

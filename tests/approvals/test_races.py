@@ -50,13 +50,13 @@ def services(desk: Desk, other_store: Store) -> list[Approvals]:
 
 
 def reviewing(service: Approvals, approval: Approval, person: Person, decision: Decision) -> Work:
-    return lambda: service.review(approval.id, person, decision, channel="web")
+    return lambda: service.reviews.review(approval.id, person, decision, channel="web")
 
 
 @pytest.mark.parametrize("turn", ROUNDS)
 async def test_of_two_that_claim_one_executes(desk: Desk, services: list[Approvals], turn: int) -> None:
     approved = await desk.approved(hold(charge(who=f"{turn}")))
-    works: list[Work] = [lambda s=service: s.claim(approved.id, hold(), DEFINITION) for service in services * 2]
+    works: list[Work] = [lambda s=service: s.claims.claim(approved.id, hold(), DEFINITION) for service in services * 2]
     outcomes = await at_once(*works)
     claimed = [each for each in outcomes if isinstance(each, Approval)]
     assert [each.state for each in claimed] == [State.EXECUTING]
@@ -119,8 +119,10 @@ async def test_of_two_that_pick_up_one_call_one_gets_it_and_the_other_asks_anew(
     desk: Desk, services: list[Approvals], turn: int
 ) -> None:
     left = await desk.held()
-    await desk.approvals.abandon(left.id, "lost")
-    works: list[Work] = [lambda s=service: s.submit(again(left.call), hold(), DEFINITION) for service in services]
+    await desk.approvals.requests.abandon(left.id, "lost")
+    works: list[Work] = [
+        lambda s=service: s.requests.submit(again(left.call), hold(), DEFINITION) for service in services
+    ]
     held = await at_once(*works)
     assert sorted(each.id == left.id for each in held) == [False, True]
     await desk.check_record()
@@ -131,7 +133,7 @@ async def test_a_claim_and_the_end_of_its_time_exclude_each_other(desk: Desk, st
     ahead = Store(store_url, MovableClock(desk.clock.now() + QUARTER))
     approved = await desk.approved()
     outcomes = await at_once(
-        lambda: desk.service().claim(approved.id, hold(), DEFINITION), lambda: sweep(desk.service(ahead))
+        lambda: desk.service().claims.claim(approved.id, hold(), DEFINITION), lambda: sweep(desk.service(ahead))
     )
     kinds = await desk.kinds(approved)
     assert (Kind.APPROVAL_CLAIMED in kinds) is isinstance(outcomes[0], Approval)

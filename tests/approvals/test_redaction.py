@@ -46,15 +46,15 @@ async def end(desk: Desk, approval: Approval, how: str) -> None:
         return
     await desk.review(approval, ALICE)
     if how == "withdrawn":
-        await desk.approvals.claim(approval.id, Verdict(Action.DENY, "default"), DEFINITION)
+        await desk.approvals.claims.claim(approval.id, Verdict(Action.DENY, "default"), DEFINITION)
         return
     await desk.claim(approval)
     if how == "interrupted":
-        await desk.approvals.interrupt(approval.id, "it went away")
+        await desk.approvals.claims.interrupt(approval.id, "it went away")
     elif how == "recovered":
         await recover(desk.service())
     else:
-        await desk.approvals.finish(approval.id, failed=how == "failed")
+        await desk.approvals.claims.finish(approval.id, failed=how == "failed")
 
 
 async def compared(desk: Desk) -> int:
@@ -118,7 +118,7 @@ async def test_a_call_that_could_not_be_held_leaves_no_secret_either(desk: Desk,
 async def test_the_retry_of_a_redacted_call_is_recognised_and_another_secret_is_another_call(desk: Desk) -> None:
     asked = secret_call(desk)
     first = await desk.held(hold_redacted(), asked)
-    await desk.approvals.abandon(first.id, "lost")
+    await desk.approvals.requests.abandon(first.id, "lost")
     other = await desk.held(hold_redacted(), desk.call(password="another", items=[], to="ann"))
     assert other.id != first.id
     masked = await desk.held(hold_redacted(), again(first.call))
@@ -132,15 +132,15 @@ async def test_a_call_that_is_pending_while_redaction_is_edited_keeps_its_mask_a
 ) -> None:
     asked = secret_call(desk)
     first = await desk.held(replace(hold(), redact=before), asked)
-    await desk.approvals.abandon(first.id, "lost")
+    await desk.approvals.requests.abandon(first.id, "lost")
     seen = first.call
     picked_up = await desk.held(replace(hold(), redact=after), again(asked))
     assert (picked_up.id, picked_up.call) == (first.id, seen)
     await desk.review(first, ALICE)
-    claimed = await desk.approvals.claim(first.id, replace(hold(), redact=after), DEFINITION)
+    claimed = await desk.approvals.claims.claim(first.id, replace(hold(), redact=after), DEFINITION)
     assert isinstance(claimed, Approval)
     assert claimed.call.params == asked.params
-    await desk.approvals.finish(first.id, failed=False)
+    await desk.approvals.claims.finish(first.id, failed=False)
     assert (await desk.approvals.get(first.id)).call == seen
     await desk.check_record()
     assert await compared(desk) > 0

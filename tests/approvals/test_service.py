@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from broker.approvals.service import LEASE, RESULT_CAP, Rules
+from broker.approvals.claims import LEASE, RESULT_CAP
+from broker.approvals.ledger import Rules
 from broker.approvals.sweeps import recover, sweep
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
@@ -110,7 +111,7 @@ async def test_the_identical_call_picks_up_what_a_gone_caller_left_without_a_sec
 ) -> None:
     limited = hold(charge())
     first = await (desk.approved if approved else desk.held)(limited)
-    await desk.approvals.abandon(first.id, "lost")
+    await desk.approvals.requests.abandon(first.id, "lost")
     slots = await desk.slots()
     picked_up = await desk.held(limited, again(first.call))
     assert picked_up == replace(first, caller=Caller.WAITING)
@@ -121,27 +122,27 @@ async def test_the_identical_call_picks_up_what_a_gone_caller_left_without_a_sec
 
 async def test_only_the_identical_call_of_the_same_tool_picks_it_up(desk: Desk) -> None:
     first = await desk.held(asked=desk.call(key=1))
-    await desk.approvals.abandon(first.id, "lost")
+    await desk.approvals.requests.abandon(first.id, "lost")
     others = [desk.call(key=2), desk.call("other", key=1), replace(again(first.call), upstream="git")]
     for other in others:
         assert (await desk.held(asked=other)).id != first.id
-    changed = await desk.approvals.submit(again(first.call), hold(), {**DEFINITION, "description": "new"})
+    changed = await desk.approvals.requests.submit(again(first.call), hold(), {**DEFINITION, "description": "new"})
     assert isinstance(changed, Approval)
     assert changed.id != first.id
 
 
 async def test_what_is_over_is_not_picked_up_even_before_it_is_swept(desk: Desk) -> None:
     first = await desk.held()
-    await desk.approvals.abandon(first.id, "lost")
+    await desk.approvals.requests.abandon(first.id, "lost")
     desk.clock.advance(QUARTER)
     assert (await desk.held(asked=again(first.call))).id != first.id
 
 
 async def test_a_call_is_known_again_after_the_secret_was_rotated(desk: Desk) -> None:
     first = await desk.approved()
-    await desk.approvals.abandon(first.id, "lost")
+    await desk.approvals.requests.abandon(first.id, "lost")
     rotated = desk.service(keyring=Keyring([b"the next secret of the tests", b"a secret of the tests, long enough"]))
-    picked_up = await rotated.submit(again(first.call), hold(), DEFINITION)
+    picked_up = await rotated.requests.submit(again(first.call), hold(), DEFINITION)
     assert isinstance(picked_up, Approval)
     assert picked_up.id == first.id
     assert (await desk.claim(first, rotated)).state is State.EXECUTING
@@ -150,14 +151,14 @@ async def test_a_call_is_known_again_after_the_secret_was_rotated(desk: Desk) ->
 async def test_a_caller_goes_away_once(desk: Desk) -> None:
     approval = await desk.held()
     for why in ("cancelled", "lost"):
-        await desk.approvals.abandon(approval.id, why)
+        await desk.approvals.requests.abandon(approval.id, why)
     assert await desk.kinds(approval) == [Kind.APPROVAL_SUBMITTED, Kind.APPROVAL_ABANDONED]
     assert (await desk.approvals.get(approval.id)).caller is Caller.GONE
 
 
 async def test_a_caller_that_goes_away_after_the_end_changes_nothing(desk: Desk) -> None:
     rejected = await desk.review(await desk.held(), ALICE, Decision.REJECT)
-    await desk.approvals.abandon(rejected.id, "lost")
+    await desk.approvals.requests.abandon(rejected.id, "lost")
     assert await desk.approvals.get(rejected.id) == rejected
 
 
@@ -177,7 +178,7 @@ async def test_a_quorum_of_different_people_approves(desk: Desk) -> None:
 
 async def test_the_row_of_a_review_says_who_where_why_and_for_which_revision(desk: Desk) -> None:
     approval = await desk.held()
-    await desk.approvals.review(approval.id, ALICE, Decision.REJECT, channel="slack:#desk", reason="no")
+    await desk.approvals.reviews.review(approval.id, ALICE, Decision.REJECT, channel="slack:#desk", reason="no")
     row = (await desk.approvals.history(approval.id))[-1]
     assert row.actor == ALICE.email
     assert row.detail == {
@@ -206,11 +207,11 @@ async def test_whose_word_does_not_count_changes_nothing(desk: Desk) -> None:
     with pytest.raises(NotEligible):
         await desk.review(approval, OUTSIDER)
     with pytest.raises(WrongChannel):
-        await desk.approvals.review(approval.id, ALICE, Decision.APPROVE, channel="api")
+        await desk.approvals.reviews.review(approval.id, ALICE, Decision.APPROVE, channel="api")
     with pytest.raises(Changed):
-        await desk.approvals.review(approval.id, ALICE, Decision.APPROVE, channel="web", revision="0" * 64)
+        await desk.approvals.reviews.review(approval.id, ALICE, Decision.APPROVE, channel="web", revision="0" * 64)
     with pytest.raises(NotFound):
-        await desk.approvals.review("apr_0", ALICE, Decision.APPROVE, channel="web")
+        await desk.approvals.reviews.review("apr_0", ALICE, Decision.APPROVE, channel="web")
     assert await desk.approvals.get(approval.id) == approval
     assert await desk.kinds(approval) == [Kind.APPROVAL_SUBMITTED]
 
@@ -237,7 +238,7 @@ async def test_nobody_decides_at_the_deadline_even_before_it_is_swept(desk: Desk
 @pytest.mark.parametrize("reason", ["\x00", "\ud83d", "\u202eno", "so that\nit is", "x" * 100_000])
 async def test_a_reason_may_be_anything_that_somebody_can_send(desk: Desk, reason: str) -> None:
     approval = await desk.held()
-    rejected = await desk.approvals.review(approval.id, ALICE, Decision.REJECT, channel="web", reason=reason)
+    rejected = await desk.approvals.reviews.review(approval.id, ALICE, Decision.REJECT, channel="web", reason=reason)
     assert await desk.approvals.get(approval.id) == rejected
     assert rejected.resolution is not None
     assert rejected.resolution.reason == reason.replace("\ud83d", "?")
@@ -250,7 +251,7 @@ async def test_a_reason_may_be_anything_that_somebody_can_send(desk: Desk, reaso
 async def test_an_approved_call_is_claimed_once(desk: Desk) -> None:
     approved = await desk.approved(hold(charge()))
     claimed = await desk.claim(approved)
-    assert (claimed.state, claimed.holder) == (State.EXECUTING, desk.approvals.holder)
+    assert (claimed.state, claimed.holder) == (State.EXECUTING, desk.approvals.claims.holder)
     assert claimed.lease_until == desk.clock.now() + LEASE
     with pytest.raises(TransitionRefused):
         await desk.claim(approved)
@@ -279,7 +280,7 @@ async def test_a_claim_is_withdrawn_when_policy_or_tool_are_not_the_same(
     desk: Desk, verdict: Any, definition: Any, cause: Cause
 ) -> None:
     approved = await desk.approved(hold(charge()))
-    ended = await desk.approvals.claim(approved.id, verdict, definition)
+    ended = await desk.approvals.claims.claim(approved.id, verdict, definition)
     assert isinstance(ended, Approval)
     assert ended.state is State.WITHDRAWN
     assert ended.resolution is not None
@@ -333,25 +334,25 @@ async def test_a_claim_that_comes_too_late_ends_as_unused(desk: Desk) -> None:
 async def test_an_outcome_is_recorded_and_the_result_kept(desk: Desk, failed: bool) -> None:
     claimed = await desk.claimed(hold(charge()))
     result = {"content": [{"type": "text", "text": "\x00\u202e"}], "n": 2**200}
-    ended = await desk.approvals.finish(claimed.id, failed=failed, result=result)
+    ended = await desk.approvals.claims.finish(claimed.id, failed=failed, result=result)
     assert ended.state is (State.FAILED if failed else State.SUCCEEDED)
     assert (await contents(desk, claimed))["result"] == result
     assert (await desk.slots(), await desk.counted()) == ([], 1)
     with pytest.raises(TransitionRefused):
-        await desk.approvals.finish(claimed.id, failed=failed)
+        await desk.approvals.claims.finish(claimed.id, failed=failed)
 
 
 @pytest.mark.parametrize(("size", "kept"), [(RESULT_CAP - 2, True), (RESULT_CAP - 1, False)])
 async def test_a_result_that_is_too_large_is_not_kept(desk: Desk, size: int, kept: bool) -> None:
     claimed = await desk.claimed()
-    await desk.approvals.finish(claimed.id, failed=False, result="x" * size)
+    await desk.approvals.claims.finish(claimed.id, failed=False, result="x" * size)
     assert ("result" in await contents(desk, claimed)) is kept
 
 
 async def test_results_are_not_kept_when_the_settings_say_so(desk: Desk) -> None:
     desk.approvals = desk.service(rules=Rules(keep_results=False))
     claimed = await desk.claimed()
-    await desk.approvals.finish(claimed.id, failed=False, result={"a": 1})
+    await desk.approvals.claims.finish(claimed.id, failed=False, result={"a": 1})
     assert set(await contents(desk, claimed)) == {"arguments"}
 
 
@@ -365,14 +366,14 @@ def nested(levels: int) -> Any:
 @pytest.mark.parametrize("result", [nested(101), nested(3000), {"text": "\ud800"}], ids=["deep", "deeper", "surrogate"])
 async def test_a_result_of_a_strange_shape_does_not_hinder_the_record_of_the_outcome(desk: Desk, result: Any) -> None:
     claimed = await desk.claimed()
-    assert (await desk.approvals.finish(claimed.id, failed=False, result=result)).state is State.SUCCEEDED
+    assert (await desk.approvals.claims.finish(claimed.id, failed=False, result=result)).state is State.SUCCEEDED
     assert "result" not in await contents(desk, claimed)
 
 
 async def test_a_call_that_never_reached_the_tool_can_be_claimed_again_with_its_slot_held(desk: Desk) -> None:
     claimed = await desk.claimed(hold(charge()))
     assert (await desk.slots(), await desk.counted()) == ([(claimed.call.id, False)], 1)
-    released = await desk.approvals.release(claimed.id, "connection refused")
+    released = await desk.approvals.claims.release(claimed.id, "connection refused")
     assert (released.state, released.holder) == (State.APPROVED, None)
     assert (await desk.slots(), await desk.counted()) == ([(claimed.call.id, True)], 0)
     assert (await desk.claim(released, verdict=hold(charge()))).state is State.EXECUTING
@@ -382,8 +383,8 @@ async def test_a_call_that_never_reached_the_tool_can_be_claimed_again_with_its_
 @pytest.mark.parametrize("failed", [False, True])
 async def test_a_late_outcome_is_recorded_and_the_state_stays(desk: Desk, failed: bool) -> None:
     claimed = await desk.claimed()
-    interrupted = await desk.approvals.interrupt(claimed.id, "it went away")
-    ended = await desk.approvals.finish(claimed.id, failed=failed, result={"a": 1})
+    interrupted = await desk.approvals.claims.interrupt(claimed.id, "it went away")
+    ended = await desk.approvals.claims.finish(claimed.id, failed=failed, result={"a": 1})
     assert ended == interrupted == await desk.approvals.get(claimed.id)
     row = (await desk.approvals.history(claimed.id))[-1]
     assert row.kind is Kind.APPROVAL_LATE
@@ -393,11 +394,11 @@ async def test_a_late_outcome_is_recorded_and_the_state_stays(desk: Desk, failed
 
 async def test_what_is_interrupted_is_never_claimed_again(desk: Desk) -> None:
     claimed = await desk.claimed()
-    interrupted = await desk.approvals.interrupt(claimed.id, "it went away")
+    interrupted = await desk.approvals.claims.interrupt(claimed.id, "it went away")
     with pytest.raises(TransitionRefused):
         await desk.claim(interrupted)
     with pytest.raises(TransitionRefused):
-        await desk.approvals.release(interrupted.id, "no")
+        await desk.approvals.claims.release(interrupted.id, "no")
     assert (await desk.approvals.history(claimed.id))[-1].detail["why"] == "it went away"
 
 
@@ -418,7 +419,7 @@ async def test_the_slot_of_an_expired_call_is_free_again(desk: Desk) -> None:
 
 async def test_the_slot_of_an_interrupted_call_stays_used(desk: Desk) -> None:
     claimed = await desk.claimed(hold(charge()))
-    await desk.approvals.interrupt(claimed.id, "it went away")
+    await desk.approvals.claims.interrupt(claimed.id, "it went away")
     assert (await desk.slots(), await desk.counted()) == ([], 1)
 
 
@@ -426,7 +427,7 @@ async def test_the_slot_of_an_interrupted_call_stays_used(desk: Desk) -> None:
 async def test_what_is_refunded_is_given_back_when_the_server_answered_an_error(desk: Desk, errored: bool) -> None:
     refunded = replace(charge(), refund=True)
     claimed = await desk.claimed(hold(refunded, charge(counter="kept")))
-    await desk.approvals.finish(claimed.id, failed=True, errored=errored)
+    await desk.approvals.claims.finish(claimed.id, failed=True, errored=errored)
     assert (await desk.slots(), await desk.counted()) == ([], 1 if errored else 2)
 
 
@@ -442,7 +443,7 @@ async def test_an_approved_call_for_which_the_present_policy_has_no_room_can_be_
     first = await desk.approved(hold(charge(maximum=2)), desk.call(key=1))
     second = await desk.held(hold(charge(maximum=2)), desk.call(key=2))
     strict = hold(charge(maximum=1))
-    told = await desk.approvals.claim(first.id, strict, DEFINITION)
+    told = await desk.approvals.claims.claim(first.id, strict, DEFINITION)
     assert isinstance(told, Answer)
     assert (told.status, told.approval_id) == (Status.LIMITED, first.id)
     assert await desk.approvals.get(first.id) == first
@@ -467,7 +468,7 @@ async def test_a_sweep_ends_what_is_overdue_and_nothing_else(desk: Desk) -> None
     desk.clock.advance(QUARTER - MINUTE)
     fresh = await desk.held(asked=desk.call(key=3))
     await sweep(desk.approvals)
-    assert await desk.approvals.get(unanswered.id) == unanswered
+    assert await desk.approvals.get(unanswered.id) == replace(unanswered, reminded=2)
     desk.clock.advance(MINUTE)
     for _ in range(2):  # the second one finds nothing
         await sweep(desk.approvals)
@@ -520,7 +521,7 @@ async def test_a_holder_that_sweeps_keeps_its_lease_and_one_that_does_not_loses_
 async def test_after_a_restart_no_caller_waits_and_what_ran_is_interrupted(desk: Desk) -> None:
     pending, approved = await desk.held(asked=desk.call(key=1)), await desk.approved(asked=desk.call(key=2))
     gone = await desk.held(asked=desk.call(key=3))
-    await desk.approvals.abandon(gone.id, "lost")
+    await desk.approvals.requests.abandon(gone.id, "lost")
     claimed = await desk.claimed()
     rejected = await desk.review(await desk.held(), ALICE, Decision.REJECT)
     restarted = desk.service()
@@ -532,7 +533,7 @@ async def test_after_a_restart_no_caller_waits_and_what_ran_is_interrupted(desk:
     assert await restarted.get(rejected.id) == rejected
     counts = [len(await desk.kinds(each)) for each in (pending, approved, gone, claimed, rejected)]
     assert counts == [2, 3, 2, 4, 2]
-    picked_up = await restarted.submit(again(approved.call), hold(), DEFINITION)
+    picked_up = await restarted.requests.submit(again(approved.call), hold(), DEFINITION)
     assert isinstance(picked_up, Approval)
     assert picked_up.id == approved.id
 
@@ -542,10 +543,10 @@ async def test_after_a_restart_no_caller_waits_and_what_ran_is_interrupted(desk:
 
 async def test_every_move_is_one_row_and_the_record_leads_to_the_same_states(desk: Desk) -> None:
     claimed = await desk.claimed(hold(charge(maximum=9), quorum=1))
-    await desk.approvals.release(claimed.id, "connection refused")
-    await desk.approvals.abandon(claimed.id, "lost")
+    await desk.approvals.claims.release(claimed.id, "connection refused")
+    await desk.approvals.requests.abandon(claimed.id, "lost")
     await desk.held(asked=again(claimed.call))
-    await desk.approvals.finish((await desk.claim(claimed)).id, failed=False)
+    await desk.approvals.claims.finish((await desk.claim(claimed)).id, failed=False)
     assert await desk.kinds(claimed) == [
         Kind.APPROVAL_SUBMITTED,
         Kind.APPROVAL_APPROVED,

@@ -31,9 +31,12 @@ SECTIONS = {
 CLIENTS = (ROOT / "docs" / "clients.md").read_text()
 
 
-def table(heading: str) -> list[list[str]]:
-    """The cells of the table under a heading, without its own head."""
-    section = README.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
+SETTINGS = (ROOT / "docs" / "settings.md").read_text()
+
+
+def table(heading: str, page: str = README) -> list[list[str]]:
+    """The cells of the table under a heading of a page, without its own head."""
+    section = page.split(f"\n## {heading}\n", 1)[1].split("\n## ", 1)[0]
     lines = [line for line in section.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
@@ -82,11 +85,11 @@ def test_every_client_has_its_snippets() -> None:
 
 
 def test_every_setting_is_listed() -> None:
-    listed = [quoted(row[0])[0] for row in table("Settings")]
+    listed = [quoted(row[0])[0] for row in table("All of them", SETTINGS)]
     assert listed == [f"{section}.{key}" for section, shape in SECTIONS.items() for key in shape.model_fields]
 
 
-@pytest.mark.parametrize("row", table("Settings"), ids=lambda row: row[0].strip("`"))
+@pytest.mark.parametrize("row", table("All of them", SETTINGS), ids=lambda row: row[0].strip("`"))
 def test_every_default_is_the_one_of_the_code(row: list[str]) -> None:
     section, _, key = quoted(row[0])[0].rpartition(".")
     default: Any = SECTIONS[section].model_fields[key].default
@@ -97,7 +100,7 @@ def test_every_default_is_the_one_of_the_code(row: list[str]) -> None:
     elif isinstance(default, timedelta):
         assert parse_duration(quoted(row[1])[0]) == default
     else:
-        assert quoted(row[1]) == [str(default)]
+        assert quoted(row[1]) == [json.dumps(default) if isinstance(default, bool) else str(default)]
 
 
 def test_every_state_and_what_can_follow_it_is_listed() -> None:

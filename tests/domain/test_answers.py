@@ -9,8 +9,9 @@ import pytest
 
 from broker.domain import answers
 from broker.domain.answers import Answer, Status
-from broker.domain.approvals import Cause, Decision, State, expire, withdraw
+from broker.domain.approvals import Cause, Decision, State
 from broker.domain.calls import UNIT, Action, Requirement, Verdict
+from broker.domain.moves import expire, withdraw
 from tests.clock import NOON
 from tests.domain.values import ALICE, BOB, QUARTER, charge, held, in_state, reviewed
 

@@ -9,25 +9,21 @@ from datetime import timedelta
 
 import pytest
 
-from broker.domain.approvals import (
-    TRANSITIONS,
-    Approval,
-    Cause,
-    Decision,
-    Move,
-    State,
+from broker.domain.approvals import TRANSITIONS, Approval, Cause, Decision, Move, State
+from broker.domain.calls import Requirement
+from broker.domain.moves import (
+    await_input,
     claim,
+    continue_with_input,
     describe_end,
-    eligible,
-    eligible_people,
     expire,
     finish,
     interrupt,
     release,
     withdraw,
 )
-from broker.domain.calls import Requirement
 from broker.domain.people import Person, Role
+from broker.domain.reviewers import eligible, eligible_people
 from broker.errors import (
     AlreadyResolved,
     AlreadyVoted,
@@ -55,8 +51,17 @@ MOVES: dict[Move, Callable[[Approval], Approval]] = {
     Move.SUCCEED: lambda approval: finish(approval, failed=False),
     Move.FAIL: lambda approval: finish(approval, failed=True),
     Move.RELEASE: release,
+    Move.ASK: lambda approval: await_input(approval, "mark", NOON + QUARTER),
+    Move.CONTINUE: lambda approval: continue_with_input(asking(approval), "mark", "proc_2", NOON + MINUTE, LEASE),
     Move.INTERRUPT: interrupt,
 }
+
+
+def asking(approval: Approval) -> Approval:
+    """The same, when the tool waits for input."""
+    return replace(approval, awaiting="mark", lease_until=NOON + QUARTER)
+
+
 FINAL = {State.SUCCEEDED, State.FAILED, State.REJECTED, State.EXPIRED, State.WITHDRAWN, State.INTERRUPTED}
 
 
@@ -81,7 +86,7 @@ def test_what_the_table_says_is_what_the_design_says() -> None:
         ("pending", "pending"),
         *(("pending", end) for end in ("approved", "rejected", "expired", "withdrawn")),
         *(("approved", end) for end in ("executing", "expired", "withdrawn")),
-        *(("executing", end) for end in ("succeeded", "failed", "interrupted", "approved")),
+        *(("executing", end) for end in ("executing", "succeeded", "failed", "interrupted", "approved")),
     }
 
 

@@ -5,21 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from broker.domain.approvals import (
-    Approval,
-    Cause,
-    Decision,
-    Review,
-    State,
-    claim,
-    expire,
-    finish,
-    interrupt,
-    review,
-    withdraw,
-)
+from broker.domain.approvals import Approval, Cause, Decision, Review, State
 from broker.domain.calls import Call, Charge, Requirement, Scope
 from broker.domain.canonical import Keyring, new_id
+from broker.domain.moves import claim, expire, finish, interrupt, review, withdraw
 from broker.domain.people import GrantRef, Person, Role
 from tests.clock import NOON
 

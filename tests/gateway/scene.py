@@ -225,7 +225,7 @@ class Scene:
         self, approval_id: str, decision: Decision = Decision.APPROVE, *, reason: str | None = None
     ) -> Approval:
         """Say yes or no as the approver."""
-        return await self.broker.approvals.review(approval_id, APPROVER, decision, channel="api", reason=reason)
+        return await self.broker.approvals.reviews.review(approval_id, APPROVER, decision, channel="api", reason=reason)
 
     async def review(
         self, agent: Agent, decision: Decision = Decision.APPROVE, *, nth: int = 1, reason: str | None = None

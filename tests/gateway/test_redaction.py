@@ -156,7 +156,7 @@ async def test_a_secret_that_the_policy_redacts_is_nowhere_but_in_the_call_that_
     await scene.decide(pending[0])
     assert block(await held.message())["status"] == "approved"
     for person in (APPROVER, SECOND):
-        await scene.broker.approvals.review(pending[1], person, Decision.APPROVE, channel="api")
+        await scene.broker.approvals.reviews.review(pending[1], person, Decision.APPROVE, channel="api")
     assert block(await both.message())["status"] == "approved"
     ran += ["held", "both"]
     rejected = await searched.call("held")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from broker.approvals.feed import Feed
-from broker.approvals.service import Approvals, Rules
+from broker.approvals.ledger import Rules
+from broker.approvals.service import Approvals
 from broker.domain.calls import Action, Call, Verdict
 from broker.domain.clock import Clock
 from broker.domain.people import GrantRef, Role
@@ -58,4 +59,4 @@ class Past:
 
     async def held(self, call: Call, verdict: Verdict = HOLD) -> None:
         """It was held, or could not be."""
-        await self._approvals.submit(call, verdict, None)
+        await self._approvals.requests.submit(call, verdict, None)

@@ -133,15 +133,15 @@ async def test_a_filter_finds_and_counts_exactly_what_matches(
     assert await store.read(lambda session: approvals.count(session, wanted)) == len(found)
 
 
-async def test_what_is_overdue_is_found_at_its_instant(store: Store) -> None:
+async def test_what_is_due_is_found_at_its_instant(store: Store) -> None:
     await save(store, *(replace(in_state(state), id=state.value) for state in State))
-    when = {"pending": NOON + QUARTER, "approved": NOON + 16 * MINUTE, "executing": NOON + 2.5 * MINUTE}
+    when = {"pending": NOON + QUARTER / 2, "approved": NOON + 16 * MINUTE, "executing": NOON + 2.5 * MINUTE}
     for name, instant in when.items():
         for late in (False, True):
             now = instant if late else instant - timedelta(microseconds=1)
-            found = await store.read(lambda session, now=now: approvals.overdue(session, now))
+            found = await store.read(lambda session, now=now: approvals.due(session, now))
             assert (name in {approval.id for approval in found}) is late
-    everything = await store.read(lambda session: approvals.overdue(session, NOON + timedelta(days=9)))
+    everything = await store.read(lambda session: approvals.due(session, NOON + timedelta(days=9)))
     assert {approval.id for approval in everything} == set(when)
 
 

@@ -11,7 +11,8 @@ import httpx2
 from fastapi import FastAPI
 
 from broker.approvals.feed import Feed
-from broker.approvals.service import Approvals, Rules
+from broker.approvals.ledger import Rules
+from broker.approvals.service import Approvals
 from broker.domain.approvals import Approval
 from broker.domain.calls import Action, Call, Requirement, Risk, Step, Verdict
 from broker.domain.canonical import Keyring
@@ -96,7 +97,7 @@ class Desk:
         paths = tuple(map(parse_path, redact))
         wanted = requirement or Requirement()
         verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, wanted, redact=paths, steps=steps)
-        held = await self.approvals.submit(
+        held = await self.approvals.requests.submit(
             Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict, {**DEFINITION, "name": tool}
         )
         assert isinstance(held, Approval)
@@ -105,8 +106,8 @@ class Desk:
     async def run(self, approval: Approval, result: Any) -> None:
         """Let an approved call run, with `result` as its server's answer."""
         verdict = Verdict(Action.HOLD, approval.rule)
-        await self.approvals.claim(approval.id, verdict, approval.definition)
-        await self.approvals.finish(approval.id, failed=False, result=result)
+        await self.approvals.claims.claim(approval.id, verdict, approval.definition)
+        await self.approvals.claims.finish(approval.id, failed=False, result=result)
 
 
 async def open_desk(store_url: str, clock: Clock) -> Desk:

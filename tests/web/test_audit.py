@@ -29,7 +29,7 @@ def row_of(line: dict[str, Any]) -> Row:
 
 async def test_an_exported_record_verifies_from_its_first_row_to_its_head(desk: Desk) -> None:
     held = await desk.hold(arguments={"text": "\u202e\0"})
-    await desk.approvals.review(held.id, person("approver"), Decision.REJECT, channel="web", reason="=1+1")
+    await desk.approvals.reviews.review(held.id, person("approver"), Decision.REJECT, channel="web", reason="=1+1")
     client = await desk.program("auditor")
     head = (await client.get("/api/v1/audit/head")).json()
     lines = (await client.get("/api/v1/audit/export?format=jsonl")).text.splitlines()
@@ -98,7 +98,7 @@ async def test_an_agent_is_named_by_its_label_and_its_rule_is_beside_it(desk: De
 
 async def test_the_page_shows_what_is_kept_of_a_call_and_leads_to_its_approval(desk: Desk) -> None:
     held = await desk.hold(arguments={"branch": "main"})
-    await desk.approvals.review(held.id, person("approver"), Decision.APPROVE, channel="web")
+    await desk.approvals.reviews.review(held.id, person("approver"), Decision.APPROVE, channel="web")
     await desk.run(held, {"content": [{"type": "text", "text": "pushed to main"}]})
     client = await desk.browser("auditor")
     page = (await client.get("/audit")).text

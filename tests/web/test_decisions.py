@@ -76,7 +76,7 @@ async def test_below_the_quorum_it_stays_pending(desk: Desk) -> None:
 
 async def test_a_late_word_is_answered_with_who_decided_and_when(desk: Desk) -> None:
     held = await desk.hold()
-    await desk.approvals.review(held.id, person("second"), Decision.REJECT, channel="web", reason="not today")
+    await desk.approvals.reviews.review(held.id, person("second"), Decision.REJECT, channel="web", reason="not today")
     got = await decide(await desk.program("approver"), held)
     assert got.status_code == 409
     assert got.headers["content-type"] == "application/problem+json"
@@ -97,7 +97,7 @@ async def test_a_late_word_from_a_form_is_answered_on_the_card(desk: Desk) -> No
     held = await desk.hold()
     client = await desk.browser("approver")
     csrf = await desk.csrf(client)
-    await desk.approvals.review(held.id, person("second"), Decision.REJECT, channel="web", reason="not today")
+    await desk.approvals.reviews.review(held.id, person("second"), Decision.REJECT, channel="web", reason="not today")
     got = await client.post(f"/approvals/{held.id}/decision", data={"decision": "approve", "csrf": csrf})
     assert got.status_code == 409
     told = "Your approval was not taken: already rejected by second@example.com at 2026-07-28 12:00:00 UTC: not today."
@@ -193,7 +193,7 @@ async def test_an_approver_sees_of_what_is_over_only_what_they_could_have_decide
     client = await desk.program("approver")
     assert (await client.get(f"/api/v1/approvals/{not_mine.id}")).status_code == 200
     for held in (mine, not_mine):
-        await desk.approvals.review(held.id, person("second"), Decision.REJECT, channel="web")
+        await desk.approvals.reviews.review(held.id, person("second"), Decision.REJECT, channel="web")
     assert (await client.get(f"/api/v1/approvals/{not_mine.id}")).status_code == 404
     assert [item["id"] for item in (await client.get("/api/v1/approvals")).json()["items"]] == [mine.id]
 

@@ -29,9 +29,9 @@ async def test_what_happens_to_approvals_is_told_without_their_arguments(desk: D
             "pending",
         )
         assert "hush" not in str(told)
-        await desk.approvals.abandon(held.id, "lost")
+        await desk.approvals.requests.abandon(held.id, "lost")
         assert (await heard.event())[0] == "changed"
-        await desk.approvals.review(held.id, person("approver"), Decision.APPROVE, channel="web")
+        await desk.approvals.reviews.review(held.id, person("approver"), Decision.APPROVE, channel="web")
         name, told = await heard.event()
         assert (name, told["state"]) == ("resolved", "approved")
 

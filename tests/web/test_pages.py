@@ -14,14 +14,14 @@ async def test_an_empty_queue_says_when_the_last_call_was_held(desk: Desk, clock
     client = await desk.browser("approver")
     assert ">No call was held yet.<" in (await client.get("/")).text
     held = await desk.hold()
-    await desk.approvals.review(held.id, person("second"), Decision.REJECT, channel="web")
+    await desk.approvals.reviews.review(held.id, person("second"), Decision.REJECT, channel="web")
     clock.advance(timedelta(minutes=12, seconds=5))
     assert ">The last call was held 12 minutes ago.<" in (await client.get("/")).text
 
 
 async def test_a_card_says_what_runs_why_it_is_held_who_asks_and_who_decides(desk: Desk) -> None:
     held = await desk.hold(requirement=Requirement(("approver@example.com", "second@example.com"), 2))
-    await desk.approvals.abandon(held.id, "lost")
+    await desk.approvals.requests.abandon(held.id, "lost")
     text = (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
     for told in (
         "git_push",
@@ -71,7 +71,7 @@ async def test_buttons_are_there_for_those_who_may_decide_and_for_nobody_else(de
 
 async def test_who_has_voted_sees_their_vote_and_no_buttons(desk: Desk) -> None:
     held = await desk.hold(requirement=Requirement(quorum=2))
-    await desk.approvals.review(held.id, person("approver"), Decision.APPROVE, channel="api")
+    await desk.approvals.reviews.review(held.id, person("approver"), Decision.APPROVE, channel="api")
     text = (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
     assert "You approved at" in text
     assert 'name="decision"' not in text

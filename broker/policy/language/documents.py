@@ -116,7 +116,7 @@ class ApprovalTerms(Terms):
     """Who else is told when nobody answers."""
     channels: list[Channel] = Field(default=[], min_length=1)
     """Where it is posted and may be decided; everywhere when left out."""
-    allow_self: bool = False
+    allow_self: bool | None = None
     """Whether the owner of the agent's grant may approve."""
     allow_edit: bool = False
     """Whether reviewers may change the arguments."""

@@ -10,16 +10,16 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from broker.domain.approvals import eligible_people
 from broker.domain.calls import Action, Requirement
 from broker.domain.paths import written
 from broker.domain.people import GrantRef, Permission, Person, normal_email
+from broker.domain.reviewers import eligible_people
 from broker.errors import Finding
 from broker.policy.language.shadows import covers, shadows
 from broker.policy.language.tree import Tree
 from broker.policy.model import Limit, Rulebook
 
-_NOT_YET = ("escalate", "remember", "allow_edit")
+_NOT_YET = ("remember", "allow_edit")
 _RULES = ("limits", "rate_limit", "require", "deny_if", "approve_if")
 _NOBODY = GrantRef("", "", "")  # an agent whose owner is none of the people
 

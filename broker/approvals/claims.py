@@ -1,0 +1,196 @@
+"""What the process that runs an approved call does to its approval: claims it, and notes what came of it.
+
+What belongs here: the sole right to run, and the end of it. What does not: running (`broker.gateway`), the slots of a
+dispatch that comes late (`permit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from broker.approvals.journal import BROKER, agent
+from broker.approvals.ledger import Ledger, held_call
+from broker.domain import answers, moves
+from broker.domain.answers import Answer
+from broker.domain.approvals import Approval, Cause, State
+from broker.domain.audit import Kind
+from broker.domain.calls import Action, Call, Verdict, fingerprints
+from broker.domain.canonical import canonical_json, new_id
+from broker.domain.sealing import unsealed
+from broker.errors import DeadlinePassed
+from broker.store import grants, held
+from broker.store.slots import LimitReached, Taken
+from broker.store.writer import Transaction
+
+LEASE = timedelta(seconds=30)
+"""How long a process that executes a call is believed to be alive after it last said so."""
+
+RESULT_CAP = 256 * 1024
+"""The most bytes of an upstream's answer that are kept with its approval."""
+
+
+class Claims:
+    """The executing side of a ledger.
+
+    `holder` names this process as the one that executes what it claims, and `executing` holds what it executes now,
+    by the approval's id, with what each call counts for its limits.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.holder = new_id("proc")
+        self.executing: dict[str, Taken] = {}
+
+    async def claim(
+        self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None
+    ) -> Approval | Answer:
+        """Take the sole right to run an approved call, if all that it was approved for still holds.
+
+        Args:
+            verdict: what the present policy says of the call (see `Ledger.as_asked`).
+            definition: the tool as its server describes it now.
+
+        Returns:
+            The approval: `executing` when it is claimed, with the call as it was asked for; else ended, with the cause.
+            Or what the agent is told of a limit of the present policy that is used up: the approval stays usable then.
+
+        Raises:
+            TransitionRefused: it is not approved, or somebody else claimed it.
+        """
+
+        def work(tx: Transaction) -> tuple[Approval | Answer, Taken]:
+            approval = held_call(tx.session, approval_id)
+            runs = self._what_runs(tx, approval, verdict, definition)
+            if isinstance(runs, Cause):
+                withdrawn = moves.withdraw(approval, runs, tx.now)
+                return self._ledger.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER), nothing
+            try:
+                claimed = moves.claim(approval, self.holder, tx.now, LEASE)
+            except DeadlinePassed:
+                expired = moves.expire(approval, tx.now)
+                return self._ledger.journal.end(tx, expired, Kind.APPROVAL_EXPIRED, BROKER), nothing
+            taken = held.stamp(tx.session.connection(), approval.call.id, verdict.charges, tx.now)
+            if isinstance(taken, LimitReached):
+                return answers.limited(taken.charge, taken.free_at, tx.now, approval.id), nothing
+            self._ledger.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, agent(approval.call.grant))
+            return replace(claimed, call=runs), taken
+
+        nothing = Taken(0)
+        claimed, taken = await self._ledger.change(work, durable=True)
+        if isinstance(claimed, Approval) and claimed.state is State.EXECUTING:
+            self.executing[claimed.id] = taken
+        return claimed
+
+    async def finish(self, approval_id: str, *, failed: bool, errored: bool = False, result: Any = None) -> Approval:
+        """Record the outcome of a claimed call, and keep the upstream's result when it is not too large.
+
+        An outcome that comes after the call was given up as interrupted is recorded, and the state stays.
+
+        Args:
+            errored: the upstream answered with a protocol error, so what is refunded is given back.
+        """
+
+        def work(tx: Transaction) -> Approval:
+            approval = held_call(tx.session, approval_id)
+            kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
+            self._keep_result(tx, approval.call, result)
+            if approval.state is State.INTERRUPTED:
+                self._ledger.journal.note(tx, approval, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
+                return approval
+            finished = moves.finish(approval, failed=failed)
+            held.settle(tx.session.connection(), approval.call.id, errored=errored)
+            return self._ledger.journal.save(tx, finished, kind, BROKER)
+
+        return await self._let_go(approval_id, work)
+
+    async def release(self, approval_id: str, why: str) -> Approval:
+        """Give a claim back: the call provably never reached the tool, so the approval can still be used."""
+
+        def work(tx: Transaction) -> Approval:
+            approval = moves.release(held_call(tx.session, approval_id))
+            held.hold_again(tx.session.connection(), approval.call.id)
+            return self._ledger.journal.save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
+
+        return await self._let_go(approval_id, work)
+
+    async def interrupt(self, approval_id: str, why: str) -> Approval:
+        """The server went away in the middle: nobody knows whether it ran, and it is never run again."""
+
+        def work(tx: Transaction) -> Approval:
+            approval = held_call(tx.session, approval_id)
+            return self._ledger.journal.save(
+                tx, moves.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why}
+            )
+
+        return await self._let_go(approval_id, work)
+
+    async def await_input(self, approval_id: str, mark: str) -> Approval:
+        """The tool asks for input before it goes on; the agent has as long for it as for using an approval.
+
+        Args:
+            mark: what the continuation is recognised by.
+
+        Raises:
+            TransitionRefused: it is not executing, or it asked too often.
+        """
+
+        def work(tx: Transaction) -> Approval:
+            until = tx.now + self._ledger.rules.execute_within
+            asking = moves.await_input(held_call(tx.session, approval_id), mark, until)
+            return self._ledger.journal.save(tx, asking, Kind.APPROVAL_ASKED, BROKER, {"round": asking.rounds})
+
+        return await self._let_go(approval_id, work)
+
+    async def continue_with_input(self, approval_id: str, mark: str) -> Approval:
+        """Take the sole right to go on with a call whose tool asked for input.
+
+        Raises:
+            TransitionRefused: it does not wait for this, or waited too long.
+        """
+
+        def work(tx: Transaction) -> Approval:
+            approval = held_call(tx.session, approval_id)
+            going_on = moves.continue_with_input(approval, mark, self.holder, tx.now, LEASE)
+            return self._ledger.journal.save(tx, going_on, Kind.APPROVAL_CONTINUED, agent(approval.call.grant))
+
+        going_on = await self._ledger.change(work, durable=True)
+        self.executing[approval_id] = Taken(0)
+        return going_on
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    async def _let_go(self, approval_id: str, work: Callable[[Transaction], Approval]) -> Approval:
+        done = await self._ledger.change(work, durable=True)
+        self.executing.pop(approval_id, None)
+        return done
+
+    def _what_runs(
+        self, tx: Transaction, approval: Approval, verdict: Verdict, definition: Mapping[str, Any] | None
+    ) -> Call | Cause:
+        """The call as it was asked for, or why it may not run any more; the state is looked at elsewhere."""
+        if approval.state is not State.APPROVED:
+            return approval.call
+        grant = grants.get(tx.session, approval.call.grant.id)
+        if grant is None or not grant.live(tx.now):
+            return Cause.GRANT
+        if (call := unsealed(self._ledger.keyring, approval)) is None:
+            return Cause.SECRET
+        if verdict.action is Action.DENY:
+            return Cause.POLICY
+        if approval.fingerprint not in fingerprints(self._ledger.keyring, call, definition):
+            return Cause.TOOL
+        return call
+
+    def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
+        if self._ledger.rules.keep_results and result is not None and _small(result):
+            tx.keep(call.id, "result", result)
+
+
+def _small(result: Any) -> bool:
+    try:
+        return len(canonical_json(result)) <= RESULT_CAP
+    except ValueError:  # what a server nests without an end, or half a character; its answer passes, and is not kept
+        return False

@@ -1,0 +1,145 @@
+"""What an agent does to approvals: asks for one, goes away, comes back, ends its session.
+
+What belongs here: holding a call, or the reason why it is not held. What does not: judging it (`broker.policy`),
+waiting (`broker.gateway`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+from broker.approvals.journal import agent, keep_call, limit_kind
+from broker.approvals.ledger import Ledger, held_call
+from broker.domain import answers, moves
+from broker.domain.answers import Answer
+from broker.domain.approvals import Approval, Caller, Cause, State
+from broker.domain.audit import Kind
+from broker.domain.calls import Call, Requirement, Verdict, fingerprints
+from broker.domain.canonical import new_id
+from broker.domain.redaction import redacted
+from broker.domain.reviewers import eligible_people
+from broker.domain.sealing import sealed
+from broker.store import approvals as stored
+from broker.store import held, people
+from broker.store.writer import Transaction
+
+CANCELLED = "cancelled"
+"""Why a caller went away that said so itself."""
+
+
+class Requests:
+    """The agent's side of a ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def submit(self, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None) -> Approval | Answer:
+        """Hold `call`.
+
+        The identical call of a caller that went away picks its open approval up again instead of making a second one,
+        and one that was rejected a short while ago hears the same again.
+
+        Args:
+            definition: the tool as its server describes it now.
+
+        Returns:
+            The open approval, or what the agent is told when it cannot be held.
+        """
+        verdict = replace(verdict, requirement=self._settled(verdict.requirement))
+        marks = fingerprints(self._ledger.keyring, call, definition)
+
+        def work(tx: Transaction) -> Approval | Answer:
+            if (said_no := stored.remembered(tx.session, marks, tx.now - self._ledger.rules.reject_memory)) is not None:
+                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.of(said_no))
+            waiting = stored.unattended(tx.session, marks, tx.now)
+            if waiting is not None:
+                return self._resume(tx, waiting)
+            if (full := self._full(tx, call)) is not None:
+                return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, answers.capped(full))
+            asked = eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
+            if len(asked) < verdict.requirement.quorum:
+                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
+            reached = held.reserve(tx.session.connection(), call.id, verdict.charges, tx.now)
+            if reached is not None:
+                told = answers.limited(reached.charge, reached.free_at, tx.now)
+                return self._refuse(tx, limit_kind(told), call, verdict, told)
+            return self._open(tx, call, verdict, definition, marks[0])
+
+        return await self._ledger.change(work)
+
+    async def abandon(self, approval_id: str, why: str) -> None:
+        """The caller went away. Nothing is run for it.
+
+        Args:
+            why: `cancelled` when it said that it gives up: then it is withdrawn unless the identical call comes soon;
+                anything else, such as `lost`, leaves it open.
+        """
+
+        def work(tx: Transaction) -> None:
+            approval = held_call(tx.session, approval_id)
+            if approval.state.final or approval.caller is Caller.GONE:
+                return
+            grace = tx.now + self._ledger.rules.retry_grace if why == CANCELLED else None
+            gone = moves.leave(approval, grace)
+            self._ledger.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, agent(gone.call.grant), {"why": why})
+
+        await self._ledger.change(work)
+
+    async def end_session(self, session: str) -> None:
+        """A legacy session was ended by its client: what it asked for is withdrawn."""
+
+        def work(tx: Transaction) -> None:
+            for approval in stored.of_session(tx.session, session):
+                withdrawn = moves.withdraw(approval, Cause.SESSION, tx.now)
+                self._ledger.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, agent(approval.call.grant))
+
+        await self._ledger.change(work)
+
+    # -- parts --------------------------------------------------------------------------------------------------------
+
+    def _open(
+        self, tx: Transaction, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None, mark: str
+    ) -> Approval:
+        approval_id, seen = new_id("apr"), redacted(call, verdict.redact)
+        approval = Approval(
+            id=approval_id,
+            state=State.PENDING,
+            call=seen,
+            fingerprint=mark,
+            revision=mark,
+            rule=verdict.rule,
+            requirement=verdict.requirement,
+            created_at=tx.now,
+            deadline=tx.now + (verdict.requirement.timeout or self._ledger.rules.timeout),
+            reason=verdict.reason,
+            risk=verdict.risk,
+            definition=definition,
+            sealed=sealed(self._ledger.keyring, approval_id, call.params) if seen is not call else None,
+        )
+        keep_call(tx, call, seen, verdict)
+        return self._ledger.journal.save(
+            tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason}
+        )
+
+    def _full(self, tx: Transaction, call: Call) -> str | None:
+        """Why this agent may not ask for more: people's attention is limited too."""
+        pending, recent = stored.load_of(tx.session, call.grant.id, tx.now - timedelta(hours=1))
+        if pending >= self._ledger.rules.max_pending:
+            return f"{pending} calls of this agent wait for approval already; wait until they are answered"
+        if recent >= self._ledger.rules.max_per_hour:
+            return f"this agent asked for {recent} approvals within the last hour; ask for less"
+        return None
+
+    def _resume(self, tx: Transaction, approval: Approval) -> Approval:
+        grant = agent(approval.call.grant)
+        return self._ledger.journal.save(tx, moves.come_back(approval), Kind.APPROVAL_RESUMED, grant)
+
+    def _settled(self, wanted: Requirement) -> Requirement:
+        """What is asked for, with the configured word where the policy has none."""
+        return replace(wanted, allow_self=self._ledger.rules.allow_self) if wanted.allow_self is None else wanted
+
+    def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
+        return self._ledger.journal.refuse(tx, kind, call, verdict, told)

@@ -1,0 +1,209 @@
+"""The moves of an approval: each takes one and returns what it becomes, or raises.
+
+What belongs here: the guard of each move. What does not: the table of states (`approvals`), when time moves one
+(`schedule`), saving (`broker.approvals`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from broker.domain.approvals import (
+    TRANSITIONS,
+    Approval,
+    Caller,
+    Cause,
+    Decision,
+    Move,
+    Resolution,
+    Review,
+    State,
+)
+from broker.domain.people import Person
+from broker.domain.reviewers import check_reviewer
+from broker.errors import AlreadyResolved, AlreadyVoted, Changed, DeadlinePassed, TransitionRefused
+
+MOST_ROUNDS = 10
+"""How often a tool may ask for input in one execution, as the clients' SDKs do it at most (2026-07-28)."""
+
+
+def review(approval: Approval, person: Person, word: Review, *, execute_within: timedelta) -> Approval:
+    """Take one person's word.
+
+    Args:
+        word: its `by` is `person`'s address and its `at` the present instant.
+        execute_within: how long an approval waits for the agent to use it.
+
+    Returns:
+        The approval with the review added: pending below the quorum, else approved or rejected. The very same
+        approval when the person repeats themselves.
+
+    Raises:
+        AlreadyResolved, AlreadyVoted, Changed, DeadlinePassed, NotEligible, SelfApproval, WrongChannel
+    """
+    check_reviewer(approval, person, word.channel)
+    earlier = next((given for given in approval.reviews if given.by == word.by), None)
+    if earlier is not None and earlier.decision is word.decision and earlier.revision == approval.revision:
+        return approval
+    if approval.state is not State.PENDING:
+        raise AlreadyResolved(describe_end(approval))
+    if word.at >= approval.deadline:
+        raise DeadlinePassed
+    if word.revision != approval.revision:
+        raise Changed
+    if earlier is not None:
+        raise AlreadyVoted
+    reviews = (*approval.reviews, word)
+    if word.decision is Decision.REJECT:
+        return _resolve(replace(approval, reviews=reviews), Move.REJECT, State.REJECTED, word)
+    approvers = {given.by for given in reviews if given.decision is Decision.APPROVE}
+    if len(approvers) < approval.requirement.quorum:
+        return _move(replace(approval, reviews=reviews), Move.APPROVE, State.PENDING)
+    approved = _resolve(replace(approval, reviews=reviews), Move.APPROVE, State.APPROVED, word)
+    return replace(approved, execute_by=word.at + execute_within)
+
+
+def expire(approval: Approval, now: datetime) -> Approval:
+    """End what nobody answered, or nobody used, in time.
+
+    Raises:
+        TransitionRefused: it is not pending or approved, or its time is not over.
+    """
+    unused = approval.state is State.APPROVED
+    limit = approval.execute_by if unused else approval.deadline
+    if limit is None or now < limit:
+        raise TransitionRefused("its time is not over")
+    cause = Cause.UNUSED if unused else Cause.UNANSWERED
+    end = Resolution(State.EXPIRED, now, cause=cause)
+    return replace(_move(approval, Move.EXPIRE, State.EXPIRED), resolution=end)
+
+
+def withdraw(approval: Approval, cause: Cause, now: datetime, by: str | None = None) -> Approval:
+    """End what must not run any more: by an administrator, or because grant, tool, policy or session are not the same.
+
+    Raises:
+        TransitionRefused: it is not pending or approved.
+    """
+    end = Resolution(State.WITHDRAWN, now, by=by, cause=cause)
+    return replace(_move(approval, Move.WITHDRAW, State.WITHDRAWN), resolution=end)
+
+
+def claim(approval: Approval, holder: str, now: datetime, lease: timedelta) -> Approval:
+    """Take the sole right to run an approved call.
+
+    Raises:
+        DeadlinePassed: it was not used in time.
+        TransitionRefused: it is not approved, or somebody else claimed it.
+    """
+    claimed = _move(approval, Move.CLAIM, State.EXECUTING)
+    if approval.execute_by is not None and now >= approval.execute_by:
+        raise DeadlinePassed
+    return replace(claimed, holder=holder, lease_until=now + lease)
+
+
+def finish(approval: Approval, *, failed: bool) -> Approval:
+    """Note the final outcome of the executed call; the resolution stays the people's.
+
+    Raises:
+        TransitionRefused: it is not executing.
+    """
+    state = State.FAILED if failed else State.SUCCEEDED
+    return _let_go(_move(approval, Move.FAIL if failed else Move.SUCCEED, state))
+
+
+def release(approval: Approval) -> Approval:
+    """Give a claim back, since the call provably never reached the tool.
+
+    Raises:
+        TransitionRefused: it is not executing.
+    """
+    return _let_go(_move(approval, Move.RELEASE, State.APPROVED))
+
+
+def await_input(approval: Approval, mark: str, until: datetime) -> Approval:
+    """The tool asks for input before it goes on: nobody executes it until the agent brings that.
+
+    Args:
+        mark: what the continuation is recognised by.
+        until: how long that may take.
+
+    Raises:
+        TransitionRefused: it is not executing, or it asked too often.
+    """
+    if approval.rounds >= MOST_ROUNDS:
+        raise TransitionRefused(f"the tool asked for input more than {MOST_ROUNDS} times")
+    asking = _move(approval, Move.ASK, State.EXECUTING)
+    return replace(asking, holder=None, lease_until=until, awaiting=mark, rounds=approval.rounds + 1)
+
+
+def continue_with_input(approval: Approval, mark: str, holder: str, now: datetime, lease: timedelta) -> Approval:
+    """Take the sole right to go on with a call whose tool asked for input; each request for input is answered once.
+
+    Raises:
+        TransitionRefused: it does not wait for this, or waited too long.
+    """
+    going_on = _move(approval, Move.CONTINUE, State.EXECUTING)
+    if approval.awaiting != mark or approval.lease_until is None or now >= approval.lease_until:
+        raise TransitionRefused("the tool does not wait for this input")
+    return replace(going_on, holder=holder, lease_until=now + lease, awaiting=None)
+
+
+def interrupt(approval: Approval) -> Approval:
+    """Note that an executing call's outcome is unknown; it is never run again.
+
+    Raises:
+        TransitionRefused: it is not executing.
+    """
+    return replace(_move(approval, Move.INTERRUPT, State.INTERRUPTED), awaiting=None)
+
+
+def forget(approval: Approval, now: datetime) -> Approval:
+    """Let the identical call be asked again though it was rejected.
+
+    Raises:
+        TransitionRefused: it was not rejected, or is forgotten already.
+    """
+    if approval.state is not State.REJECTED or approval.forgotten_at is not None:
+        raise TransitionRefused("only a rejection that is remembered can be forgotten")
+    return replace(approval, forgotten_at=now)
+
+
+def leave(approval: Approval, withdraw_at: datetime | None) -> Approval:
+    """The caller went away; the approval can still be decided.
+
+    Args:
+        withdraw_at: how long an identical call is waited for; None when the caller did not say that it gives up.
+    """
+    return replace(approval, caller=Caller.GONE, withdraw_at=withdraw_at)
+
+
+def come_back(approval: Approval) -> Approval:
+    """The identical call waits again."""
+    return replace(approval, caller=Caller.WAITING, withdraw_at=None)
+
+
+def describe_end(approval: Approval) -> str:
+    """One sentence on who decided and when, for somebody who comes late."""
+    end = approval.resolution
+    if end is None:
+        return f"This approval is {approval.state}."
+    who = f" by {end.by}" if end.by else ""
+    why = f": {end.reason}" if end.reason else f" ({end.cause})" if end.cause else ""
+    return f"Already {end.state}{who} at {end.at:%Y-%m-%d %H:%M:%S} UTC{why}."
+
+
+def _move(approval: Approval, move: Move, to: State) -> Approval:
+    if to not in TRANSITIONS.get((approval.state, move), ()):
+        raise TransitionRefused(f"an approval that is {approval.state} does not {move} to {to}")
+    # What is masked is needed for a run only: at the end nothing of it stays.
+    return replace(approval, state=to, sealed=None if to.final else approval.sealed)
+
+
+def _let_go(approval: Approval) -> Approval:
+    return replace(approval, holder=None, lease_until=None)
+
+
+def _resolve(approval: Approval, move: Move, to: State, word: Review) -> Approval:
+    end = Resolution(to, word.at, by=word.by, channel=word.channel, reason=word.reason)
+    return replace(_move(approval, move, to), resolution=end)
