@@ -30,6 +30,7 @@ class Permission(StrEnum):
     DECIDE = "decide"
     SEE_AUDIT = "see_audit"
     SEE_POLICIES = "see_policies"
+    ADMINISTER = "administer"
 
 
 _GRANTED: dict[Role, frozenset[Permission]] = {

@@ -1,7 +1,7 @@
 """Approvals and audit rows in the JSON shapes of the HTTP API (design section 4).
 
 What belongs here: names and spellings that programs outside rely on. What does not: what pages say
-(`broker.web.words`).
+(`broker.domain.standing`).
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ def approval(value: Approval) -> dict[str, Any]:
         "deadline": timestamp(value.deadline),
         "execute_by": _instant(value.execute_by),
         "caller": value.caller.value,
+        "withdraw_at": _instant(value.withdraw_at),
+        "escalated_at": _instant(value.escalated_at),
+        "awaiting_input": value.awaiting is not None,
+        "forgotten_at": _instant(value.forgotten_at),
         "reviews": [_review(given) for given in value.reviews],
         "resolution": resolution(value.resolution),
     }
