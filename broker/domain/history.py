@@ -107,6 +107,10 @@ def _reasons(detail: Mapping[str, Any]) -> Iterator[str]:
         yield f"after {milliseconds:g} ms"
     if (number := detail.get("round")) is not None:
         yield f"request {number}"
+    if to := detail.get("to"):
+        yield ", ".join(to)
+    if remaining := detail.get("left"):
+        yield f"{remaining} left"
     if outcome := _LATE.get(detail.get("outcome", "")):
         yield outcome
     if cause := CAUSES.get(detail.get("cause", "")):

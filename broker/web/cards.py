@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from broker.domain.approvals import Approval, Decision, State
 from broker.domain.people import Permission, Person, normal_email
 from broker.domain.reviewers import check_reviewer, may_still_vote
-from broker.errors import ReviewRefused
+from broker.errors import ReviewRefused, WrongChannel
 from broker.web.identity import Asker
 
 MOST_NAMED = 5
@@ -77,15 +77,17 @@ class Possible:
 
 def possible(approval: Approval, asker: Asker, now: datetime, reject_memory: timedelta) -> Possible:
     """What `asker` may do to `approval` at the instant `now`."""
-    refused = _refused(approval, asker)
-    remembered = remembered_until(approval, reject_memory)
-    remembered = remembered if remembered is not None and now < remembered else None
-    open_still = approval.state in (State.PENDING, State.APPROVED)
+    refused, remembered = _refusal(approval, asker), remembered_until(approval, reject_memory)
+    over = "The time to decide this is over." if now >= approval.deadline else None
+    administers = asker.person.may(Permission.ADMINISTER)
+    if remembered is not None and now >= remembered:
+        remembered = None
     return Possible(
-        why_not=refused or ("The time to decide this is over." if now >= approval.deadline else None),
-        withdraw=open_still and asker.person.may(Permission.ADMINISTER),
+        why_not=str(refused) if refused is not None else over,
+        withdraw=administers and approval.state in (State.PENDING, State.APPROVED),
         remembered=remembered,
-        forget=remembered is not None and refused is None,
+        # wherever they are: a channel is for decisions
+        forget=remembered is not None and (administers or refused is None or isinstance(refused, WrongChannel)),
     )
 
 
@@ -96,9 +98,9 @@ def remembered_until(approval: Approval, reject_memory: timedelta) -> datetime |
     return end.at + reject_memory if rejected and end is not None else None
 
 
-def _refused(approval: Approval, asker: Asker) -> str | None:
+def _refusal(approval: Approval, asker: Asker) -> ReviewRefused | None:
     try:
         check_reviewer(approval, asker.person, asker.channel)
     except ReviewRefused as error:
-        return str(error)
+        return error
     return None

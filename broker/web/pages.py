@@ -176,10 +176,8 @@ async def audit_row(parts: PartsOf, asker: AskerOf, seq: str) -> Response:
         raise NotFound(f"There is no row {number}.")
 
     def look(session: Session) -> dict[str, Any]:
-        return {
-            "kept": audit.contents(session, row.call_id or ""),
-            "history": audit.history(session, row.call_id, row.approval_id),
-            "labels": audit.labels_of(session, {row.grant} if row.grant is not None else ()),
-        }
+        history = audit.history(session, row.call_id, row.approval_id)
+        labels = audit.labels_of(session, {each.grant for each in history if each.grant is not None})
+        return {"kept": audit.contents(session, row.call_id or ""), "history": history, "labels": labels}
 
     return await render_large("audit_row.html", asker=asker, row=row, **await parts.store.read(look))

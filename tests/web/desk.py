@@ -97,16 +97,21 @@ class Desk:
         paths = tuple(map(parse_path, redact))
         wanted = requirement or Requirement()
         verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, wanted, redact=paths, steps=steps)
-        held = await self.approvals.requests.submit(
-            Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict, {**DEFINITION, "name": tool}
-        )
+        return await self.ask(Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict)
+
+    async def ask(self, call: Call, verdict: Verdict) -> Approval:
+        """Hold a call, or pick up what is open of it."""
+        held = await self.approvals.requests.submit(call, verdict, {**DEFINITION, "name": call.tool})
         assert isinstance(held, Approval)
         return held
 
+    async def claim(self, approval: Approval) -> None:
+        """Let an approved call begin to run."""
+        await self.approvals.claims.claim(approval.id, Verdict(Action.HOLD, approval.rule), approval.definition)
+
     async def run(self, approval: Approval, result: Any) -> None:
         """Let an approved call run, with `result` as its server's answer."""
-        verdict = Verdict(Action.HOLD, approval.rule)
-        await self.approvals.claims.claim(approval.id, verdict, approval.definition)
+        await self.claim(approval)
         await self.approvals.claims.finish(approval.id, failed=False, result=result)
 
 
