@@ -19,6 +19,8 @@ from broker.domain.approvals import Approval, Cause, State
 from broker.domain.audit import Kind
 from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import canonical_json, new_id
+from broker.domain.recorded import masked_paths
+from broker.domain.redaction import without_echoes
 from broker.domain.sealing import unsealed
 from broker.errors import DeadlinePassed
 from broker.store import grants, held
@@ -96,7 +98,7 @@ class Claims:
         def work(tx: Transaction) -> Approval:
             approval = held_call(tx.session, approval_id)
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
-            self._keep_result(tx, approval.call, result)
+            self._keep_result(tx, approval, result)
             if approval.state is State.INTERRUPTED:
                 self._ledger.journal.note(tx, approval, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
                 return approval
@@ -184,9 +186,16 @@ class Claims:
             return Cause.TOOL
         return call
 
-    def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
-        if self._ledger.rules.keep_results and result is not None and _small(result):
-            tx.keep(call.id, "result", result)
+    def _keep_result(self, tx: Transaction, approval: Approval, result: Any) -> None:
+        if not self._ledger.rules.keep_results or result is None or not _small(result):
+            return
+        whole = unsealed(self._ledger.keyring, approval)
+        erased = (
+            approval.sealed is None and approval.state.final and masked_paths(approval.call.params.get("arguments"))
+        )
+        if whole is None or erased:  # what is masked is not known any more, and the answer may repeat it
+            return
+        tx.keep(approval.call.id, "result", without_echoes(result, whole, approval.call))
 
 
 def _small(result: Any) -> bool:
