@@ -32,9 +32,9 @@ def standing(approval: dict[str, Any]) -> Standing:
         quorum=approval["requirement"]["quorum"],
         cause=Cause(end["cause"]) if end.get("cause") else None,
         escalated=approval["escalated_at"] is not None,
-        awaiting=approval["awaiting_input"],
+        awaiting=approval["awaits_input"],
         withdraw_at=_instant(approval["withdraw_at"]),
-        until=None if approval["awaiting_input"] else _instant(approval["execute_by"]),
+        until=_instant(approval["execute_by"]),
     )
 
 

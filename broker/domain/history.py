@@ -33,7 +33,7 @@ _DID: Mapping[Kind, str] = {
     Kind.APPROVAL_RELEASED: "noted that it was not sent; the approval can still be used",
     Kind.APPROVAL_ASKED: "noted that the tool asks for input first",
     Kind.APPROVAL_CONTINUED: "brought the input; the call goes on",
-    Kind.APPROVAL_CANCELLED: "cancelled it while it ran; the server was told",
+    Kind.APPROVAL_CANCELLED: "cancelled it while it ran",
     Kind.APPROVAL_SUCCEEDED: "noted the server's answer",
     Kind.APPROVAL_FAILED: "noted the server's answer: an error",
     Kind.APPROVAL_INTERRUPTED: "noted that it was cut off: it may or may not have run",
@@ -52,17 +52,14 @@ CAUSES: Mapping[Cause, str] = {
 }
 """Why an approval ended by itself; when an administrator ended it, who did is all there is to say."""
 
-_LEFT = {
-    "cancelled": "it cancelled the call",
-    "lost": "its connection was lost",
-    "ticket": "its client cannot wait longer, so it got a ticket to come back with",
-}
-"""The words of the record for why a caller went away, for people; others are sentences already."""
+_LEFT = {"cancelled": "it cancelled the call", "lost": "its connection was lost"}
+"""The words of the record for why a caller went away, for people; others are phrases already."""
 
 _ANSWERED = {
     "succeeded": "got the server's answer",
     "failed": "got the server's answer: an error",
     "answered": "got the server's answer",
+    "asked": "was asked for input by the tool",
     "interrupted": "got no answer: it may or may not have run",
     "cancelled": "left before the answer came",
     "unreachable": "got no answer: the server was not reached, and nothing ran",
@@ -93,6 +90,8 @@ def happening(row: Row) -> Happening:
     did = _DID.get(row.kind, row.kind.value)
     if row.kind is Kind.CALL_ANSWERED:
         did = _ANSWERED.get(detail.get("outcome", ""), did)
+    elif row.kind is Kind.APPROVAL_ASKED and "why" in detail:
+        did = "noted that the input was not sent; the tool still waits for it"
     return Happening(did, detail.get("channel"), tuple(_reasons(detail)))
 
 

@@ -70,7 +70,7 @@ class Standing:
             self.votes: pending and self.quorum > 1,
             "escalated": pending and self.escalated,
             "input awaited": self.awaiting,
-            "agent gone": self.caller is Caller.GONE and not self.state.final,
+            "agent gone": self.caller is Caller.GONE and not self.state.final and not self.awaiting,
         }
         return [mark for mark, holds in marks.items() if holds]
 
@@ -80,8 +80,8 @@ class Standing:
         return f"{cause} {self._outcome(history)}" if cause is not None else self._outcome(history)
 
     def agent(self, history: Iterable[Row]) -> str:
-        """Where its agent is; nothing once it has ended."""
-        if self.state.final:
+        """Where its agent is; nothing once it has ended, or while it is the agent's turn."""
+        if self.state.final or self.awaiting:
             return ""
         row = last(history, Kind.APPROVAL_ABANDONED, Kind.APPROVAL_RESUMED)
         if self.caller is Caller.WAITING:

@@ -39,7 +39,7 @@ def approval(value: Approval) -> dict[str, Any]:
         "caller": value.caller.value,
         "withdraw_at": _instant(value.withdraw_at),
         "escalated_at": _instant(value.escalated_at),
-        "awaiting_input": value.awaiting is not None,
+        "awaits_input": value.awaiting is not None,
         "forgotten_at": _instant(value.forgotten_at),
         "reviews": [_review(given) for given in value.reviews],
         "resolution": resolution(value.resolution),

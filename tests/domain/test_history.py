@@ -56,7 +56,14 @@ def test_a_row_says_where_and_why(kind: Kind, detail: dict[str, Any], where: str
         ("interrupted", "got no answer: it may or may not have run"),
         ("unreachable", "got no answer: the server was not reached, and nothing ran"),
         ("cancelled", "left before the answer came"),
+        ("asked", "was asked for input by the tool"),
     ],
 )
 def test_the_outcome_of_a_call_that_was_not_held_is_told_as_it_is_known(outcome: str, did: str) -> None:
     assert told(Kind.CALL_ANSWERED, outcome=outcome).did == did
+
+
+def test_input_that_was_not_sent_is_still_waited_for() -> None:
+    happened = told(Kind.APPROVAL_ASKED, round=1, why="the server is away")
+    assert happened.did == "noted that the input was not sent; the tool still waits for it"
+    assert happened.why == ("request 1", "the server is away")

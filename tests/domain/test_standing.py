@@ -98,7 +98,7 @@ def test_a_tool_that_asks_for_input_is_waited_for_until_an_instant() -> None:
     assert asking.sentence([]) == (
         "The tool asks for input first, and goes on when the agent brings it, until 2026-07-28 12:15:00 UTC."
     )
-    assert asking.marks == ["input awaited"]
+    assert (asking.marks, asking.agent([])) == (["input awaited"], "")
 
 
 GONE = "The agent stopped waiting at 2026-07-28 12:01:00 UTC: "
@@ -114,7 +114,7 @@ BACK = " It can come back for it with the identical call."
             "it cancelled the call. It is withdrawn at 2026-07-28 12:03:00 UTC unless the agent comes back for it.",
         ),
         ("lost", None, f"its connection was lost.{BACK}"),
-        ("ticket", None, f"its client cannot wait longer, so it got a ticket to come back with.{BACK}"),
+        ("it got a ticket", None, f"it got a ticket.{BACK}"),
         ("the broker restarted", None, f"the broker restarted.{BACK}"),
     ],
 )

@@ -16,7 +16,7 @@ from tests.web.desk import Desk, person
 
 SHAPE = (
     "id state upstream tool arguments other_params revision fingerprint grant risk reason rule requirement created_at "
-    "deadline execute_by caller withdraw_at escalated_at awaiting_input forgotten_at reviews resolution history "
+    "deadline execute_by caller withdraw_at escalated_at awaits_input forgotten_at reviews resolution history "
     "explanation"
 )
 
