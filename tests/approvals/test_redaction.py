@@ -73,11 +73,6 @@ async def revoked(desk: Desk, _: Approval) -> None:
     await sweep(desk.approvals)
 
 
-async def without_input(desk: Desk, approval: Approval) -> None:
-    await desk.approvals.claims.await_input(approval.id, "mark")
-    await after(desk, QUARTER)
-
-
 async def answered(desk: Desk, approval: Approval, *, failed: bool = False) -> None:
     echo = {"told": f"{SECRET} {NUMBER} {SHORT}"}
     await desk.approvals.claims.finish(approval.id, failed=failed, result=echo)
@@ -100,7 +95,6 @@ ENDS: dict[State, dict[str, Callable[[Desk, Approval], Awaitable[Any]]]] = {
         "failed": partial(answered, failed=True),
         "interrupted": lambda desk, one: desk.approvals.claims.interrupt(one.id, "it went away"),
         "recovered": lambda desk, _: recover(desk.service()),
-        "without input": without_input,
     },
 }
 """The ways in which an approval ends, by the state in which it does."""
@@ -160,8 +154,6 @@ async def test_the_secret_is_in_no_row_and_no_answer_whatever_happens_on_the_way
     await desk.claim(approval)
     await claims.release(approval.id, "the server was not reached")
     await desk.claim(approval)
-    await claims.await_input(approval.id, "mark")
-    await claims.continue_with_input(approval.id, "mark")
     await claims.interrupt(approval.id, "it went away")
     await claims.finish(approval.id, failed=False, result={"told": SECRET})  # late: what is masked is erased already
     rejected = await desk.held(hold_redacted(), again(asked))
