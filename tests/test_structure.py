@@ -25,6 +25,7 @@ IN_ORDER = (
     ("broker.approvals",),
     ("broker.store", "broker.policy"),
     ("broker.domain",),
+    ("broker.stop_points",),
     ("broker.errors",),
 )
 """The layers, highest first. Each may import those below it; those of one layer may not import each other."""

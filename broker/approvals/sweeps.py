@@ -31,7 +31,7 @@ async def sweep(approvals: Approvals) -> None:
         slots.forget_old(tx.session.connection(), tx.now)
         for late in stored.overdue(tx.session, tx.now):
             if late.state is State.EXECUTING:
-                _interrupt(approvals, tx, late, "the process that ran it went away")
+                _interrupt(approvals, tx, late, "the process that ran it went away: it may or may not have run")
             else:
                 journal.end(tx, moves.expire(late, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
         for orphan in stored.of_ended_grants(tx.session, tx.now):
@@ -53,7 +53,7 @@ async def recover(approvals: Approvals) -> None:
                 gone = replace(left, caller=Caller.GONE)
                 approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
         for left in stored.in_states(tx.session, (State.EXECUTING,)):
-            _interrupt(approvals, tx, left, "the broker stopped while it ran")
+            _interrupt(approvals, tx, left, "the broker stopped in the middle: it may or may not have run")
 
     await approvals.change(work, durable=True)
 

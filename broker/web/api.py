@@ -9,11 +9,13 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
-from broker.domain.approvals import Approval
+from broker import stop_points
+from broker.domain.approvals import Approval, State
 from broker.domain.audit import as_json
 from broker.domain.people import Person
 from broker.errors import AlreadyResolved, BrokerError, NotFound
 from broker.policy.language.schema import policy_schema
+from broker.stop_points import Point
 from broker.store import audit
 from broker.web import presentation
 from broker.web.decisions import DecisionBody
@@ -89,6 +91,8 @@ async def decide(parts: PartsOf, asker: AskerOf, approval_id: str, body: Decisio
     except AlreadyResolved as error:
         late = await parts.approvals.get(approval_id)
         return problem_of(error, resolution=presentation.resolution(late.resolution))
+    if decided.state is not State.PENDING:
+        stop_points.reached(Point.AFTER_DECIDING_VOTE)
     return await _one(parts, decided)
 
 
