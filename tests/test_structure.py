@@ -21,7 +21,7 @@ IN_ORDER = (
     ("broker.app",),
     ("broker.settings",),
     ("broker.bridge",),
-    ("integrations", "broker.gateway", "broker.web", "broker.front"),
+    ("integrations", "broker.gateway", "broker.web", "broker.front", "broker.ticks"),
     ("broker.approvals",),
     ("broker.store", "broker.policy"),
     ("broker.domain",),

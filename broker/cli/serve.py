@@ -36,6 +36,7 @@ async def _serve(config: Path | None, *, as_json: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("broker.upstream").setLevel(logging.INFO)  # what servers write to their stderr
     logging.getLogger("broker.approvals.policies").setLevel(logging.INFO)  # a policy that changed is told
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # ticks tell of their trouble themselves
     stop_points.arm()
     settings = store.settings(config)
     async with running(settings) as broker:

@@ -1,7 +1,7 @@
 """A broker process that is there at once: forked from one that has imported everything and done nothing else.
 
-What belongs here: starting `broker serve`, and how it ended. What does not: anything that is said to it. It is a process
-like any other: it has an environment and settings of its own, opens the store anew, and can be killed.
+What belongs here: starting `broker serve`, and how it ended. What does not: anything that is said to it. Else it is a
+process like any other: it has an environment and settings of its own, opens the store anew, and can be killed.
 """
 
 from __future__ import annotations
@@ -60,8 +60,7 @@ async def serving(folder: Path, environment: Mapping[str, str]) -> AsyncGenerato
     try:
         await asyncio.to_thread(process.start)
         its.close()
-        with open(ours.fileno(), closefd=False) as said:
-            told = await asyncio.to_thread(said.readline)
+        told = await asyncio.to_thread(_first_line, ours)
         assert told, (folder / LOG).read_text()
         yield BrokerProcess(json.loads(told)["url"], folder, process)
     finally:
@@ -70,10 +69,15 @@ async def serving(folder: Path, environment: Mapping[str, str]) -> AsyncGenerato
         ours.close()
 
 
+def _first_line(said: Connection) -> str:
+    with open(said.fileno(), closefd=False) as lines:
+        return lines.readline()
+
+
 def _serve(folder: Path, environment: dict[str, str], said: Connection) -> None:
     os.chdir(folder)
     os.environ.update(environment)
-    with open(LOG, "w") as log:
+    with Path(LOG).open("w") as log:
         os.dup2(log.fileno(), 2)
     os.dup2(said.fileno(), 1)
     sys.argv = ["broker", "serve", "--json"]

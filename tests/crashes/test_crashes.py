@@ -1,4 +1,4 @@
-"""Held calls live through `kill -9` of the broker, wherever it strikes: nothing runs twice, and nothing is forgotten."""
+"""Held calls live through `kill -9` of the broker wherever it strikes: nothing runs twice, and nothing is forgotten."""
 
 from __future__ import annotations
 
