@@ -24,6 +24,5 @@ async def house(store_url: str, tmp_path: Path, server: Scripted) -> AsyncGenera
             house = House(Shell(tmp_path), store, server, http)
             await house.furnish(store_url)
             yield house
-            house.answering.set()
     finally:
         store.close()

@@ -17,7 +17,6 @@ from typing import Any
 import aiohttp
 import sqlalchemy as sa
 from sqlmodel import Session
-from starlette.responses import Response
 
 from broker.domain.approvals import Approval, State
 from broker.domain.calls import UNIT
@@ -32,7 +31,7 @@ from tests.crashes.caller import Caller
 from tests.crashes.process import BrokerProcess, serving
 from tests.gateway.scene import OWNER, Agent
 from tests.servers import BOUND
-from tests.servers.scripted import Message, Scripted, said, tool
+from tests.servers.scripted import Scripted, tool
 
 ALICE = Person("alice@example.com", frozenset({Role.APPROVER}))
 BOB = Person("bob@example.com", frozenset({Role.APPROVER}))
@@ -42,7 +41,6 @@ HOLD: dict[str, Any] = {
 }
 TOOLS: dict[str, Any] = {
     "act": HOLD,
-    "hang": HOLD,
     "act_soon": {**HOLD, "approval": {"timeout": "1s"}},
     "act_together": {**HOLD, "approval": {"quorum": 2}},
 }
@@ -111,15 +109,13 @@ class Running:
 
 @dataclass
 class House:
-    """Everything but the broker. Asked to `hang`, the server sets `hanging` and answers when `answering` is set."""
+    """Everything but the broker."""
 
     shell: Shell
     store: Store
     server: Scripted
     http: aiohttp.ClientSession
     tokens: dict[str, str] = field(default_factory=dict[str, str])
-    hanging: asyncio.Event = field(default_factory=asyncio.Event)
-    answering: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def furnish(self, store_url: str) -> None:
         """Write the settings, let the people in, and give the server its tools."""
@@ -134,13 +130,6 @@ class House:
         for person in (ALICE, BOB):
             self.tokens[person.email] = await self.store.write(lambda tx, who=person: _let_in(tx, who))
         self.server.tools = [tool(name) for name in TOOLS]
-        self.server.on["tools/call"] = self._run
-
-    async def _run(self, message: Message) -> Response:
-        if message["params"]["name"] == "hang":
-            self.hanging.set()
-            await self.answering.wait()
-        return said(message)
 
     async def caller(self, client: str = "modern") -> Caller:
         """An agent with a grant of its own."""

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
 from broker.domain.approvals import State
 from broker.domain.audit import timestamp
-from broker.stop_points import Point
+from broker.stop_points import VARIABLE, Point
+from tests.cli.conftest import Shell
 from tests.crashes.caller import CLIENTS, Caller
 from tests.crashes.house import ALICE, BOB, House, Left, Running
+from tests.servers.scripted import Slow
 
 PENDING, APPROVED, EXPIRED = State.PENDING, State.APPROVED, State.EXPIRED
 EXECUTING, SUCCEEDED, INTERRUPTED = State.EXECUTING, State.SUCCEEDED, State.INTERRUPTED
@@ -100,27 +103,25 @@ async def test_what_nobody_answered_while_the_broker_was_down_is_expired_and_the
 
 
 @pytest.mark.parametrize(
-    ("point", "tool", "effects"),
-    [
-        (Point.BETWEEN_CLAIM_AND_DISPATCH, "act", 0),
-        (None, "hang", 1),
-        (Point.BEFORE_RESULT_IS_STORED, "act", 1),
-    ],
-    ids=["between claim and dispatch", "during the upstream call", "before the result is stored"],
+    ("point", "effects"), [(Point.BETWEEN_CLAIM_AND_DISPATCH, 0), (None, 1), (Point.BEFORE_RESULT_IS_STORED, 1)]
 )
 async def test_what_was_begun_is_never_run_again_and_people_are_told_that_nobody_knows_its_outcome(
-    house: House, point: Point | None, tool: str, effects: int
+    house: House, point: Point | None, effects: int
 ) -> None:
-    caller = await house.caller()
+    """Without a point the broker is killed while the server is at it."""
+    caller, slow = await house.caller(), Slow(house.server)
+    if point is not None:
+        slow.end.set()
     async with house.dying(point) as broker:
-        broker.asks(caller, tool)
+        broker.asks(caller)
         await broker.approve(await broker.approval(caller, PENDING))
         if point is None:
-            await house.hanging.wait()
+            await slow.began.wait()
+    slow.end.set()
     assert await house.left(caller) == Left([EXECUTING], (0, 1), effects)
     async with house.broker() as broker:
         await is_told_as_unknown(broker, caller)
-        broker.asks(caller, tool)
+        broker.asks(caller)
         await broker.approval(caller, PENDING)
         assert await house.left(caller) == Left([INTERRUPTED, PENDING], (1, 1), effects), "the retry asks anew"
 
@@ -166,3 +167,11 @@ async def is_told_as_unknown(broker: Running, caller: Caller) -> None:
     assert (last["kind"], last["actor"]) == ("approval.interrupted", "broker")
     assert last["detail"]["why"] == "the broker stopped in the middle: it may or may not have run"
     assert "Its outcome is unknown: it may or may not have run." in await broker.get(f"/approvals/{approval['id']}")
+
+
+# -- the flag that all of this hangs on -------------------------------------------------------------------------------
+
+
+def test_a_point_that_does_not_exist_stops_the_start(tmp_path: Path) -> None:
+    said = Shell(tmp_path).refused("serve", status=2, **{VARIABLE: "lunch"})
+    assert f"{VARIABLE} in the environment: there is no point 'lunch' to stop at, only before_submit, " in said
