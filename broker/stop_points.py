@@ -3,7 +3,7 @@
 What belongs here: the points, and dying at one. What does not: what a start makes of what a dead process left
 (`broker.approvals.sweeps`).
 
-They are dead in earnest: a process dies at one only if `BROKER_TEST_STOP_AT` named it when the process started.
+Without `BROKER_TEST_STOP_AT` in the environment of a start they do nothing.
 """
 
 from __future__ import annotations

@@ -44,7 +44,7 @@ class Tick:
     _trouble: str | None = field(default=None, init=False)
 
     async def run(self) -> None:
-        """Do the work once, and log what went wrong unless it is what went wrong the last time."""
+        """Do the work once. What goes wrong is logged when it begins and when it is over."""
         try:
             await self.work()
         except asyncio.CancelledError:
@@ -55,6 +55,8 @@ class Tick:
                 log.warning("%s: %s %s", self.name, error, self.otherwise, exc_info=unforeseen)
             self._trouble = str(error)
         else:
+            if self._trouble is not None:
+                log.warning("%s: it works again.", self.name)
             self._trouble = None
 
 

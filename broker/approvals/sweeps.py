@@ -31,7 +31,7 @@ async def sweep(approvals: Approvals) -> None:
         slots.forget_old(tx.session.connection(), tx.now)
         for late in stored.overdue(tx.session, tx.now):
             if late.state is State.EXECUTING:
-                _interrupt(approvals, tx, late, "the process that ran it went away: it may or may not have run")
+                _interrupt(approvals, tx, late, "the process that ran it went away")
             else:
                 journal.end(tx, moves.expire(late, tx.now), Kind.APPROVAL_EXPIRED, BROKER)
         for orphan in stored.of_ended_grants(tx.session, tx.now):
@@ -53,10 +53,11 @@ async def recover(approvals: Approvals) -> None:
                 gone = replace(left, caller=Caller.GONE)
                 approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
         for left in stored.in_states(tx.session, (State.EXECUTING,)):
-            _interrupt(approvals, tx, left, "the broker stopped in the middle: it may or may not have run")
+            _interrupt(approvals, tx, left, "the broker stopped in the middle")
 
     await approvals.change(work, durable=True)
 
 
 def _interrupt(approvals: Approvals, tx: Transaction, approval: Approval, why: str) -> None:
-    approvals.journal.save(tx, moves.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why})
+    left = replace(moves.interrupt(approval), caller=Caller.GONE)  # its connection went with the process
+    approvals.journal.save(tx, left, Kind.APPROVAL_INTERRUPTED, BROKER, {"why": f"{why}: it may or may not have run"})

@@ -7,13 +7,12 @@ from typing import Any
 
 from tests.gateway.scene import Agent, block, told
 
-CLIENTS = ("modern", "legacy", "SDK modern", "SDK legacy")
 _MODES = {"SDK modern": "auto", "SDK legacy": "legacy"}
 
 
 @dataclass
 class Caller:
-    """An agent with a client of one of the `CLIENTS`; those that are not the SDK's speak bare HTTP."""
+    """An agent with a `modern` or `legacy` client over bare HTTP, or an `SDK modern` or `SDK legacy` one."""
 
     agent: Agent
     client: str = "modern"

@@ -75,11 +75,11 @@ class Running:
         self.calls.append(call := asyncio.ensure_future(caller.ask(self.process.url, tool)))
         return call
 
-    async def approval(self, caller: Caller, state: State, waits: str = "waiting") -> dict[str, Any]:
+    async def approval(self, caller: Caller, state: State, caller_is: str = "waiting") -> dict[str, Any]:
         """The agent's only approval in a state, whole, as soon as it is there and its caller is as given."""
         path = f"/api/v1/approvals?grant={caller.id}&state={state}"
         async with asyncio.timeout(BOUND):
-            while not (found := (await self.get(path))["items"]) or found[0]["caller"] != waits:
+            while not (found := (await self.get(path))["items"]) or found[0]["caller"] != caller_is:
                 pass
         (one,) = found
         return await self.get(f"/api/v1/approvals/{one['id']}")
