@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import uvicorn
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.approvals.feed import Feed
@@ -45,6 +44,7 @@ from broker.store import audit
 from broker.store.audit import AuditFilter
 from broker.store.engine import serve_lock
 from broker.store.writer import Store
+from broker.ticks import Tick, ticking
 from broker.web import create_web
 from broker.web.policies import present_of
 
@@ -141,7 +141,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
             holds = Holds(approvals, feed, clock, lambda approval_id: f"{url}/approvals/{approval_id}")
             gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
-        stack.enter_context(_sweeping(approvals, endpoint))
+        await stack.enter_async_context(ticking(*_ticks(approvals, endpoint)))
         web = create_web(
             store=store,
             approvals=approvals,
@@ -243,30 +243,11 @@ async def _task(work: Any) -> AsyncGenerator[None]:
             await task
 
 
-@contextmanager
-def _sweeping(approvals: Approvals, endpoint: Endpoint) -> Generator[None]:
-    async def tidy() -> None:
-        try:
-            await sweep(approvals)
-        except StoreError as error:
-            log.warning("%s Overdue approvals stay open until it can.", error)
-
-    async def release() -> None:
-        try:
-            await endpoint.release_ended()
-        except StoreError as error:
-            log.warning("%s What ended grants have open stays open until it can.", error)
-
-    scheduler = AsyncIOScheduler()
-    for job, seconds in ((tidy, SWEEP_EVERY), (release, RELEASE_EVERY)):
-        scheduler.add_job(  # pyright: ignore[reportUnknownMemberType] - APScheduler 3 has no types
-            job, "interval", seconds=seconds, max_instances=1, coalesce=True, misfire_grace_time=None
-        )
-    scheduler.start()
-    try:
-        yield
-    finally:
-        scheduler.shutdown(wait=False)
+def _ticks(approvals: Approvals, endpoint: Endpoint) -> tuple[Tick, ...]:
+    return (
+        Tick("sweep", SWEEP_EVERY, partial(sweep, approvals), "Overdue approvals stay open until it can."),
+        Tick("release", RELEASE_EVERY, endpoint.release_ended, "What ended grants have open stays so until it can."),
+    )
 
 
 @asynccontextmanager

@@ -6,6 +6,7 @@ what they are shown (`broker.web`).
 
 from __future__ import annotations
 
+from broker import stop_points
 from broker.approvals.journal import REVIEWED
 from broker.approvals.ledger import Ledger, held_call
 from broker.domain import moves
@@ -13,6 +14,7 @@ from broker.domain.approvals import Approval, Cause, Decision, Review, State
 from broker.domain.audit import Kind
 from broker.domain.people import Person
 from broker.domain.text import whole
+from broker.stop_points import Point
 from broker.store.writer import Transaction
 
 
@@ -61,7 +63,10 @@ class Reviews:
                 return self._ledger.journal.end(tx, reviewed, kind, person.email, detail)
             return self._ledger.journal.save(tx, reviewed, kind, person.email, detail)
 
-        return await self._ledger.change(work, durable=True)
+        reviewed = await self._ledger.change(work, durable=True)
+        if reviewed.state is not State.PENDING:
+            stop_points.reached(Point.AFTER_DECIDING_VOTE)
+        return reviewed
 
     async def withdraw(self, approval_id: str, person: Person) -> Approval:
         """End what must not run, without a word on it: an administrator's doing.

@@ -7,6 +7,8 @@ twice.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broker.approvals.claims import LEASE
 from broker.approvals.journal import BROKER
 from broker.approvals.service import Approvals
@@ -17,7 +19,11 @@ from broker.store import approvals as stored
 from broker.store import slots
 from broker.store.writer import Transaction
 
-_WHY = {Kind.APPROVAL_INTERRUPTED: {"why": "the process that ran it went away, or its input never came"}}
+_WHY = {
+    Kind.APPROVAL_INTERRUPTED: {
+        "why": "the process that ran it went away, or its input never came: it may or may not have run"
+    }
+}
 
 
 async def sweep(approvals: Approvals) -> None:
@@ -60,7 +66,8 @@ async def recover(approvals: Approvals) -> None:
                 approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
         for left in stored.in_states(tx.session, (State.EXECUTING,)):
             if left.awaiting is None:
-                why = {"why": "the broker stopped while it ran"}
-                approvals.journal.save(tx, moves.interrupt(left), Kind.APPROVAL_INTERRUPTED, BROKER, why)
+                gone = replace(moves.interrupt(left), caller=Caller.GONE)  # its connection went with the process
+                why = {"why": "the broker stopped in the middle: it may or may not have run"}
+                approvals.journal.save(tx, gone, Kind.APPROVAL_INTERRUPTED, BROKER, why)
 
     await approvals.change(work, durable=True)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
+from broker import stop_points
 from broker.approvals.permit import ClaimPermit
 from broker.approvals.service import Approvals
 from broker.domain import answers
@@ -32,6 +33,7 @@ from broker.gateway.replies import messages
 from broker.gateway.sse import sse_event
 from broker.gateway.upstreams import Permit, Upstream, UpstreamReply
 from broker.gateway.wire import answers as answers_to
+from broker.stop_points import Point
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Execution:
             await self._dispatch(hold, claimed)
 
     async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
+        stop_points.reached(Point.BETWEEN_CLAIM_AND_DISPATCH)
         permit = ClaimPermit(self._approvals, claimed, self._judge)
         try:
             reply = await self._send(hold, claimed, permit)
@@ -121,6 +124,7 @@ class Execution:
         said_no = {"failed": failed(response), "errored": "error" in response}
         finish = partial(self._approvals.claims.finish, claimed.id, **said_no, result=result)
         answer = sse_event(marked(response, answers.approved(claimed)))
+        stop_points.reached(Point.BEFORE_RESULT_IS_STORED)
         try:
             await finish()
         except StoreError:  # the result exists: withholding it would only make the agent do it again
@@ -128,6 +132,7 @@ class Execution:
             hold.line.end()
             await hold.insist(finish)
         else:
+            stop_points.reached(Point.BEFORE_RESULT_IS_SENT)
             await hold.line.send(answer)
 
     async def _interrupted(self, hold: Hold, claimed: Approval, error: Exception) -> None:

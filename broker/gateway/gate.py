@@ -17,6 +17,7 @@ from typing import Any, cast
 
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
+from broker import stop_points
 from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.answers import Answer
@@ -37,6 +38,7 @@ from broker.gateway.upstreams import Upstream, UpstreamReply
 from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message, look_alike
 from broker.policy.judging.decide import Policy, decide
 from broker.policy.watch import InForce
+from broker.stop_points import Point
 
 log = logging.getLogger(__name__)
 
@@ -233,7 +235,9 @@ class Gate:
         if definition is None:
             return await self._deny(inbound, call, verdict, "this server has no such tool")
         await inbound.check_grant()  # telling the tools may have taken long
+        stop_points.reached(Point.BEFORE_SUBMIT)
         held = await self._approvals.requests.submit(call, verdict, definition)
+        stop_points.reached(Point.AFTER_SUBMIT)
         if isinstance(held, Answer):
             return refused(inbound, held)
         return self._holds.open(inbound, held, self._execution.run, partial(self.upstream.touch, inbound.session or ""))

@@ -31,7 +31,7 @@ _WORDS: dict[State, tuple[str, str, str]] = {
     State.REJECTED: ("refused", "rejected", "Nothing ran."),
     State.EXPIRED: ("ended", "expired", "Nothing ran."),
     State.WITHDRAWN: ("ended", "withdrawn", "Nothing ran."),
-    State.INTERRUPTED: ("ended", "interrupted", "The server went away while it ran: it may or may not have happened."),
+    State.INTERRUPTED: ("ended", "interrupted", "Its outcome is unknown: it may or may not have run."),
 }
 
 _CAUSES: dict[Cause, str] = {
@@ -65,7 +65,7 @@ _EVENTS: dict[Kind, str] = {
     Kind.APPROVAL_CANCELLED: "cancelled it while it ran; the server was told",
     Kind.APPROVAL_SUCCEEDED: "noted the server's answer",
     Kind.APPROVAL_FAILED: "noted the server's answer: an error",
-    Kind.APPROVAL_INTERRUPTED: "noted that the server went away while it ran",
+    Kind.APPROVAL_INTERRUPTED: "noted that its outcome is unknown",
     Kind.APPROVAL_LATE: "noted a late answer of the server",
 }
 
