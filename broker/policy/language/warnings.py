@@ -114,7 +114,7 @@ def _late(tree: Tree, book: Rulebook) -> Iterator[Finding]:
     for at, requirement in _approvals(tree, book):
         late, timeout = requirement.escalate, requirement.timeout
         if late is not None and timeout is not None and late.after >= timeout:
-            why = f"is not before the timeout of {written_duration(timeout)}: nobody else is ever asked"
+            why = f"is not before the timeout of {written_duration(timeout)}: nobody else is asked"
             yield tree.finding(why, (*at, "escalate", "after"))
 
 
