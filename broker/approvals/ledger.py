@@ -94,7 +94,8 @@ def held_call(session: Session, approval_id: str) -> Approval:
     Raises:
         NotFound: there is none.
     """
-    found = stored.get(session, approval_id)
+    possible = approval_id.isascii() and approval_id.isprintable()  # else a database may not even take it
+    found = stored.get(session, approval_id) if possible else None
     if found is None:
         raise NotFound(f"There is no approval {approval_id}.")
     return found

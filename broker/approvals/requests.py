@@ -20,7 +20,7 @@ from broker.domain.audit import Kind
 from broker.domain.calls import Call, Requirement, Verdict, fingerprints
 from broker.domain.canonical import new_id
 from broker.domain.redaction import redacted
-from broker.domain.reviewers import eligible_people
+from broker.domain.reviewers import decides_in_any, eligible_people
 from broker.domain.sealing import sealed
 from broker.store import approvals as stored
 from broker.store import held, people
@@ -59,9 +59,8 @@ class Requests:
                 return self._resume(tx, waiting)
             if (full := self._full(tx, call)) is not None:
                 return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, answers.capped(full))
-            asked = eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
-            if len(asked) < verdict.requirement.quorum:
-                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
+            if (undecidable := self._undecidable(tx, call, verdict)) is not None:
+                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, undecidable)
             reached = held.reserve(tx.session.connection(), call.id, verdict.charges, tx.now)
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
@@ -133,13 +132,23 @@ class Requests:
             return f"this agent asked for {recent} approvals within the last hour; ask for less"
         return None
 
+    def _undecidable(self, tx: Transaction, call: Call, verdict: Verdict) -> Answer | None:
+        """Why no decision could ever be made: then nothing waits for one."""
+        wanted = verdict.requirement
+        if not decides_in_any(wanted, self._ledger.rules.channels):
+            return answers.nowhere_decided(verdict)
+        able = eligible_people(wanted, call.grant, people.everyone(tx.session))
+        return answers.nobody_eligible(verdict) if len(able) < wanted.quorum else None
+
     def _resume(self, tx: Transaction, approval: Approval) -> Approval:
         grant = agent(approval.call.grant)
         return self._ledger.journal.save(tx, moves.come_back(approval), Kind.APPROVAL_RESUMED, grant)
 
     def _settled(self, wanted: Requirement) -> Requirement:
         """What is asked for, with the configured word where the policy has none."""
-        return replace(wanted, allow_self=self._ledger.rules.allow_self) if wanted.allow_self is None else wanted
+        rules = self._ledger.rules
+        allow_self = rules.allow_self if wanted.allow_self is None else wanted.allow_self
+        return replace(wanted, timeout=wanted.timeout or rules.timeout, allow_self=allow_self)
 
     def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         return self._ledger.journal.refuse(tx, kind, call, verdict, told)

@@ -19,12 +19,6 @@ from broker.store import approvals as stored
 from broker.store import slots
 from broker.store.writer import Transaction
 
-_WHY = {
-    Kind.APPROVAL_INTERRUPTED: {
-        "why": "the process that ran it went away, or its input never came: it may or may not have run"
-    }
-}
-
 
 async def sweep(approvals: Approvals) -> None:
     """Do what time did, end what belongs to ended grants, renew this process's leases, forget old slots.
@@ -49,7 +43,7 @@ def _pass_time(approvals: Approvals, tx: Transaction, approval: Approval) -> Non
     while (passed := schedule.pass_time(approval, tx.now)) is not None:
         approval, kind = passed
         save = approvals.journal.end if approval.state in (State.EXPIRED, State.WITHDRAWN) else approvals.journal.save
-        save(tx, approval, kind, BROKER, _WHY.get(kind))
+        save(tx, approval, kind, BROKER, schedule.detail(approval, kind, tx.now))
 
 
 async def recover(approvals: Approvals) -> None:

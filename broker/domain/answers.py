@@ -15,7 +15,7 @@ from typing import Any
 from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
-from broker.domain.durations import in_words
+from broker.domain.durations import in_words, written_duration
 from broker.domain.reviewers import asked
 
 META_KEY = "approval-broker/decision"
@@ -97,9 +97,24 @@ def denied(verdict: Verdict) -> Answer:
 
 
 def nobody_eligible(verdict: Verdict) -> Answer:
-    """The call needs a person, and there is none who may decide."""
-    wanted = ", ".join(verdict.requirement.approvers) or "people with the approver role"
-    reason = f"this call needs the approval of {wanted}, and too few such people may decide for this agent."
+    """The call needs people, and there are too few who may decide."""
+    wanted, late = verdict.requirement, verdict.requirement.escalate
+    who = ", ".join(wanted.approvers) or "people with the approver role"
+    few = f" ({wanted.quorum} of them)" if wanted.quorum > 1 else ""
+    then = f" or, after {written_duration(late.after)}, {', '.join(late.to)}" if late and wanted.approvers else ""
+    return _undecidable(
+        verdict, f"the approval of {who}{then}{few}, and too few such people may decide for this agent."
+    )
+
+
+def nowhere_decided(verdict: Verdict) -> Answer:
+    """The call may be decided only where this broker takes no decisions."""
+    where = ", ".join(verdict.requirement.channels)
+    return _undecidable(verdict, f"a decision in {where}, and this broker takes none there.")
+
+
+def _undecidable(verdict: Verdict, needs: str) -> Answer:
+    reason = f"this call needs {needs}"
     sentence = f"Denied: {reason} Nothing ran. Do not try it again; tell your operator."
     return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=verdict.rule)
 

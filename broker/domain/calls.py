@@ -55,7 +55,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """Who else is told of a held call that nobody answered for a while."""
+    """Who else is asked about a held call that nobody has decided for a while."""
 
     after: timedelta
     to: tuple[str, ...]

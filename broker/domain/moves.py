@@ -31,6 +31,10 @@ MOST_ROUNDS = 10
 def review(approval: Approval, person: Person, word: Review, *, execute_within: timedelta) -> Approval:
     """Take one person's word.
 
+    Who may decide is looked at now, not when the call was held. A word that was taken counts as it was given: somebody
+    who loses the role or the group later, or is removed, has still said it. An administrator who does not trust it any
+    more withdraws the approval.
+
     Args:
         word: its `by` is `person`'s address and its `at` the present instant.
         execute_within: how long an approval waits for the agent to use it.
@@ -158,15 +162,27 @@ def interrupt(approval: Approval) -> Approval:
     return replace(_move(approval, Move.INTERRUPT, State.INTERRUPTED), awaiting=None)
 
 
-def forget(approval: Approval, now: datetime) -> Approval:
+def forget(approval: Approval, now: datetime, memory: timedelta) -> Approval:
     """Let the identical call be asked again though it was rejected.
 
     Raises:
-        TransitionRefused: it was not rejected, or is forgotten already.
+        TransitionRefused: it is no rejection that is remembered.
     """
-    if approval.state is not State.REJECTED or approval.forgotten_at is not None:
-        raise TransitionRefused("only a rejection that is remembered can be forgotten")
+    if not is_remembered(approval, now, memory):
+        raise TransitionRefused("There is nothing to forget, since this is no rejection that is remembered.")
     return replace(approval, forgotten_at=now)
+
+
+def is_remembered(approval: Approval, now: datetime, memory: timedelta) -> bool:
+    """Whether it is a rejection that answers the identical call, too.
+
+    Args:
+        memory: how long a rejection does.
+    """
+    end = approval.resolution
+    if approval.state is not State.REJECTED or end is None or approval.forgotten_at is not None:
+        return False
+    return end.at > now - memory
 
 
 def leave(approval: Approval, withdraw_at: datetime | None) -> Approval:
@@ -195,7 +211,7 @@ def describe_end(approval: Approval) -> str:
 
 def _move(approval: Approval, move: Move, to: State) -> Approval:
     if to not in TRANSITIONS.get((approval.state, move), ()):
-        raise TransitionRefused(f"an approval that is {approval.state} does not {move} to {to}")
+        raise TransitionRefused(f"There is nothing to {move} any more, since this approval is {approval.state}.")
     # What is masked is needed for a run only: at the end nothing of it stays.
     return replace(approval, state=to, sealed=None if to.final else approval.sealed)
 
