@@ -129,7 +129,7 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         approvals = Approvals(store, clock, keyring, feed, rules)
         await recover(approvals)
         await stack.enter_async_context(_task(feed.run()))
-        follower = Policies(approvals, store, clock)
+        follower = Policies(approvals, store)
         for name, in_force in policies.items():
             await follower.begin(in_force)
             if name in files:

@@ -20,7 +20,7 @@ from broker.domain.audit import Kind
 from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import canonical_json, new_id
 from broker.domain.sealing import unsealed
-from broker.errors import DeadlinePassed
+from broker.errors import DeadlinePassed, TransitionRefused
 from broker.store import grants, held
 from broker.store.slots import LimitReached, Taken
 from broker.store.writer import Transaction
@@ -45,12 +45,13 @@ class Claims:
         self.executing: dict[str, Taken] = {}
 
     async def claim(
-        self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None
+        self, approval_id: str, judge: Callable[[Call], Verdict], definition: Mapping[str, Any] | None
     ) -> Approval | Answer:
         """Take the sole right to run an approved call, if all that it was approved for still holds.
 
         Args:
-            verdict: what the present policy says of the call (see `Ledger.as_asked`).
+            judge: what the present policy says of a call; asked inside the transaction, so that whatever is put in
+                force before the claim is in the record counts for it.
             definition: the tool as its server describes it now.
 
         Returns:
@@ -58,25 +59,26 @@ class Claims:
             Or what the agent is told of a limit of the present policy that is used up: the approval stays usable then.
 
         Raises:
-            TransitionRefused: it is not approved, or somebody else claimed it.
+            TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
         """
 
         def work(tx: Transaction) -> tuple[Approval | Answer, Taken]:
             approval = held_call(tx.session, approval_id)
-            runs = self._what_runs(tx, approval, verdict, definition)
-            if isinstance(runs, Cause):
-                withdrawn = moves.withdraw(approval, runs, tx.now)
-                return self._ledger.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER), nothing
             try:
                 claimed = moves.claim(approval, self.holder, tx.now, LEASE)
             except DeadlinePassed:
                 expired = moves.expire(approval, tx.now)
                 return self._ledger.journal.end(tx, expired, Kind.APPROVAL_EXPIRED, BROKER), nothing
+            runs = self._what_runs(tx, approval, judge, definition)
+            if isinstance(runs, Cause):
+                withdrawn = moves.withdraw(approval, runs, tx.now)
+                return self._ledger.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER), nothing
+            call, verdict = runs
             taken = held.stamp(tx.session.connection(), approval.call.id, verdict.charges, tx.now)
             if isinstance(taken, LimitReached):
                 return answers.limited(taken.charge, taken.free_at, tx.now, approval.id), nothing
             self._ledger.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, agent(approval.call.grant))
-            return replace(claimed, call=runs), taken
+            return replace(claimed, call=call), taken
 
         nothing = Taken(0)
         claimed, taken = await self._ledger.change(work, durable=True)
@@ -91,15 +93,18 @@ class Claims:
 
         Args:
             errored: the upstream answered with a protocol error, so what is refunded is given back.
+
+        Raises:
+            TransitionRefused: this process does not execute it, or its outcome was recorded before.
         """
 
         def work(tx: Transaction) -> Approval:
-            approval = held_call(tx.session, approval_id)
+            approval = self._executed(tx, approval_id)
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
             self._keep_result(tx, approval.call, result)
             if approval.state is State.INTERRUPTED:
-                self._ledger.journal.note(tx, approval, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
-                return approval
+                heard = moves.hear_late(approval)
+                return self._ledger.journal.save(tx, heard, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
             finished = moves.finish(approval, failed=failed)
             held.settle(tx.session.connection(), approval.call.id, errored=errored)
             return self._ledger.journal.save(tx, finished, kind, BROKER)
@@ -107,23 +112,29 @@ class Claims:
         return await self._let_go(approval_id, work)
 
     async def release(self, approval_id: str, why: str) -> Approval:
-        """Give a claim back: the call provably never reached the tool, so the approval can still be used."""
+        """Give a claim back: the call provably never reached the tool, so the approval can still be used.
+
+        Raises:
+            TransitionRefused: this process does not execute it, or the tool was reached before and asked for input.
+        """
 
         def work(tx: Transaction) -> Approval:
-            approval = moves.release(held_call(tx.session, approval_id))
+            approval = moves.release(self._executed(tx, approval_id))
             held.hold_again(tx.session.connection(), approval.call.id)
             return self._ledger.journal.save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
 
         return await self._let_go(approval_id, work)
 
     async def interrupt(self, approval_id: str, why: str) -> Approval:
-        """The server went away in the middle: nobody knows whether it ran, and it is never run again."""
+        """The server went away in the middle: nobody knows whether it ran, and it is never run again.
+
+        Raises:
+            TransitionRefused: this process does not execute it.
+        """
 
         def work(tx: Transaction) -> Approval:
-            approval = held_call(tx.session, approval_id)
-            return self._ledger.journal.save(
-                tx, moves.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why}
-            )
+            approval = moves.interrupt(self._executed(tx, approval_id))
+            return self._ledger.journal.save(tx, approval, Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why})
 
         return await self._let_go(approval_id, work)
 
@@ -134,12 +145,12 @@ class Claims:
             mark: what the continuation is recognised by.
 
         Raises:
-            TransitionRefused: it is not executing, or it asked too often.
+            TransitionRefused: this process does not execute it, or it asked too often.
         """
 
         def work(tx: Transaction) -> Approval:
             until = tx.now + self._ledger.rules.execute_within
-            asking = moves.await_input(held_call(tx.session, approval_id), mark, until)
+            asking = moves.await_input(self._executed(tx, approval_id), mark, until)
             return self._ledger.journal.save(tx, asking, Kind.APPROVAL_ASKED, BROKER, {"round": asking.rounds})
 
         return await self._let_go(approval_id, work)
@@ -148,11 +159,13 @@ class Claims:
         """Take the sole right to go on with a call whose tool asked for input.
 
         Raises:
-            TransitionRefused: it does not wait for this, or waited too long.
+            TransitionRefused: it does not wait for this, waited too long, or its grant ended.
         """
 
         def work(tx: Transaction) -> Approval:
             approval = held_call(tx.session, approval_id)
+            if not _granted(tx, approval):
+                raise TransitionRefused("the agent's grant ended")
             going_on = moves.continue_with_input(approval, mark, self.holder, tx.now, LEASE)
             return self._ledger.journal.save(tx, going_on, Kind.APPROVAL_CONTINUED, agent(approval.call.grant))
 
@@ -162,31 +175,49 @@ class Claims:
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
+    def _executed(self, tx: Transaction, approval_id: str) -> Approval:
+        """What this process executes, or did until it was given up as interrupted."""
+        approval = held_call(tx.session, approval_id)
+        if approval.holder != self.holder:
+            raise TransitionRefused("this process does not execute it")
+        return approval
+
     async def _let_go(self, approval_id: str, work: Callable[[Transaction], Approval]) -> Approval:
-        done = await self._ledger.change(work, durable=True)
+        """Record that this process is done with it. When that is refused, its lease is not renewed all the same."""
+        try:
+            done = await self._ledger.change(work, durable=True)
+        except TransitionRefused:
+            self.executing.pop(approval_id, None)
+            raise
         self.executing.pop(approval_id, None)
         return done
 
     def _what_runs(
-        self, tx: Transaction, approval: Approval, verdict: Verdict, definition: Mapping[str, Any] | None
-    ) -> Call | Cause:
-        """The call as it was asked for, or why it may not run any more; the state is looked at elsewhere."""
-        if approval.state is not State.APPROVED:
-            return approval.call
-        grant = grants.get(tx.session, approval.call.grant.id)
-        if grant is None or not grant.live(tx.now):
+        self,
+        tx: Transaction,
+        approval: Approval,
+        judge: Callable[[Call], Verdict],
+        definition: Mapping[str, Any] | None,
+    ) -> tuple[Call, Verdict] | Cause:
+        """The call as it was asked for and what the policy says of it, or why it may not run any more."""
+        if not _granted(tx, approval):
             return Cause.GRANT
         if (call := unsealed(self._ledger.keyring, approval)) is None:
             return Cause.SECRET
-        if verdict.action is Action.DENY:
+        if (verdict := judge(call)).action is Action.DENY:
             return Cause.POLICY
         if approval.fingerprint not in fingerprints(self._ledger.keyring, call, definition):
             return Cause.TOOL
-        return call
+        return call, verdict
 
     def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
         if self._ledger.rules.keep_results and result is not None and _small(result):
             tx.keep(call.id, "result", result)
+
+
+def _granted(tx: Transaction, approval: Approval) -> bool:
+    grant = grants.get(tx.session, approval.call.grant.id)
+    return grant is not None and grant.live(tx.now)
 
 
 def _small(result: Any) -> bool:

@@ -26,10 +26,11 @@ async def sweep(approvals: Approvals) -> None:
     Raises:
         StoreError: the store cannot be written; the next sweep does it all.
     """
-    journal = approvals.journal
+    journal, claims = approvals.journal, approvals.claims
+    executing = list(claims.executing)
 
     def work(tx: Transaction) -> None:
-        stored.renew_leases(tx.session, approvals.claims.executing, tx.now + LEASE)
+        stored.renew_leases(tx.session, claims.holder, executing, tx.now + LEASE)
         slots.forget_old(tx.session.connection(), tx.now)
         for approval in stored.due(tx.session, tx.now):
             _pass_time(approvals, tx, approval)

@@ -132,7 +132,8 @@ class Approval:
 
     `call` is what people see of it; when something is masked, `sealed` is the whole of it, for its run. `fingerprint`
     is what a retry is recognised by, `revision` what a review is for; they are equal until a reviewer edits. `holder`
-    names the process that executes it and `lease_until` how long it is believed to be alive.
+    names the process that executes it, or may still bring the outcome of what was interrupted, and `lease_until` how
+    long it is believed to be alive.
 
     Args:
         withdraw_at: its caller cancelled, and has until then to come back with the identical call.

@@ -98,9 +98,11 @@ def claim(approval: Approval, holder: str, now: datetime, lease: timedelta) -> A
 
     Raises:
         DeadlinePassed: it was not used in time.
-        TransitionRefused: it is not approved, or somebody else claimed it.
+        TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
     """
     claimed = _move(approval, Move.CLAIM, State.EXECUTING)
+    if approval.caller is Caller.GONE:
+        raise TransitionRefused("nobody waits for this call any more")
     if approval.execute_by is not None and now >= approval.execute_by:
         raise DeadlinePassed
     return replace(claimed, holder=holder, lease_until=now + lease)
@@ -120,9 +122,12 @@ def release(approval: Approval) -> Approval:
     """Give a claim back, since the call provably never reached the tool.
 
     Raises:
-        TransitionRefused: it is not executing.
+        TransitionRefused: it is not executing, or the tool asked for input, so it was reached before.
     """
-    return _let_go(_move(approval, Move.RELEASE, State.APPROVED))
+    released = _let_go(_move(approval, Move.RELEASE, State.APPROVED))
+    if approval.rounds:
+        raise TransitionRefused("this call has reached its tool, which asked for input")
+    return released
 
 
 def await_input(approval: Approval, mark: str, until: datetime) -> Approval:
@@ -160,6 +165,17 @@ def interrupt(approval: Approval) -> Approval:
         TransitionRefused: it is not executing.
     """
     return replace(_move(approval, Move.INTERRUPT, State.INTERRUPTED), awaiting=None)
+
+
+def hear_late(approval: Approval) -> Approval:
+    """Note that the outcome of what was given up as interrupted came after all, once; the state stays.
+
+    Raises:
+        TransitionRefused: it is not interrupted, or its outcome came before.
+    """
+    if approval.state is not State.INTERRUPTED or approval.holder is None:
+        raise TransitionRefused("only the outcome of an interrupted call can come late, and once")
+    return replace(approval, holder=None)
 
 
 def forget(approval: Approval, now: datetime, memory: timedelta) -> Approval:

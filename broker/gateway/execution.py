@@ -65,8 +65,7 @@ class Execution:
             if hold.line.gone is not None:
                 await hold.insist(partial(self._approvals.requests.abandon, approval.id, hold.line.gone))
                 return
-            verdict = self._judge(self._approvals.as_asked(approval))
-            claimed = await self._approvals.claims.claim(approval.id, verdict, definition)
+            claimed = await self._approvals.claims.claim(approval.id, self._judge, definition)
         except UpstreamError as error:
             await self._put_back(hold, _unavailable(hold, error))
             return

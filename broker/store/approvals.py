@@ -117,7 +117,8 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
             or_(
                 and_(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.deadline) > now),
                 and_(col(ApprovalRow.state) == State.APPROVED, col(ApprovalRow.execute_by) > now),
-            )
+            ),
+            or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > now),
         )
         .order_by(col(ApprovalRow.created_at).desc())
     )
@@ -164,10 +165,14 @@ def load_of(session: Session, grant_id: str, since: datetime) -> tuple[int, int]
     return pending, session.exec(recent).one()
 
 
-def renew_leases(session: Session, ids: Collection[str], until: datetime) -> None:
-    """Say that those of `ids` that are executing are still being executed."""
+def renew_leases(session: Session, holder: str, ids: Collection[str], until: datetime) -> None:
+    """Say that those of `ids` that `holder` executes are still being executed."""
     if ids:
-        mine = (col(ApprovalRow.id).in_(ids), col(ApprovalRow.state) == State.EXECUTING)
+        mine = (
+            col(ApprovalRow.id).in_(ids),
+            col(ApprovalRow.state) == State.EXECUTING,
+            col(ApprovalRow.holder) == holder,
+        )
         session.exec(update(ApprovalRow).where(*mine).values(lease_until=until, due=until))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -42,6 +43,11 @@ STATES = {
 def hold(*charges: Charge, **requirement: Any) -> Verdict:
     """The verdict of a policy that holds the call."""
     return Verdict(Action.HOLD, "tools.press.action", "moves a desk", None, Requirement(**requirement), charges)
+
+
+def saying(verdict: Verdict) -> Callable[[Call], Verdict]:
+    """A policy that says the same of every call."""
+    return lambda _call: verdict
 
 
 def replayed(rows: list[Row]) -> State | None:
@@ -114,7 +120,8 @@ class Desk:
         self, approval: Approval, service: Approvals | None = None, *, verdict: Verdict | None = None
     ) -> Approval:
         """A claim, under a policy without limits unless it is given."""
-        claimed = await (service or self.approvals).claims.claim(approval.id, verdict or hold(), DEFINITION)
+        claims = (service or self.approvals).claims
+        claimed = await claims.claim(approval.id, saying(verdict or hold()), DEFINITION)
         assert isinstance(claimed, Approval)
         return claimed
 

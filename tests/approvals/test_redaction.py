@@ -18,7 +18,7 @@ from broker.domain.paths import parse_path
 from broker.domain.redaction import MASK
 from broker.store import audit
 from broker.store.audit import check_contents
-from tests.approvals.desk import Desk, again, hold
+from tests.approvals.desk import Desk, again, hold, saying
 from tests.domain.values import ALICE, DEFINITION, KEYRING, QUARTER, charge
 from tests.store.dump import whole_store
 
@@ -46,7 +46,7 @@ async def end(desk: Desk, approval: Approval, how: str) -> None:
         return
     await desk.review(approval, ALICE)
     if how == "withdrawn":
-        await desk.approvals.claims.claim(approval.id, Verdict(Action.DENY, "default"), DEFINITION)
+        await desk.approvals.claims.claim(approval.id, saying(Verdict(Action.DENY, "default")), DEFINITION)
         return
     await desk.claim(approval)
     if how == "interrupted":
@@ -137,7 +137,7 @@ async def test_a_call_that_is_pending_while_redaction_is_edited_keeps_its_mask_a
     picked_up = await desk.held(replace(hold(), redact=after), again(asked))
     assert (picked_up.id, picked_up.call) == (first.id, seen)
     await desk.review(first, ALICE)
-    claimed = await desk.approvals.claims.claim(first.id, replace(hold(), redact=after), DEFINITION)
+    claimed = await desk.approvals.claims.claim(first.id, saying(replace(hold(), redact=after)), DEFINITION)
     assert isinstance(claimed, Approval)
     assert claimed.call.params == asked.params
     await desk.approvals.claims.finish(first.id, failed=False)
