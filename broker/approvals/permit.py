@@ -19,31 +19,44 @@ from broker.store.writer import Transaction
 
 
 class ClaimPermit:
-    """The right to send a claimed call. `told` is what its agent is told when it may not be sent any more.
+    """The right to send a claimed call: `spent` once it may be on its way. `told` is what its agent is told when it may
+    not be sent any more.
 
     Args:
         judge: what the present policy says of a call.
+        waited_for: whether the caller is still there: nothing runs for nobody.
     """
 
-    def __init__(self, approvals: Approvals, claimed: Approval, judge: Callable[[Call], Verdict]) -> None:
+    def __init__(
+        self,
+        approvals: Approvals,
+        claimed: Approval,
+        judge: Callable[[Call], Verdict],
+        waited_for: Callable[[], bool],
+    ) -> None:
         self.told: Answer | None = None
+        self.spent = False
         self._approvals = approvals
         self._claimed = claimed
         self._judge = judge
+        self._waited_for = waited_for
 
-    @property
-    def late(self) -> bool:
-        """Whether it may not be sent any more with the slots that it has."""
+    def spend(self) -> bool:
+        """Whether it may be sent now with the slots that it has, for a caller that waits."""
         taken = self._approvals.claims.executing.get(self._claimed.id)
-        return taken is not None and taken.late(self._approvals.clock.now())
+        late = taken is not None and taken.late(self._approvals.clock.now())
+        self.spent = self._waited_for() and not late
+        return self.spent
 
     async def renew(self) -> None:
         """Let its slots count from now.
 
         Raises:
-            UpstreamUnreachable: a limit is used up meanwhile, the policy denies it by now, or it cannot be recorded;
-                the call was not sent.
+            UpstreamUnreachable: the caller went away, a limit is used up meanwhile, the policy denies it by now, or it
+                cannot be recorded; the call was not sent.
         """
+        if not self._waited_for():
+            raise UpstreamUnreachable("The agent stopped waiting before the call was sent.")
         try:
             stamped = await self._approvals.change(self._stamp, durable=True)
         except StoreError as error:

@@ -235,15 +235,16 @@ class Wanting:
     """A permit that is late until it is renewed, and may be refused."""
 
     def __init__(self, *, refused: bool = False) -> None:
-        self.late = True
         self.renewed = asyncio.Event()
         self._refused = refused
+
+    def spend(self) -> bool:
+        return self.renewed.is_set()
 
     async def renew(self) -> None:
         self.renewed.set()
         if self._refused:
             raise UpstreamUnreachable("too late")
-        self.late = False
 
 
 def with_permit(request: UpstreamRequest, permit: Wanting) -> UpstreamRequest:
