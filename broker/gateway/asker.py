@@ -74,9 +74,9 @@ class Asker:
             callback()
 
     def _hung_up(self) -> None:
-        self.news.set()
         if self._on_leaving is not None:
             self._on_leaving()
+        self.news.set()
 
     # -- what it is told ----------------------------------------------------------------------------------------------
 

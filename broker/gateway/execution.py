@@ -38,8 +38,8 @@ from broker.gateway.wire import answers as answers_to
 
 log = logging.getLogger(__name__)
 
-CANCELLED_WITHIN = 10.0
-"""Seconds that a server has to say what came of a call that the agent cancelled while it ran."""
+CANCELLED_WITHIN = 5.0
+"""Seconds that a server has to say what came of a call that was cancelled while it ran; it owes no answer to that."""
 
 
 class Execution:
@@ -188,9 +188,11 @@ class Execution:
             async with asyncio.timeout(self._cancelled_within):
                 reply = await self._upstream.send(replace(notice.upward(), own=True))
                 await reply.close()
-        except (UpstreamError, TimeoutError) as error:
-            return f"the server could not be told: {error or 'it did not take it in time'}"
-        return "the server was told"
+        except TimeoutError:
+            return f"the server did not hear of it within {self._cancelled_within:g} s"
+        except UpstreamError as error:
+            return f"the server could not be told: {error}"
+        return "the server was told" if reply.status < 400 else f"the server refused to hear of it ({reply.status})"
 
     # -- a call that did not run --------------------------------------------------------------------------------------
 

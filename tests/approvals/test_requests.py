@@ -235,7 +235,8 @@ async def test_only_so_many_may_be_pending_and_the_agent_hears_what_to_do(desk: 
     assert told.meta()["retry"] == "later"
     assert told.sentence == (
         "Nobody was asked: 2 calls of this agent wait for approval already, and no more may. Nothing ran. "
-        "Make no call that needs approval until one of these is decided: go on without, or tell your user that you wait."
+        "Make no call that needs approval until one of these is decided: go on without, or tell your user that you "
+        "wait."
     )
     row = await last_row(desk)
     assert (row.kind, row.rule) == (Kind.CALL_LIMITED, "approvals.max_pending")

@@ -1,9 +1,10 @@
-"""What who waits for a held call is told on the way: progress that always grows, whatever the upstream says of its own."""
+"""What is told to who waits for a held call: progress that always grows, whatever the upstream says of its own."""
 
 from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -62,7 +63,7 @@ async def test_progress_always_grows(signs: int, said: list[float]) -> None:
     told = await heard(who)
     values = [each["progress"] for each in told]
     assert len(told) == signs + len(said)
-    assert all(earlier < later for earlier, later in zip(values, values[1:], strict=False))
+    assert all(earlier < later for earlier, later in pairwise(values))
 
 
 @pytest.mark.parametrize(
