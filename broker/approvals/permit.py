@@ -24,39 +24,28 @@ class ClaimPermit:
 
     Args:
         judge: what the present policy says of a call.
-        waited_for: whether the caller is still there: nothing runs for nobody.
     """
 
-    def __init__(
-        self,
-        approvals: Approvals,
-        claimed: Approval,
-        judge: Callable[[Call], Verdict],
-        waited_for: Callable[[], bool],
-    ) -> None:
+    def __init__(self, approvals: Approvals, claimed: Approval, judge: Callable[[Call], Verdict]) -> None:
         self.told: Answer | None = None
         self.spent = False
         self._approvals = approvals
         self._claimed = claimed
         self._judge = judge
-        self._waited_for = waited_for
 
     def spend(self) -> bool:
-        """Whether it may be sent now with the slots that it has, for a caller that waits."""
+        """Whether it may be sent now with the slots that it has."""
         taken = self._approvals.claims.executing.get(self._claimed.id)
-        late = taken is not None and taken.late(self._approvals.clock.now())
-        self.spent = self._waited_for() and not late
+        self.spent = taken is None or not taken.late(self._approvals.clock.now())
         return self.spent
 
     async def renew(self) -> None:
         """Let its slots count from now.
 
         Raises:
-            UpstreamUnreachable: the caller went away, a limit is used up meanwhile, the policy denies it by now, or it
-                cannot be recorded; the call was not sent.
+            UpstreamUnreachable: a limit is used up meanwhile, the policy denies it by now, or it cannot be recorded;
+                the call was not sent.
         """
-        if not self._waited_for():
-            raise UpstreamUnreachable("The agent stopped waiting before the call was sent.")
         try:
             stamped = await self._approvals.change(self._stamp, durable=True)
         except StoreError as error:

@@ -41,6 +41,9 @@ log = logging.getLogger(__name__)
 CANCELLED_WITHIN = 5.0
 """Seconds that a server has to say what came of a call that was cancelled while it ran; it owes no answer to that."""
 
+_CANCELLED = "The agent cancelled the call while it ran: it may or may not have run."
+_NOT_SENT = "The agent stopped waiting before the call was sent."
+
 
 class Execution:
     """Runs approved calls of one upstream, each at most once.
@@ -91,7 +94,7 @@ class Execution:
             await self._dispatch(hold, claimed)
 
     async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
-        permit = ClaimPermit(self._approvals, claimed, self._judge, lambda: hold.line.gone is None)
+        permit = ClaimPermit(self._approvals, claimed, self._judge)
         try:
             response = await self._response(hold, claimed, permit)
             await self._answer(hold, claimed, response)
@@ -102,7 +105,7 @@ class Execution:
             await self._interrupted(hold, claimed, error)
 
     async def _response(self, hold: Hold, claimed: Approval, permit: ClaimPermit) -> dict[str, Any]:
-        """What the upstream answers, whether or not anybody waits for it.
+        """What the upstream answers. Once the call was sent only a cancel ends it; before, nothing runs for nobody.
 
         Raises:
             UpstreamUnreachable: it never reached the tool.
@@ -111,11 +114,11 @@ class Execution:
         asker = hold.asker
         exchange = asyncio.ensure_future(self._exchange(hold, claimed, permit))
         exchange.add_done_callback(lambda _: asker.news.set())
-        while not (exchange.done() or asker.cancelled):
+        while not (exchange.done() or asker.cancelled or (asker.line.gone is not None and not permit.spent)):
             asker.news.clear()
             await asker.news.wait()
-        if permit.spent and not exchange.done():
-            await self._cancel(hold, exchange)
+        if not exchange.done():
+            await self._give_up(hold, exchange, permit)
         return await exchange
 
     async def _exchange(self, hold: Hold, claimed: Approval, permit: Permit) -> dict[str, Any]:
@@ -157,30 +160,33 @@ class Execution:
         except TransitionRefused:
             log.warning("the outcome of approval %s is recorded already", approval_id)
 
-    # -- a call that is cancelled while it runs -----------------------------------------------------------------------
+    # -- a call whose caller left -------------------------------------------------------------------------------------
 
-    async def _cancel(self, hold: Hold, exchange: asyncio.Future[dict[str, Any]]) -> None:
-        """Tell the server that the agent cancelled, and leave it some time to answer nonetheless.
+    async def _give_up(self, hold: Hold, exchange: asyncio.Future[dict[str, Any]], permit: ClaimPermit) -> None:
+        """Do not send it; or else tell the server, which may answer all the same.
 
         Raises:
-            UpstreamInterrupted: it does not.
+            UpstreamUnreachable: it was not sent.
+            UpstreamInterrupted: it was, and there is no answer.
         """
-        until = asyncio.get_running_loop().time() + self._cancelled_within
-        notice = hold.asker.notice
-        if notice is None:  # since 2026-07-28 the closed answer says it, and nothing comes after that
-            exchange.cancel()
-            await asyncio.wait((exchange,))
-            told = "the server was told"
-        else:
-            told = await self._pass_cancel_on(notice)
+        notice, sent = hold.asker.notice, permit.spent
+        if sent and notice is not None:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + self._cancelled_within
+            await self._note_cancelled(hold, await self._pass_cancel_on(notice))
+            await asyncio.wait((exchange,), timeout=max(0, until - loop.time()))
+        exchange.cancel()
+        await asyncio.wait((exchange,))
+        if sent and notice is None:  # since 2026-07-28 the closed answer says it
+            await self._note_cancelled(hold, "the server was told")
+        if exchange.cancelled():
+            raise UpstreamInterrupted(_CANCELLED) if sent else UpstreamUnreachable(_NOT_SENT)
+
+    async def _note_cancelled(self, hold: Hold, told: str) -> None:
         try:
             await self._approvals.requests.note_cancelled(hold.approval.id, told)
         except StoreError as error:
             log.error("%s That the agent cancelled approval %s is not noted.", error, hold.approval.id)
-        await asyncio.wait((exchange,), timeout=max(0, until - asyncio.get_running_loop().time()))
-        if exchange.cancel() or exchange.cancelled():
-            await asyncio.wait((exchange,))
-            raise UpstreamInterrupted("The agent cancelled the call while it ran: it may or may not have run.")
 
     async def _pass_cancel_on(self, notice: Inbound) -> str:
         """What came of it, for the record."""

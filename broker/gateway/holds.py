@@ -125,7 +125,7 @@ class Holds:
         """The upstream is closed: what still ran is interrupted. Who does not read that is left."""
         if self._open:
             await asyncio.wait(self._open, timeout=LAST_WORDS)
-        for asker in self._open.values():
+        for asker in [*self._open.values()]:  # each that leaves is noted
             asker.line.hang_up(LOST)
         await asyncio.gather(*self._open, return_exceptions=True)
 
@@ -134,29 +134,35 @@ class Holds:
         self._open[task] = asker
         task.add_done_callback(lambda ended: self._open.pop(ended, None))
 
-    # -- asking for an approval ---------------------------------------------------------------------------------------
-
     async def _attend(
         self, asker: Asker, opening: Opening, execute: Execute, early: asyncio.Future[Answer | None]
     ) -> None:
         """See a call to its end; `early` is given what refuses it at once, or None when its stream begins."""
         try:
-            submitting = asyncio.ensure_future(opening)
-            await asyncio.wait((submitting,), timeout=FIRST_SIGN)
-            if submitting.done() and (error := submitting.exception()) is not None:
-                early.set_exception(error)
-                return
-            if submitting.done() and isinstance(told := submitting.result(), Answer):
-                early.set_result(told)
-                return
-            early.set_result(None)
-            opened = await self._opened(asker, submitting)
-            if isinstance(opened, Answer):
-                await asker.tell(opened)
-            else:
-                await self._see_through(asker, opened, execute)
+            hold = await self._ask(asker, opening, early)
+            if hold is not None:
+                await self._see_through(hold, execute)
         finally:
             asker.line.end()
+
+    # -- asking for an approval ---------------------------------------------------------------------------------------
+
+    async def _ask(self, asker: Asker, opening: Opening, early: asyncio.Future[Answer | None]) -> Hold | None:
+        submitting = asyncio.ensure_future(opening)
+        await asyncio.wait((submitting,), timeout=FIRST_SIGN)
+        if submitting.done() and (error := submitting.exception()) is not None:
+            early.set_exception(error)
+            return None
+        if submitting.done() and isinstance(told := submitting.result(), Answer):
+            early.set_result(told)
+            return None
+        early.set_result(None)
+        opened = await self._opened(asker, submitting)
+        if isinstance(opened, Answer):
+            await asker.tell(opened)
+            return None
+        until = inf if asker.inbound.progress_token is not None else asker.inbound.came + self._patience
+        return Hold(asker, opened, self._approvals.requests, self._review_url(opened.id), until, self._stopping)
 
     async def _opened(self, asker: Asker, submitting: asyncio.Future[Approval | Answer]) -> Approval | Answer:
         while not submitting.done():
@@ -175,19 +181,16 @@ class Holds:
 
     # -- waiting ------------------------------------------------------------------------------------------------------
 
-    async def _see_through(self, asker: Asker, approval: Approval, execute: Execute) -> None:
-        until = inf if asker.inbound.progress_token is not None else asker.inbound.came + self._patience
-        review_url = self._review_url(approval.id)
-        hold = Hold(asker, approval, self._approvals.requests, review_url, until, self._stopping)
-        asker.when_it_leaves(partial(self._note_leaving, hold))
-        asker.next_sign = 0  # there is more to tell now
+    async def _see_through(self, hold: Hold, execute: Execute) -> None:
+        hold.asker.when_it_leaves(partial(self._note_leaving, hold))
+        hold.asker.next_sign = 0  # there is more to tell now
         try:
             await self._wait(hold)
             await self._conclude(hold, execute)
         except Exception as error:  # whatever it was, the agent is not left without a word
             expected = isinstance(error, BrokerError)
-            log.error("%s Held call %s was not run.", error, approval.id, exc_info=None if expected else error)
-            told = answers.unavailable("the broker could not go on with it.", approval.id)
+            log.error("%s Held call %s was not run.", error, hold.approval.id, exc_info=None if expected else error)
+            told = answers.unavailable("the broker could not go on with it.", hold.approval.id)
             await hold.conclude(partial(hold.abandon, "it could not be run"), told)
 
     def _note_leaving(self, hold: Hold) -> None:
