@@ -138,7 +138,8 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
         stack.push_async_callback(record.drain)
         gates: dict[str, Gate] = {}
         for name in settings.upstreams:
-            holds = Holds(approvals, feed, clock, lambda approval_id: f"{url}/approvals/{approval_id}")
+            patience = (settings.upstreams[name].patience or terms.patience).total_seconds()
+            holds = Holds(approvals, feed, clock, lambda approval_id: f"{url}/approvals/{approval_id}", patience)
             gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
         await stack.enter_async_context(ticking(*_ticks(approvals, endpoint)))

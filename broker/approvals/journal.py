@@ -121,7 +121,7 @@ class Journal:
 
     def refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         """Record a call that could not be held, and what its agent is told."""
-        seen, facts = redacted(call, verdict.redact), {"reason": told.reason}
+        seen, facts = redacted(call, verdict.redact), {"reason": told.reason, "approval": told.approval_id}
         keep_call(tx, call, seen, verdict)
         tx.record(call_event(self._keyring, kind, seen, verdict.action, told.rule, agent(call.grant), facts))
         return told

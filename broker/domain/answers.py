@@ -128,8 +128,7 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     """
     if charge.amount > charge.max * UNIT:
         return _too_much(charge)
-    # Rounded up: at the very second that is told, the slot is free.
-    wait = -((now - free_at) // timedelta(seconds=1)) if free_at is not None else None
+    wait = _seconds(free_at, now) if free_at is not None else None
     counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
     reason = charge.message or f"at most {charge.max} {counted} in {in_words(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
@@ -145,6 +144,11 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     )
 
 
+def _seconds(until: datetime, now: datetime) -> int:
+    """Rounded up: at the very second that is told, it is time."""
+    return -((now - until) // timedelta(seconds=1))
+
+
 def _too_much(charge: Charge) -> Answer:
     asked = Decimal(charge.amount) / UNIT
     reason = f"this call alone counts {asked:f}, and at most {charge.max} fit in {in_words(charge.window)}"
@@ -152,13 +156,31 @@ def _too_much(charge: Charge) -> Answer:
     return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=charge.rule)
 
 
-def capped(reason: str) -> Answer:
-    """The agent asks people for too much."""
+def too_many_pending(most: int) -> Answer:
+    """The agent has as many calls before people as it may."""
+    reason = f"{most} calls of this agent wait for approval already, and no more may"
+    return _not_asked("approvals.max_pending", reason, "until one of these is decided")
+
+
+def too_many_asked(most: int, free_at: datetime, now: datetime) -> Answer:
+    """The agent asked people as often as it may.
+
+    Args:
+        free_at: when it may again.
+    """
+    reason = f"this agent asked for {most} approvals within an hour, and may not ask for more"
+    wait = _seconds(free_at, now)
+    return _not_asked("approvals.max_per_hour", reason, f"for {wait} s", wait)
+
+
+def _not_asked(rule: str, reason: str, how_long: str, retry_after: int | None = None) -> Answer:
+    next_step = f"Make no call that needs approval {how_long}: go on without, or tell your user that you wait."
     return Answer(
         status=Status.LIMITED,
-        sentence=f"Not asked: {reason}. Nothing ran. Do not repeat this call now.",
+        sentence=f"Nobody was asked: {reason}. Nothing ran. {next_step}",
         reason=reason,
-        rule="approvals",
+        rule=rule,
+        retry_after=retry_after,
     )
 
 
@@ -183,8 +205,9 @@ def pending(approval: Approval, review_url: str, why: str) -> Answer:
         why: why it cannot wait, as the end of a sentence.
     """
     sentence = (
-        f"Still waiting for approval by {who_is_asked(approval)}, {_ended(why)} Nothing ran yet. "
-        "Repeat the identical call, with the same arguments, to go on waiting or to use the approval."
+        f"Still waiting for approval by {who_is_asked(approval)}, and {_ended(why)} Nothing ran yet. "
+        "Repeat the identical call now, with exactly the same arguments: it goes on waiting for this approval, and "
+        "runs when that is given. Other arguments would ask people anew."
     )
     return Answer(
         status=Status.PENDING,

@@ -154,6 +154,7 @@ class Endpoint:
             headers=headers,
             modern=modern,
             check_grant=partial(self._grant, headers, gate.upstream.name),
+            came=asyncio.get_running_loop().time(),
             message=message,
             session=None if modern else self._session(headers, grant, gate.upstream.name),
         )

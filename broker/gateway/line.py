@@ -12,6 +12,9 @@ from collections.abc import AsyncGenerator, Callable
 AHEAD = 256 * 1024
 """Bytes that a slow caller may be behind; the chunk that goes beyond is still taken whole."""
 
+LOST = "lost"
+"""Why a caller is gone that did not say so itself."""
+
 PATIENCE = 30.0
 """Seconds in which a caller that is that far behind has to read on; then it is taken for gone."""
 
@@ -38,7 +41,7 @@ class Line:
             async with asyncio.timeout(PATIENCE):
                 await self._room.wait()
         except TimeoutError:
-            self.hang_up("lost")
+            self.hang_up(LOST)
         self._put(chunk)
 
     def offer(self, chunk: bytes) -> None:
@@ -53,7 +56,7 @@ class Line:
         self._news.set()
 
     def hang_up(self, why: str) -> None:
-        """The caller went away, `cancelled` or `lost`."""
+        """The caller went away: `cancelled`, or `lost`. Only the first time counts."""
         if self.gone is not None or self._ended:
             return
         self.gone = why

@@ -109,7 +109,10 @@ def in_states(session: Session, states: Sequence[State]) -> list[Approval]:
 
 
 def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> Approval | None:
-    """The newest open approval of one of these fingerprints whose caller went away, and whose time is not over."""
+    """The open approval of one of these fingerprints whose caller went away, and whose time is not over.
+
+    Of several one that was approved comes first, and then the newest.
+    """
     statement = (
         select(ApprovalRow)
         .where(col(ApprovalRow.fingerprint).in_(fingerprints), ApprovalRow.caller == Caller.GONE)
@@ -120,7 +123,7 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
             ),
             or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > now),
         )
-        .order_by(col(ApprovalRow.created_at).desc())
+        .order_by(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.created_at).desc())
     )
     return _first(session, statement)
 
@@ -158,11 +161,18 @@ def _may_be_withdrawn() -> Any:
     return col(ApprovalRow.state).in_([State.PENDING.value, State.APPROVED.value])
 
 
-def load_of(session: Session, grant_id: str, since: datetime) -> tuple[int, int]:
-    """How many calls of a grant are pending, and how many were held since an instant, however they ended."""
-    pending = count(session, ApprovalFilter(states=(State.PENDING,), grant=grant_id))
-    recent = select(func.count()).where(ApprovalRow.grant_id == grant_id, col(ApprovalRow.created_at) > since)
-    return pending, session.exec(recent).one()
+def pending_of(session: Session, grant_id: str, now: datetime) -> int:
+    """How many calls of a grant wait for people."""
+    pending = ApprovalFilter(states=(State.PENDING,), grant=grant_id).conditions()
+    statement = select(func.count()).select_from(ApprovalRow).where(*pending, col(ApprovalRow.deadline) > now)
+    return session.exec(statement).one()
+
+
+def nth_newest(session: Session, grant_id: str, since: datetime, n: int) -> datetime | None:
+    """When the `n`th newest approval of a grant was made, however it ended; None when there are fewer since then."""
+    made_at = col(ApprovalRow.created_at)
+    made = select(made_at).where(ApprovalRow.grant_id == grant_id, made_at > since)
+    return session.exec(made.order_by(made_at.desc()).offset(n - 1).limit(1)).first()
 
 
 def renew_leases(session: Session, holder: str, ids: Collection[str], until: datetime) -> None:

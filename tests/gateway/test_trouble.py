@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -259,6 +260,44 @@ async def test_that_a_caller_left_is_noted_once_the_store_can_be_written_again(o
         assert block(await refused_hold(agent))["status"] == "unavailable"
     await own.happened("approval.abandoned", agent)
     assert (await own.broker.approvals.get(approval)).caller == "gone"
+
+
+async def test_a_ticket_is_given_though_the_store_is_away_and_can_be_used_once_it_is_back(
+    tmp_path: Path, server: Scripted
+) -> None:
+    brief = {"patience": timedelta(milliseconds=200)}
+    async with playing(tmp_path, {"one": {"url": server.url, "policy": HOLD_ACT}}, approvals=brief) as scene:
+        agent = await scene.agent()
+        held = await agent.call("one", "act")
+        approval = await scene.submitted(agent)
+        with missing(tmp_path, "approvals"):
+            told = block(await held.message())
+            assert (told["status"], told["approval_id"]) == ("pending", approval)
+            assert block(await (await agent.call("one", "act")).message())["status"] == "unavailable"
+        await scene.happened("approval.abandoned", agent)
+        await scene.decide(approval)
+        assert block(await (await agent.call("one", "act")).message())["approval_id"] == approval
+        assert len(server.calls) == 1
+
+
+async def test_a_ticket_of_a_broker_that_stops_while_the_store_is_away_is_good_at_its_successor(
+    tmp_path: Path, server: Scripted
+) -> None:
+    upstreams = {"one": {"url": server.url, "policy": HOLD_ACT}}
+    with contextlib.ExitStack() as store:
+        async with playing(tmp_path, upstreams) as scene:
+            agent = await scene.agent()
+            held = await agent.call("one", "act")
+            approval = await scene.submitted(agent)
+            reading = asyncio.ensure_future(held.message())
+            store.enter_context(missing(tmp_path, "approvals"))
+        assert block(await reading)["status"] == "pending"
+    async with playing(tmp_path, upstreams) as scene:
+        again = Agent(scene.broker.url, agent.grant, agent.token, scene.http)
+        waiting = await again.call("one", "act")
+        await scene.happened("approval.resumed", again)
+        await scene.decide(approval)
+        assert block(await waiting.message())["approval_id"] == approval
 
 
 async def refused_hold(agent: Agent) -> dict[str, Any]:
