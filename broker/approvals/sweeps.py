@@ -17,8 +17,6 @@ from broker.store import approvals as stored
 from broker.store import slots
 from broker.store.writer import Transaction
 
-_WHY = {Kind.APPROVAL_INTERRUPTED: {"why": "the process that ran it went away, or its input never came"}}
-
 
 async def sweep(approvals: Approvals) -> None:
     """Do what time did, end what belongs to ended grants, renew this process's leases, forget old slots.
@@ -41,9 +39,16 @@ async def sweep(approvals: Approvals) -> None:
 
 def _pass_time(approvals: Approvals, tx: Transaction, approval: Approval) -> None:
     while (passed := schedule.pass_time(approval, tx.now)) is not None:
+        why = _why_interrupted(approval)
         approval, kind = passed
         save = approvals.journal.end if approval.state in (State.EXPIRED, State.WITHDRAWN) else approvals.journal.save
-        save(tx, approval, kind, BROKER, _WHY.get(kind))
+        save(tx, approval, kind, BROKER, {"why": why} if kind is Kind.APPROVAL_INTERRUPTED else None)
+
+
+def _why_interrupted(executing: Approval) -> str:
+    if executing.awaiting is not None:
+        return "the tool asked for input, and the agent never brought it"
+    return "the process that ran it went away"
 
 
 async def recover(approvals: Approvals) -> None:

@@ -10,12 +10,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, cast
 
+from mcp_types.methods import is_input_required
+
 from broker.approvals.permit import ClaimPermit
 from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, State
 from broker.domain.calls import Call, Verdict, transport_params
+from broker.domain.rounds import STATE
 from broker.errors import (
     SessionUnknown,
     StoreError,
@@ -81,20 +84,34 @@ class Execution:
         else:
             await self._dispatch(hold, claimed)
 
-    async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
-        permit = ClaimPermit(self._approvals, claimed, self._judge)
+    async def send(self, hold: Hold, claimed: Approval, permit: Permit, brought: Mapping[str, Any]) -> None:
+        """Send a claimed call, pass its answer on, and record what came of it.
+
+        Args:
+            brought: the input that its tool asked for.
+
+        Raises:
+            UpstreamUnreachable: it provably never reached the tool.
+        """
         try:
-            reply = await self._send(hold, claimed, permit)
-        except UpstreamUnreachable as error:
-            await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
-            await self._put_back(hold, permit.told or _unavailable(hold, error))
+            reply = await self._send(hold, _stored_request(hold, claimed, brought), permit)
+        except UpstreamUnreachable:
+            raise
         except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
             await self._interrupted(hold, claimed, error)
         else:
             await self._pass_on(hold, claimed, reply)
 
-    async def _send(self, hold: Hold, claimed: Approval, permit: Permit) -> UpstreamReply:
-        reply = await self._upstream.send(hold.inbound.approved(_stored_request(hold, claimed), permit))
+    async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
+        permit = ClaimPermit(self._approvals, claimed, self._judge)
+        try:
+            await self.send(hold, claimed, permit, brought={})
+        except UpstreamUnreachable as error:
+            await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
+            await self._put_back(hold, permit.told or _unavailable(hold, error))
+
+    async def _send(self, hold: Hold, body: dict[str, Any], permit: Permit) -> UpstreamReply:
+        reply = await self._upstream.send(hold.inbound.approved(body, permit))
         if reply.status == 404 and hold.inbound.session is not None:
             await reply.close()
             raise SessionUnknown  # it was over before the call came
@@ -104,7 +121,9 @@ class Execution:
         try:
             async for message, raw in messages(reply):
                 if answers_to(message, asked_id(hold.inbound)):
-                    await self._answer(hold, claimed, {**message, "id": asked_id(hold.inbound)})
+                    asks = hold.inbound.modern and is_input_required(message.get("result"))
+                    answer = self._ask if asks else self._answer
+                    await answer(hold, claimed, {**message, "id": asked_id(hold.inbound)})
                     return
                 if _is_progress(message, hold):
                     hold.line.offer(sse_event(_raised(message, hold)))
@@ -129,6 +148,15 @@ class Execution:
             await hold.insist(finish)
         else:
             await hold.line.send(answer)
+
+    async def _ask(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
+        """The tool asks for input first: its call goes on when the agent has brought it (see `continuation`)."""
+        try:
+            await self._approvals.claims.await_input(claimed, response["result"].get(STATE))
+        except (TransitionRefused, StoreError, ValueError) as error:
+            why = str(error).rstrip(".")
+            raise UpstreamInterrupted(f"The tool asked for input, and its call cannot go on: {why}.") from error
+        await hold.line.send(sse_event(marked(response, answers.approved(claimed))))
 
     async def _interrupted(self, hold: Hold, claimed: Approval, error: Exception) -> None:
         """It was sent: whatever happened then, nobody knows the outcome, and the agent has to hear that."""
@@ -166,10 +194,11 @@ def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
     return answers.unavailable(reason, hold.approval.id)
 
 
-def _stored_request(hold: Hold, claimed: Approval) -> dict[str, Any]:
-    """What was approved and nothing else, under the id and the progress token of the present request."""
+def _stored_request(hold: Hold, claimed: Approval, brought: Mapping[str, Any]) -> dict[str, Any]:
+    """What was approved, with the input that its tool asked for, and nothing else, under the id and the progress token
+    of the present request."""
     asked = hold.inbound.message
-    params = transport_params(claimed.call.params, asked.params if asked is not None else {})
+    params = transport_params({**claimed.call.params, **brought}, asked.params if asked is not None else {})
     return {"jsonrpc": "2.0", "id": asked_id(hold.inbound), "method": "tools/call", "params": params}
 
 

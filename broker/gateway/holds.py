@@ -164,6 +164,17 @@ class Holds:
         self, inbound: Inbound, approval: Approval, execute: Execute, still_here: Callable[[], None]
     ) -> UpstreamReply:
         """Hold the call of `inbound`: returns the answer, whose body comes as time goes by."""
+
+        async def wait(hold: Hold) -> None:
+            await self._wait(hold)
+            await self._conclude(hold, execute)
+
+        return self.run(inbound, approval, wait, still_here)
+
+    def run(
+        self, inbound: Inbound, approval: Approval, execute: Execute, still_here: Callable[[], None]
+    ) -> UpstreamReply:
+        """The same for a call that nobody has to decide: it is executed at once."""
         changed = asyncio.Event()
         line, review_url = Line(changed.set), self._review_url(approval.id)
         hold = Hold(inbound, approval, line, changed, self._stopping, review_url, still_here)
@@ -210,8 +221,7 @@ class Holds:
 
     async def _attend(self, hold: Hold, execute: Execute) -> None:
         try:
-            await self._wait(hold)
-            await self._conclude(hold, execute)
+            await execute(hold)
         except Exception as error:  # whatever it was, the agent is not left without a word
             expected = isinstance(error, BrokerError)
             log.error("%s Held call %s was not run.", error, hold.approval.id, exc_info=None if expected else error)

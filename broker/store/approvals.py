@@ -135,10 +135,11 @@ def remembered(session: Session, fingerprints: Sequence[str], since: datetime) -
     return _first(session, statement)
 
 
-def awaiting(session: Session, marks: Sequence[str]) -> Approval | None:
-    """The executing approval whose tool waits for the input of one of these marks."""
+def awaiting(session: Session, marks: Sequence[str], now: datetime) -> Approval | None:
+    """The executing approval whose tool has waited longest for the input of one of these marks, and still does."""
+    until = col(ApprovalRow.lease_until)
     statement = select(ApprovalRow).where(col(ApprovalRow.awaiting).in_(marks), ApprovalRow.state == State.EXECUTING)
-    return _first(session, statement)
+    return _first(session, statement.where(until > now).order_by(until))
 
 
 def of_session(session: Session, key: str) -> list[Approval]:
@@ -165,10 +166,10 @@ def load_of(session: Session, grant_id: str, since: datetime) -> tuple[int, int]
 
 
 def renew_leases(session: Session, ids: Collection[str], until: datetime) -> None:
-    """Say that those of `ids` that are executing are still being executed."""
+    """Say that those of `ids` that are executing, and do not wait for input, are still being executed."""
     if ids:
-        mine = (col(ApprovalRow.id).in_(ids), col(ApprovalRow.state) == State.EXECUTING)
-        session.exec(update(ApprovalRow).where(*mine).values(lease_until=until, due=until))
+        mine = update(ApprovalRow).where(col(ApprovalRow.id).in_(ids), col(ApprovalRow.awaiting).is_(None))
+        session.exec(mine.where(col(ApprovalRow.state) == State.EXECUTING).values(lease_until=until, due=until))
 
 
 def last_held(session: Session) -> datetime | None:

@@ -37,6 +37,8 @@ def approval(value: Approval) -> dict[str, Any]:
         "deadline": timestamp(value.deadline),
         "execute_by": _instant(value.execute_by),
         "caller": value.caller.value,
+        "rounds": value.rounds,
+        "awaits_input": value.awaiting is not None,
         "reviews": [_review(given) for given in value.reviews],
         "resolution": resolution(value.resolution),
     }

@@ -31,8 +31,10 @@ _WORDS: dict[State, tuple[str, str, str]] = {
     State.REJECTED: ("refused", "rejected", "Nothing ran."),
     State.EXPIRED: ("ended", "expired", "Nothing ran."),
     State.WITHDRAWN: ("ended", "withdrawn", "Nothing ran."),
-    State.INTERRUPTED: ("ended", "interrupted", "The server went away while it ran: it may or may not have happened."),
+    State.INTERRUPTED: ("ended", "interrupted", "It was sent, and did not end: it may or may not have happened."),
 }
+
+_ASKS = ("waits", "asks", "The tool asks the agent for input before it goes on.")
 
 _CAUSES: dict[Cause, str] = {
     Cause.UNANSWERED: "Nobody answered in time.",
@@ -65,7 +67,7 @@ _EVENTS: dict[Kind, str] = {
     Kind.APPROVAL_CANCELLED: "cancelled it while it ran; the server was told",
     Kind.APPROVAL_SUCCEEDED: "noted the server's answer",
     Kind.APPROVAL_FAILED: "noted the server's answer: an error",
-    Kind.APPROVAL_INTERRUPTED: "noted that the server went away while it ran",
+    Kind.APPROVAL_INTERRUPTED: "noted that nobody knows what came of it",
     Kind.APPROVAL_LATE: "noted a late answer of the server",
 }
 
@@ -75,7 +77,7 @@ _KEPT = {"redacted": "Arguments, redacted", "explanation": "Rules looked at"}
 
 def outcome(approval: Approval) -> Outcome:
     """How it stands with `approval`."""
-    tone, word, sentence = _WORDS[approval.state]
+    tone, word, sentence = _WORDS[approval.state] if approval.awaiting is None else _ASKS
     end = approval.resolution
     cause = f"{_CAUSES[end.cause]} " if end is not None and end.cause is not None else ""
     return Outcome(tone, word, cause + sentence)
