@@ -13,6 +13,7 @@ continuation is recognised by (`broker.domain.rounds`).
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -23,13 +24,15 @@ from broker.domain.answers import Answer
 from broker.domain.approvals import Approval
 from broker.domain.calls import Action, Call, Verdict
 from broker.domain.rounds import STATE, input_of
-from broker.errors import UpstreamError, UpstreamUnreachable
+from broker.errors import StoreError, UpstreamError, UpstreamUnreachable
 from broker.gateway.catalog import Catalog
 from broker.gateway.execution import Execution
 from broker.gateway.holds import Hold, Holds
 from broker.gateway.inbound import Inbound
 from broker.gateway.refusals import refused
 from broker.gateway.upstreams import ALWAYS, UpstreamReply
+
+log = logging.getLogger(__name__)
 
 
 class Continuations:
@@ -74,21 +77,29 @@ class Continuations:
 
     async def _go_on(self, call: Call, hold: Hold) -> None:
         hold.say_when_due("Bringing the input to the tool")
-        state = _brought(hold.inbound).get(STATE)
         try:
-            definition = await self._catalog.definition(hold.inbound, call.tool)
+            claimed = await self._claim(call, hold)
         except UpstreamError as error:
-            await hold.tell(answers.still_awaited(hold.approval, str(error)))
-            return
-        if hold.line.gone is not None:
-            return
-        claimed = await self._approvals.claims.continue_with_input(call, state, self._judge(call), definition)
+            claimed = answers.still_awaited(hold.approval, str(error))
+        except StoreError as error:
+            log.error("%s Approval %s does not go on.", error, hold.approval.id)
+            claimed = answers.still_awaited(hold.approval, "the broker cannot write its record.")
         if isinstance(claimed, Answer):
             await hold.tell(claimed)
-        elif hold.line.gone is not None:  # while it was claimed: nothing runs for nobody
-            await self._wait_again(hold, claimed, "the caller went away")
-        else:
+        elif claimed is not None:
             await self._send(hold, claimed)
+
+    async def _claim(self, call: Call, hold: Hold) -> Approval | Answer | None:
+        """What is to be sent, or told; None when there is nobody to tell it to, for whom nothing runs."""
+        definition = await self._catalog.definition(hold.inbound, call.tool)
+        if hold.line.gone is not None:
+            return None
+        state = _brought(hold.inbound).get(STATE)
+        claimed = await self._approvals.claims.continue_with_input(call, state, self._judge(call), definition)
+        if isinstance(claimed, Approval) and hold.line.gone is not None:
+            await self._wait_again(hold, claimed, "the caller went away")
+            return None
+        return claimed
 
     async def _send(self, hold: Hold, claimed: Approval) -> None:
         try:

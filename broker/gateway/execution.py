@@ -153,9 +153,10 @@ class Execution:
         """The tool asks for input first: its call goes on when the agent has brought it (see `continuation`)."""
         try:
             await self._approvals.claims.await_input(claimed, response["result"].get(STATE))
-        except (TransitionRefused, StoreError, ValueError) as error:
-            why = str(error).rstrip(".")
-            raise UpstreamInterrupted(f"The tool asked for input, and its call cannot go on: {why}.") from error
+        except (StoreError, ValueError) as error:
+            raise UpstreamInterrupted("The tool asked for input, and that could not be recorded.") from error
+        except TransitionRefused as error:
+            raise UpstreamInterrupted(f"The call does not go on: {error}.") from error
         await hold.line.send(sse_event(marked(response, answers.approved(claimed))))
 
     async def _interrupted(self, hold: Hold, claimed: Approval, error: Exception) -> None:

@@ -16,7 +16,7 @@ from tests.web.desk import Desk, person
 
 SHAPE = (
     "id state upstream tool arguments other_params revision fingerprint grant risk reason rule requirement created_at "
-    "deadline execute_by caller reviews resolution history explanation"
+    "deadline execute_by caller rounds awaits_input reviews resolution history explanation"
 )
 
 
