@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import AsyncGenerator
 from datetime import timedelta
@@ -21,6 +22,7 @@ from broker.store import audit
 from tests.clock import MovableClock
 from tests.gateway.scene import HOLD_ACT, Agent, Scene, block, modern, playing, text
 from tests.gateway.streams import progress, sse
+from tests.gateway.test_trouble import missing
 from tests.servers import ASKING_STDIO, BOUND, ROOT, read_http
 from tests.servers.scripted import Message, Scripted, result, said, tool
 
@@ -506,6 +508,43 @@ async def test_a_question_that_cannot_be_recorded_is_not_passed_on(small: Scene,
     approval, told = await asked(small, agent)
     assert told["_meta"]["approval-broker/decision"]["status"] == "interrupted"
     assert (await stands(small, approval)).state == "interrupted"
+
+
+# -- a store that is away ---------------------------------------------------------------------------------------------
+
+
+async def test_while_the_store_is_away_no_input_is_taken_and_no_question_passed_on(
+    tmp_path: Path, server: Scripted
+) -> None:
+    asking = Asking(server, 1)
+    async with playing(tmp_path, {"one": {"url": server.url, "policy": HOLD_ACT}}) as scene:
+        agent = await scene.agent()
+        approval, _ = await asked(scene, agent)
+        with contextlib.ExitStack() as away:
+
+            async def list_and_break(message: Message) -> Response:
+                away.enter_context(missing(tmp_path, "approvals"))
+                return result(message, {"tools": server.tools})
+
+            server.on["tools/list"] = list_and_break
+            facts = block(await sent(agent, bring("état 1")))
+            assert (facts["status"], facts["approval_id"]) == ("unavailable", approval)
+            del server.on["tools/list"]
+        assert block(await sent(agent, bring("état 1")))["status"] == "approved"
+        assert len(server.calls) == 2
+
+        with contextlib.ExitStack() as away:
+
+            async def ask_and_break(message: Message) -> Response:
+                away.enter_context(missing(tmp_path, "approvals"))
+                return result(message, asking.question(1))
+
+            server.on["tools/call"] = ask_and_break
+            held = await agent.send("one", act({"n": 2}))
+            second = (await scene.review(agent, nth=2)).id
+            assert block(await held.event())["status"] == "interrupted"
+        await scene.happened("approval.interrupted", agent)
+        assert (await stands(scene, second)).state == "interrupted"
 
 
 # -- real clients -----------------------------------------------------------------------------------------------------
