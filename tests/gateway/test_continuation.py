@@ -138,9 +138,11 @@ async def test_what_a_tool_asks_and_what_it_is_told_is_not_kept(small: Scene, se
     agent = await small.agent()
     await asked(small, agent)
     await sent(agent, bring("état 1"))
-    refused(await sent(agent, bring("état 1")))  # held as little as brought
-    for state in ({}, {"requestState": "état 1", "inputResponses": RESPONSES}):  # and where all passes
+    assert refused(await sent(agent, bring("état 1")))
+    Asking(server, 3)
+    for state in ({}, {"requestState": "état 3", "inputResponses": RESPONSES}):  # what is not held passes with it
         await sent(agent, modern("tools/call", {"name": "look", "arguments": {}, **state}))
+    await small.recorded(agent, "call.answered", 2)
     found = await kept(small, agent)
     assert '"name": "look"' in found
     for word in ("état", "octocat", "Who?"):
