@@ -19,8 +19,10 @@ from broker.domain.approvals import Approval, Cause, State
 from broker.domain.audit import Kind
 from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import canonical_json, new_id
+from broker.domain.rounds import continuations
 from broker.domain.sealing import unsealed
 from broker.errors import DeadlinePassed, TransitionRefused
+from broker.store import approvals as stored
 from broker.store import grants, held
 from broker.store.slots import LimitReached, Taken
 from broker.store.writer import Transaction
@@ -138,40 +140,82 @@ class Claims:
 
         return await self._let_go(approval_id, work)
 
-    async def await_input(self, approval_id: str, mark: str) -> Approval:
+    # -- rounds -------------------------------------------------------------------------------------------------------
+
+    async def await_input(self, claimed: Approval, state: Any) -> Approval:
         """The tool asks for input before it goes on; the agent has as long for it as for using an approval.
 
         Args:
-            mark: what the continuation is recognised by.
+            claimed: with the call as it was asked for.
+            state: the `requestState` that the tool gave, if it did.
 
         Raises:
             TransitionRefused: this process does not execute it, or it asked too often.
+            ValueError: what it gave has no canonical form.
         """
+        mark = continuations(self._ledger.keyring, claimed.call, state)[0]
 
         def work(tx: Transaction) -> Approval:
             until = tx.now + self._ledger.rules.execute_within
-            asking = moves.await_input(self._executed(tx, approval_id), mark, until)
-            return self._ledger.journal.save(tx, asking, Kind.APPROVAL_ASKED, BROKER, {"round": asking.rounds})
+            return self._ask(tx, moves.await_input(self._executed(tx, claimed.id), mark, until))
 
-        return await self._let_go(approval_id, work)
+        return await self._let_go(claimed.id, work)
 
-    async def continue_with_input(self, approval_id: str, mark: str) -> Approval:
-        """Take the sole right to go on with a call whose tool asked for input.
+    async def awaiting(self, call: Call, state: Any) -> Approval | None:
+        """The approval whose tool waits for the input that `call` brings with the `requestState` given."""
+        marks, now = continuations(self._ledger.keyring, call, state), self._ledger.clock.now()
+        return await self._ledger.store.look_up(lambda session: stored.awaiting(session, marks, now))
 
-        Raises:
-            TransitionRefused: it does not wait for this, waited too long, or its grant ended.
+    async def continue_with_input(
+        self, call: Call, state: Any, judge: Callable[[Call], Verdict], definition: Mapping[str, Any] | None
+    ) -> Approval | Answer:
+        """Take the sole right to go on with the call whose tool asked for input, if all that it was approved for still
+        holds. It has its slots, and the people's word.
+
+        Args:
+            call: as it came again.
+            state: the `requestState` that it brought, if it did.
+            judge: what the present policy says of a call (see `claim`).
+            definition: the tool as its server describes it now.
+
+        Returns:
+            The approval: `executing`, with the call as it was asked for, and what the agent is told otherwise: it ends
+            when what it was approved for does not hold any more; nothing happens when nothing waits for this.
         """
+        marks = continuations(self._ledger.keyring, call, state)
 
-        def work(tx: Transaction) -> Approval:
-            approval = held_call(tx.session, approval_id)
-            if not _granted(tx, approval):
-                raise TransitionRefused("the agent's grant ended")
-            going_on = moves.continue_with_input(approval, mark, self.holder, tx.now, LEASE)
-            return self._ledger.journal.save(tx, going_on, Kind.APPROVAL_CONTINUED, agent(approval.call.grant))
+        def work(tx: Transaction) -> Approval | Answer:
+            approval = stored.awaiting(tx.session, marks, tx.now)
+            if approval is None:
+                return self._refuse_input(tx, call, judge(call))
+            runs = self._what_runs(tx, approval, judge, definition)
+            if isinstance(runs, Cause):
+                told = answers.not_continued(approval, runs)
+                interrupted = moves.interrupt(approval)
+                self._ledger.journal.save(tx, interrupted, Kind.APPROVAL_INTERRUPTED, BROKER, {"why": told.reason})
+                return told
+            going_on = moves.continue_with_input(approval, marks, self.holder, tx.now, LEASE)
+            detail = {"round": going_on.rounds}
+            self._ledger.journal.save(tx, going_on, Kind.APPROVAL_CONTINUED, agent(approval.call.grant), detail)
+            return replace(going_on, call=runs[0])
 
         going_on = await self._ledger.change(work, durable=True)
-        self.executing[approval_id] = Taken(0)
+        if isinstance(going_on, Approval):
+            self.executing[going_on.id] = Taken(0)
         return going_on
+
+    async def await_again(self, claimed: Approval, state: Any, why: str) -> Approval:
+        """The input provably never reached the tool, which still waits for it."""
+        mark = continuations(self._ledger.keyring, claimed.call, state)[0]
+
+        def work(tx: Transaction) -> Approval:
+            return self._ask(tx, moves.await_again(self._executed(tx, claimed.id), mark), why)
+
+        return await self._let_go(claimed.id, work)
+
+    async def refuse_input(self, call: Call, verdict: Verdict) -> Answer:
+        """Record that `call` brought input which nothing waits for, and say what the agent is told."""
+        return await self._ledger.change(lambda tx: self._refuse_input(tx, call, verdict))
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
@@ -209,6 +253,13 @@ class Claims:
         if approval.fingerprint not in fingerprints(self._ledger.keyring, call, definition):
             return Cause.TOOL
         return call, verdict
+
+    def _ask(self, tx: Transaction, asking: Approval, why: str | None = None) -> Approval:
+        detail = {"round": asking.rounds} | ({"why": why} if why is not None else {})
+        return self._ledger.journal.save(tx, asking, Kind.APPROVAL_ASKED, BROKER, detail)
+
+    def _refuse_input(self, tx: Transaction, call: Call, verdict: Verdict) -> Answer:
+        return self._ledger.journal.refuse(tx, Kind.CALL_DENIED, call, verdict, answers.not_awaited(verdict))
 
     def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
         if self._ledger.rules.keep_results and result is not None and _small(result):

@@ -260,6 +260,32 @@ def approved(approval: Approval) -> Answer:
     )
 
 
+def not_awaited(verdict: Verdict) -> Answer:
+    """A call of a tool that needs approval brings input, and no approved call of its agent waits for that."""
+    reason = (
+        "no approved call of this agent waits for this input: it was brought already, too late, or for another call"
+    )
+    sentence = (
+        f"Not sent: {reason}. If this call was approved before, look at its effect first. "
+        "The call without `requestState` and `inputResponses` asks for a new approval."
+    )
+    return Answer(status=Status.EXPIRED, sentence=sentence, reason=reason, rule=verdict.rule, cause="input")
+
+
+def not_continued(approval: Approval, cause: Cause) -> Answer:
+    """What was approved does not hold any more, when the agent brings the input that its tool asked for."""
+    return interrupted(approval.id, f"The tool asked for input, and was not given it: {_CAUSES[cause]}.")
+
+
+def still_awaited(approval: Approval, why: str) -> Answer:
+    """The input could not be sent, so the tool still waits for it."""
+    sentence = (
+        f"Not possible right now: {_ended(why)} The input was not sent, and the tool still waits for it. "
+        "Repeat the identical call, with the same input, after a while."
+    )
+    return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=why, approval_id=approval.id, rule=approval.rule)
+
+
 def who_is_asked(approval: Approval) -> str:
     """Whom the agent waits for, in a few words."""
     return ", ".join(asked(approval)) or "an approver"

@@ -6,6 +6,7 @@ What belongs here: the guard of each move. What does not: the table of states (`
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -142,20 +143,35 @@ def await_input(approval: Approval, mark: str, until: datetime) -> Approval:
     """
     if approval.rounds >= MOST_ROUNDS:
         raise TransitionRefused(f"the tool asked for input more than {MOST_ROUNDS} times")
-    asking = _move(approval, Move.ASK, State.EXECUTING)
-    return replace(asking, holder=None, lease_until=until, awaiting=mark, rounds=approval.rounds + 1)
+    asking = replace(approval, rounds=approval.rounds + 1, execute_by=until)
+    return await_again(asking, mark)
 
 
-def continue_with_input(approval: Approval, mark: str, holder: str, now: datetime, lease: timedelta) -> Approval:
+def await_again(approval: Approval, mark: str) -> Approval:
+    """The input provably never reached the tool: it waits for it as before, and no longer.
+
+    Raises:
+        TransitionRefused: it is not executing.
+    """
+    waiting = _move(approval, Move.ASK, State.EXECUTING)
+    return replace(waiting, holder=None, lease_until=approval.execute_by, awaiting=mark)
+
+
+def continue_with_input(
+    approval: Approval, marks: Collection[str], holder: str, now: datetime, lease: timedelta
+) -> Approval:
     """Take the sole right to go on with a call whose tool asked for input; each request for input is answered once.
+
+    Args:
+        marks: what the continuation can be recognised by.
 
     Raises:
         TransitionRefused: it does not wait for this, or waited too long.
     """
     going_on = _move(approval, Move.CONTINUE, State.EXECUTING)
-    if approval.awaiting != mark or approval.lease_until is None or now >= approval.lease_until:
+    if approval.awaiting not in marks or approval.lease_until is None or now >= approval.lease_until:
         raise TransitionRefused("the tool does not wait for this input")
-    return replace(going_on, holder=holder, lease_until=now + lease, awaiting=None)
+    return come_back(replace(going_on, holder=holder, lease_until=now + lease, awaiting=None))
 
 
 def interrupt(approval: Approval) -> Approval:

@@ -69,7 +69,9 @@ def detail(approval: Approval, kind: Kind, now: datetime) -> dict[str, Any]:
         case Kind.APPROVAL_ESCALATED if approval.requirement.escalate is not None:
             return {"to": list(approval.requirement.escalate.to)}
         case Kind.APPROVAL_INTERRUPTED:
-            return {"why": "the process that ran it went away, or its input never came: it may or may not have run"}
+            waited = approval.holder is None  # for input, so no process ran it
+            known = "the agent never brought the input that the tool asked for" if waited else "its process went away"
+            return {"why": f"{known}: it may or may not have run"}
         case _:
             return {}
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from mcp_types.methods import is_input_required
 
 from broker import stop_points
 from broker.approvals.permit import ClaimPermit
@@ -20,6 +22,7 @@ from broker.domain import answers
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, State
 from broker.domain.calls import Call, Verdict, transport_params
+from broker.domain.rounds import STATE
 from broker.errors import (
     SessionUnknown,
     StoreError,
@@ -34,6 +37,7 @@ from broker.gateway.inbound import Inbound
 from broker.gateway.outcome import failed
 from broker.gateway.refusals import asked_id, marked
 from broker.gateway.replies import messages
+from broker.gateway.sse import sse_event
 from broker.gateway.upstreams import Permit, Upstream, UpstreamReply
 from broker.gateway.wire import answers as answers_to
 from broker.stop_points import Point
@@ -98,15 +102,30 @@ class Execution:
         stop_points.reached(Point.BETWEEN_CLAIM_AND_DISPATCH)
         permit = ClaimPermit(self._approvals, claimed, self._judge)
         try:
-            response = await self._response(hold, claimed, permit)
-            await self._answer(hold, claimed, response)
+            await self.send(hold, claimed, permit, brought={})
         except UpstreamUnreachable as error:
             await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
             await self._put_back(hold, permit.told or _unavailable(hold, error))
+
+    async def send(self, hold: Hold, claimed: Approval, permit: ClaimPermit, brought: Mapping[str, Any]) -> None:
+        """Send a claimed call, pass its answer on, and record what came of it.
+
+        Args:
+            brought: the input that its tool asked for.
+
+        Raises:
+            UpstreamUnreachable: it provably never reached the tool.
+        """
+        try:
+            response = await self._response(hold, _stored_request(hold, claimed, brought), permit)
+            asks = hold.inbound.modern and is_input_required(response.get("result"))
+            await (self._ask if asks else self._answer)(hold, claimed, {**response, "id": asked_id(hold.inbound)})
+        except UpstreamUnreachable:
+            raise
         except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
             await self._interrupted(hold, claimed, error)
 
-    async def _response(self, hold: Hold, claimed: Approval, permit: ClaimPermit) -> dict[str, Any]:
+    async def _response(self, hold: Hold, body: dict[str, Any], permit: ClaimPermit) -> dict[str, Any]:
         """What the upstream answers. Once the call was sent only a cancel ends it; before, nothing runs for nobody.
 
         Raises:
@@ -114,7 +133,7 @@ class Execution:
             UpstreamInterrupted: it may have, and there is no answer.
         """
         asker = hold.asker
-        exchange = asyncio.ensure_future(self._exchange(hold, claimed, permit))
+        exchange = asyncio.ensure_future(self._exchange(hold, body, permit))
         exchange.add_done_callback(lambda _: asker.news.set())
         while not (exchange.done() or asker.cancelled or (asker.line.gone is not None and not permit.spent)):
             asker.news.clear()
@@ -123,8 +142,8 @@ class Execution:
             await self._give_up(hold, exchange, permit)
         return await exchange
 
-    async def _exchange(self, hold: Hold, claimed: Approval, permit: Permit) -> dict[str, Any]:
-        reply = await self._send(hold, claimed, permit)
+    async def _exchange(self, hold: Hold, body: dict[str, Any], permit: Permit) -> dict[str, Any]:
+        reply = await self._send(hold, body, permit)
         try:
             async with aclosing(messages(reply)) as said:
                 async for message, raw in said:
@@ -135,8 +154,8 @@ class Execution:
             await reply.close()
         raise UpstreamInterrupted("The answer ended before the result.")
 
-    async def _send(self, hold: Hold, claimed: Approval, permit: Permit) -> UpstreamReply:
-        reply = await self._upstream.send(hold.inbound.approved(_stored_request(hold, claimed), permit))
+    async def _send(self, hold: Hold, body: dict[str, Any], permit: Permit) -> UpstreamReply:
+        reply = await self._upstream.send(hold.inbound.approved(body, permit))
         if reply.status == 404 and hold.inbound.session is not None:
             await reply.close()
             raise SessionUnknown  # it was over before the call came
@@ -148,7 +167,17 @@ class Execution:
         finish = partial(self._approvals.claims.finish, claimed.id, **said_no, result=result)
         stop_points.reached(Point.BEFORE_RESULT_IS_STORED)
         # The result exists: withholding it when it cannot be recorded would only make the agent do it again.
-        await hold.conclude(finish, marked({**response, "id": asked_id(hold.inbound)}, answers.approved(claimed)))
+        await hold.conclude(finish, marked(response, answers.approved(claimed)))
+
+    async def _ask(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
+        """The tool asks for input first: its call goes on when the agent has brought it (see `continuation`)."""
+        try:
+            await self._approvals.claims.await_input(claimed, response["result"].get(STATE))
+        except (StoreError, ValueError) as error:
+            raise UpstreamInterrupted("The tool asked for input, and that could not be recorded.") from error
+        except TransitionRefused as error:
+            raise UpstreamInterrupted(f"The call does not go on: {error}.") from error
+        await hold.line.send(sse_event(marked(response, answers.approved(claimed))))
 
     async def _interrupted(self, hold: Hold, claimed: Approval, error: Exception) -> None:
         """It was sent: whatever happened then, nobody knows the outcome, and the agent has to hear that."""
@@ -223,8 +252,9 @@ def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
     return answers.unavailable(reason, hold.approval.id)
 
 
-def _stored_request(hold: Hold, claimed: Approval) -> dict[str, Any]:
-    """What was approved and nothing else, under the id and the progress token of the present request."""
+def _stored_request(hold: Hold, claimed: Approval, brought: Mapping[str, Any]) -> dict[str, Any]:
+    """What was approved, with the input that its tool asked for, and nothing else, under the id and the progress token
+    of the present request."""
     asked = hold.inbound.message
-    params = transport_params(claimed.call.params, asked.params if asked is not None else {})
+    params = transport_params({**claimed.call.params, **brought}, asked.params if asked is not None else {})
     return {"jsonrpc": "2.0", "id": asked_id(hold.inbound), "method": "tools/call", "params": params}

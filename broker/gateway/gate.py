@@ -24,8 +24,10 @@ from broker.domain.answers import Answer
 from broker.domain.approvals import Approval
 from broker.domain.calls import Action, Call, Verdict, lasting_params
 from broker.domain.canonical import new_id
+from broker.domain.rounds import without_input
 from broker.errors import SessionUnknown, StoreError, UpstreamError, UpstreamUnreachable
 from broker.gateway.catalog import Catalog
+from broker.gateway.continuation import Continuations
 from broker.gateway.delivery import Delivery
 from broker.gateway.eras import Eras
 from broker.gateway.execution import Execution
@@ -74,6 +76,7 @@ class Gate:
         self._warned, self._warn_again = "", 0.0
         self._leaving: set[asyncio.Future[Answer | None]] = set()
         self._execution = Execution(upstream, self._catalog, approvals, self._judge)
+        self._continuations = Continuations(approvals, self._catalog, holds, self._execution, self._judge)
 
     @property
     def policy(self) -> Policy:
@@ -123,6 +126,8 @@ class Gate:
             if verdict.action is Action.DENY:
                 return refused(inbound, await self._record.deny(call, verdict))
             await self._check_params(inbound, call)
+            if (continued := await self._continuations.answer(inbound, call, verdict)) is not None:
+                return continued
             if verdict.action is Action.HOLD:
                 return await self._hold(inbound, call, verdict)
             admission = self._record.admission(call, verdict)
@@ -304,7 +309,7 @@ def _read_call(upstream: str, inbound: Inbound, message: Message) -> Call:
         id=new_id("call"),
         upstream=upstream,
         tool=name,
-        params=lasting_params(message.params),
+        params=lasting_params(without_input(message.params) if inbound.modern else message.params),
         grant=inbound.grant.ref,
         session=inbound.session_key,
     )

@@ -95,6 +95,12 @@ class Holds:
             raise
         return refused(inbound, told) if told is not None else asker.reply()
 
+    def run(self, inbound: Inbound, approval: Approval, execute: Execute) -> UpstreamReply:
+        """The same for a call that nobody has to decide: it is executed at once."""
+        asker = Asker(inbound, lambda: None)
+        self._start(asker, self._see_through(self._held(asker, approval), execute))
+        return asker.reply()
+
     def cancel(self, notice: Inbound) -> bool:
         """A `notifications/cancelled` came; whether it names a call that is held here, or was and runs now."""
         named = notice.message.params.get("requestId") if notice.message is not None else None
@@ -141,7 +147,7 @@ class Holds:
         try:
             hold = await self._ask(asker, opening, early)
             if hold is not None:
-                await self._see_through(hold, execute)
+                await self._see_through(hold, partial(self._decided, execute=execute))
         finally:
             asker.line.end()
 
@@ -161,8 +167,11 @@ class Holds:
         if isinstance(opened, Answer):
             await asker.tell(opened)
             return None
+        return self._held(asker, opened)
+
+    def _held(self, asker: Asker, approval: Approval) -> Hold:
         until = inf if asker.inbound.progress_token is not None else asker.inbound.came + self._patience
-        return Hold(asker, opened, self._approvals.requests, self._review_url(opened.id), until, self._stopping)
+        return Hold(asker, approval, self._approvals.requests, self._review_url(approval.id), until, self._stopping)
 
     async def _opened(self, asker: Asker, submitting: asyncio.Future[Approval | Answer]) -> Approval | Answer:
         while not submitting.done():
@@ -185,13 +194,19 @@ class Holds:
         hold.asker.when_it_leaves(partial(self._note_leaving, hold))
         hold.asker.next_sign = 0  # there is more to tell now
         try:
-            await self._wait(hold)
-            await self._conclude(hold, execute)
+            await execute(hold)
         except Exception as error:  # whatever it was, the agent is not left without a word
             expected = isinstance(error, BrokerError)
             log.error("%s Held call %s was not run.", error, hold.approval.id, exc_info=None if expected else error)
             told = answers.unavailable("the broker could not go on with it.", hold.approval.id)
             await hold.conclude(partial(hold.abandon, "it could not be run"), told)
+        finally:
+            hold.line.end()
+
+    async def _decided(self, hold: Hold, execute: Execute) -> None:
+        """What becomes of a call that people decide."""
+        await self._wait(hold)
+        await self._conclude(hold, execute)
 
     def _note_leaving(self, hold: Hold) -> None:
         """At once, whatever is being done for it: the identical call may come next."""

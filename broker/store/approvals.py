@@ -139,10 +139,11 @@ def remembered(session: Session, fingerprints: Sequence[str], since: datetime) -
     return _first(session, statement)
 
 
-def awaiting(session: Session, marks: Sequence[str]) -> Approval | None:
-    """The executing approval whose tool waits for the input of one of these marks."""
+def awaiting(session: Session, marks: Sequence[str], now: datetime) -> Approval | None:
+    """The executing approval whose tool has waited longest for the input of one of these marks, and still does."""
+    until = col(ApprovalRow.lease_until)
     statement = select(ApprovalRow).where(col(ApprovalRow.awaiting).in_(marks), ApprovalRow.state == State.EXECUTING)
-    return _first(session, statement)
+    return _first(session, statement.where(until > now).order_by(until))
 
 
 def of_session(session: Session, key: str) -> list[Approval]:

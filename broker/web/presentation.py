@@ -47,6 +47,8 @@ def approval(value: Approval, people: Iterable[Person]) -> dict[str, Any]:
         "reminded": value.reminded,
         "escalated_at": _instant(value.escalated_at),
         "forgotten_at": _instant(value.forgotten_at),
+        "rounds": value.rounds,
+        "awaits_input": value.awaiting is not None,
         "reviews": [_review(given) for given in value.reviews],
         "resolution": resolution(value.resolution),
     }

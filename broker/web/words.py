@@ -34,6 +34,8 @@ _WORDS: dict[State, tuple[str, str, str]] = {
     State.INTERRUPTED: ("ended", "interrupted", "Its outcome is unknown: it may or may not have run."),
 }
 
+_ASKS = ("waits", "asks", "The tool asks the agent for input before it goes on.")
+
 _CAUSES: dict[Cause, str] = {
     Cause.UNANSWERED: "Nobody answered in time.",
     Cause.UNUSED: "It was approved, and the agent did not come for it in time.",
@@ -75,7 +77,7 @@ _KEPT = {"redacted": "Arguments, redacted", "explanation": "Rules looked at"}
 
 def outcome(approval: Approval) -> Outcome:
     """How it stands with `approval`."""
-    tone, word, sentence = _WORDS[approval.state]
+    tone, word, sentence = _WORDS[approval.state] if approval.awaiting is None else _ASKS
     end = approval.resolution
     cause = f"{_CAUSES[end.cause]} " if end is not None and end.cause is not None else ""
     return Outcome(tone, word, cause + sentence)

@@ -422,7 +422,7 @@ async def test_only_the_process_that_executes_a_call_says_what_came_of_it(desk: 
         other.finish(claimed.id, failed=False),
         other.release(claimed.id, "it went away"),
         other.interrupt(claimed.id, "it went away"),
-        other.await_input(claimed.id, "mark"),
+        other.await_input(claimed, "state"),
     ):
         with pytest.raises(TransitionRefused):
             await word
@@ -435,10 +435,10 @@ async def test_only_the_process_that_executes_a_call_says_what_came_of_it(desk: 
 async def test_a_call_whose_tool_asked_for_input_has_reached_it_and_is_never_given_back(desk: Desk) -> None:
     """Else the retry would run it from the start again."""
     claimed = await desk.claimed()
-    await desk.approvals.claims.await_input(claimed.id, "mark")
+    await desk.approvals.claims.await_input(claimed, "state")
     with pytest.raises(TransitionRefused):
         await desk.approvals.claims.release(claimed.id, "connection refused")
-    continued = await desk.approvals.claims.continue_with_input(claimed.id, "mark")
+    continued = await desk.approvals.claims.continue_with_input(claimed.call, "state", saying(hold()), DEFINITION)
     with pytest.raises(TransitionRefused):
         await desk.approvals.claims.release(claimed.id, "connection refused")
     assert await desk.approvals.get(claimed.id) == continued
@@ -446,8 +446,8 @@ async def test_a_call_whose_tool_asked_for_input_has_reached_it_and_is_never_giv
 
 async def test_whose_word_was_refused_does_not_keep_a_call_executing_for_ever(desk: Desk) -> None:
     claimed = await desk.claimed()
-    await desk.approvals.claims.await_input(claimed.id, "mark")
-    await desk.approvals.claims.continue_with_input(claimed.id, "mark")
+    await desk.approvals.claims.await_input(claimed, "state")
+    await desk.approvals.claims.continue_with_input(claimed.call, "state", saying(hold()), DEFINITION)
     with pytest.raises(TransitionRefused):
         await desk.approvals.claims.release(claimed.id, "connection refused")
     desk.clock.advance(LEASE)
@@ -458,19 +458,12 @@ async def test_whose_word_was_refused_does_not_keep_a_call_executing_for_ever(de
 async def test_input_may_take_its_time_whatever_is_swept_meanwhile(desk: Desk) -> None:
     claimed = await desk.claimed()
     # As when the sweep is in the same commit: this process does not know yet that it executes nothing.
-    await asyncio.gather(desk.approvals.claims.await_input(claimed.id, "mark"), sweep(desk.approvals))
+    await asyncio.gather(desk.approvals.claims.await_input(claimed, "state"), sweep(desk.approvals))
     desk.clock.advance(QUARTER - MINUTE)
     await sweep(desk.approvals)
-    assert (await desk.approvals.claims.continue_with_input(claimed.id, "mark")).state is State.EXECUTING
-
-
-async def test_input_of_an_agent_whose_grant_ended_is_not_brought_to_the_tool(desk: Desk) -> None:
-    claimed = await desk.claimed()
-    asking = await desk.approvals.claims.await_input(claimed.id, "mark")
-    await desk.store.write(lambda tx: grants.revoke(tx, "cli:root", desk.grant.id))
-    with pytest.raises(TransitionRefused):
-        await desk.approvals.claims.continue_with_input(claimed.id, "mark")
-    assert await desk.approvals.get(claimed.id) == asking
+    going_on = await desk.approvals.claims.continue_with_input(claimed.call, "state", saying(hold()), DEFINITION)
+    assert isinstance(going_on, Approval)
+    assert going_on.state is State.EXECUTING
 
 
 async def test_what_is_interrupted_is_never_claimed_again(desk: Desk) -> None:

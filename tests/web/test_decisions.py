@@ -17,7 +17,8 @@ from tests.web.desk import Desk, person
 
 SHAPE = (
     "id state upstream tool arguments other_params revision fingerprint grant risk reason rule requirement created_at "
-    "deadline execute_by caller may_decide reminded escalated_at forgotten_at reviews resolution history explanation"
+    "deadline execute_by caller may_decide reminded escalated_at forgotten_at rounds awaits_input reviews resolution "
+    "history explanation"
 )
 
 

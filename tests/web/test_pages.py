@@ -88,3 +88,18 @@ async def test_the_own_calls_of_somebody_without_a_role_are_listed_without_a_str
     assert held.id in text
     assert "queue.js" not in text
     assert held.id not in (await (await desk.browser("nobody")).get("/")).text
+
+
+async def test_a_call_whose_tool_asks_the_agent_for_input_says_so_everywhere(desk: Desk) -> None:
+    held = await desk.hold()
+    await desk.approvals.reviews.review(held.id, person("second"), Decision.APPROVE, channel="web")
+    await desk.ask(held)
+    client = await desk.browser("approver")
+    text = (await client.get(f"/approvals/{held.id}")).text
+    for told in (">asks<", "The tool asks the agent for input before it goes on.", "the tool asks for input first"):
+        assert told in text, told
+    assert "The agent waits." not in text
+    assert ">asks<" in (await client.get("/")).text
+    got = (await (await desk.program("approver")).get(f"/api/v1/approvals/{held.id}")).json()
+    assert (got["state"], got["rounds"], got["awaits_input"]) == ("executing", 1, True)
+    assert got["history"][-1]["detail"] == {"round": 1, "state": "executing"}
