@@ -56,8 +56,6 @@ WARN_EVERY = 60.0
 LARGEST_HELD = 256 * 1024
 """Bytes of a held call's params: a person has to be able to look at them."""
 
-_SMALLER = "split it into smaller calls, or tell your operator"
-
 
 class Gate:
     """What stands before one upstream."""
@@ -213,7 +211,10 @@ class Gate:
     async def _hold(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
         size = len(dumps(call.params))
         if size > LARGEST_HELD:
-            reason = f"the call has {size} bytes, and a person is shown at most {LARGEST_HELD}: {_SMALLER}"
+            reason = (
+                f"the call has {size} bytes, and a person is shown at most {LARGEST_HELD}: "
+                "split it into smaller calls, or tell your operator"
+            )
             return refused(inbound, await self._deny(call, verdict, reason))
         still_here = partial(self.upstream.touch, inbound.session or "")
         return await self._holds.hold(inbound, self._open(inbound, call, verdict), self._execution.run, still_here)

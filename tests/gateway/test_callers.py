@@ -12,6 +12,8 @@ import pytest
 from broker.approvals.ledger import Rules
 from broker.approvals.sweeps import sweep
 from broker.domain.approvals import Approval, Decision, State
+from broker.store import people
+from broker.store.people import CredentialKind
 from tests.clock import MovableClock
 from tests.gateway.scene import APPROVER, HOLD_ACT, LEGACY, Agent, Bare, Scene, block, playing, tool_call
 from tests.servers import BOUND
@@ -80,6 +82,17 @@ async def now(scene: Scene, approval: str) -> Approval:
     return await scene.broker.approvals.get(approval)
 
 
+async def shown(scene: Scene, approval: str) -> dict[str, Any]:
+    """It, as the API has it."""
+    minute = timedelta(minutes=1)
+    token = await scene.broker.store.write(
+        lambda tx: people.issue(tx, "cli:test", CredentialKind.TOKEN, APPROVER.email, lifetime=minute)
+    )
+    door = {"Authorization": f"Bearer {token.secret}"}
+    async with scene.http.get(f"{scene.broker.url}/api/v1/approvals/{approval}", headers=door) as answer:
+        return await answer.json()
+
+
 async def swept(scene: Scene, clock: MovableClock, approval: str, after: timedelta) -> Approval:
     clock.advance(after)
     await sweep(scene.broker.approvals)
@@ -106,7 +119,7 @@ async def test_who_cancelled_has_a_while_to_come_back_and_who_was_lost_all_the_t
     if approved:
         await scene.decide(approval)
     left = await now(scene, approval)
-    assert left.caller == "gone"
+    assert (left.caller, (await shown(scene, approval))["caller"]) == ("gone", "gone")
     assert left.withdraw_at == (clock.now() + GRACE if how == "cancelled" else None)
     after = await swept(scene, clock, approval, GRACE)
     assert after.state is (State.WITHDRAWN if how == "cancelled" else left.state)

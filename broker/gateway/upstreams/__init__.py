@@ -55,7 +55,8 @@ class UpstreamRequest:
         session: the upstream's own session id (legacy), already found to belong to the grant.
         grant_id: whose request it is; a stdio process serves one grant only.
         modern: whether the request is of the stateless era (2026-07-28).
-        own: whether the broker asks for itself: only the answer is of use, for nobody hears what comes before it.
+        own: whether the broker asks for itself: only the answer is of use, for nobody hears what comes before it. What
+            it cancels for itself may still be answered.
         permit: spent when nothing more stands before the first byte, and renewed until it can be.
     """
 

@@ -129,7 +129,7 @@ class Connection(ABC):
         """Send a notification or a response as it is; raises as `request` does.
 
         Args:
-            own: whether the broker, not a client, has more to do with what it is about.
+            own: whether it is the broker's own, which still wants the answer to what it cancels.
         """
         self.touch()
         await self._process.write(dumps(message))

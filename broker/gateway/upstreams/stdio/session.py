@@ -69,8 +69,8 @@ class Session(Connection):
         """Send a notification, or an answer to a request of the server.
 
         A cancellation is sent only if it names a request that is under way. The server then owes it no answer
-        (2025-11-25, Cancellation), and one that comes all the same is dropped: the request is over. The broker's own
-        leaves that to whoever waits for the answer.
+        (2025-11-25, Cancellation), and one that comes all the same is dropped: the request is over. That of a
+        request which the broker cancels for itself is still wanted.
         """
         if is_response(message):
             self._settle(message.get("id"))
