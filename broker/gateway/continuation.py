@@ -96,14 +96,16 @@ class Continuations:
             return None
         state = _brought(hold.inbound).get(STATE)
         claimed = await self._approvals.claims.continue_with_input(call, state, self._judge(call), definition)
-        if isinstance(claimed, Approval) and hold.line.gone is not None:
-            await self._wait_again(hold, claimed, "the caller went away")
-            return None
+        if isinstance(claimed, Approval):
+            hold.approval = claimed
+            if hold.line.gone is not None:
+                await self._wait_again(hold, claimed, "the caller went away")
+                return None
         return claimed
 
     async def _send(self, hold: Hold, claimed: Approval) -> None:
         try:
-            await self._execution.send(hold, claimed, ALWAYS, _brought(hold.inbound))
+            await self._execution.carry_out(hold, claimed, ALWAYS, _brought(hold.inbound))
         except UpstreamUnreachable as error:
             await self._wait_again(hold, claimed, str(error))
             await hold.tell(answers.still_awaited(claimed, str(error)))

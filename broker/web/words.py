@@ -31,7 +31,11 @@ _WORDS: dict[State, tuple[str, str, str]] = {
     State.REJECTED: ("refused", "rejected", "Nothing ran."),
     State.EXPIRED: ("ended", "expired", "Nothing ran."),
     State.WITHDRAWN: ("ended", "withdrawn", "Nothing ran."),
-    State.INTERRUPTED: ("ended", "interrupted", "It was sent, and did not end: it may or may not have happened."),
+    State.INTERRUPTED: (
+        "ended",
+        "interrupted",
+        "It was sent, and its outcome is unknown: it may or may not have happened.",
+    ),
 }
 
 _ASKS = ("waits", "asks", "The tool asks the agent for input before it goes on.")
@@ -67,7 +71,7 @@ _EVENTS: dict[Kind, str] = {
     Kind.APPROVAL_CANCELLED: "cancelled it while it ran; the server was told",
     Kind.APPROVAL_SUCCEEDED: "noted the server's answer",
     Kind.APPROVAL_FAILED: "noted the server's answer: an error",
-    Kind.APPROVAL_INTERRUPTED: "noted that nobody knows what came of it",
+    Kind.APPROVAL_INTERRUPTED: "noted that its outcome is unknown",
     Kind.APPROVAL_LATE: "noted a late answer of the server",
 }
 
@@ -85,6 +89,8 @@ def outcome(approval: Approval) -> Outcome:
 
 def event(row: Row) -> str:
     """What the actor of `row` did, after their name."""
+    if row.kind is Kind.APPROVAL_ASKED and "why" in row.detail:
+        return "could not reach the server with the input; the tool still waits for it"
     return _EVENTS.get(row.kind, row.kind.value)
 
 
