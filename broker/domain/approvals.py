@@ -140,7 +140,8 @@ class Approval:
         reminded: how many of the reminders were given.
         escalated_at: since when those of the requirement's `escalate` are asked too.
         rounds: how often the tool asked for input after it was approved.
-        awaiting: the mark of the continuation that the tool waits for; `execute_by` is how long it may take.
+        awaiting: the mark of the continuation that the tool waits for until `execute_by`; nobody holds it meanwhile,
+            and `lease_until` is the same instant.
         forgotten_at: since when the rejection is no answer to the identical call any more.
     """
 

@@ -177,7 +177,8 @@ class Call:
 
     Args:
         id: the broker's own identifier of this call.
-        params: the request's `params` without what only concerns the transport (see `lasting_params`).
+        params: the request's `params` without what only concerns the transport (see `lasting_params`) or one round of
+            it (see `broker.domain.rounds`).
         session: a stable key of the legacy session, or None in the modern era.
     """
 

@@ -98,15 +98,17 @@ class Continuations:
             return None
         state = _brought(hold.inbound).get(STATE)
         claimed = await self._approvals.claims.continue_with_input(call, state, self._judge, definition)
-        if isinstance(claimed, Approval) and hold.line.gone is not None:
-            await self._wait_again(hold, claimed, "the caller went away")
-            return None
+        if isinstance(claimed, Approval):
+            hold.approval = claimed
+            if hold.line.gone is not None:
+                await self._wait_again(hold, claimed, "the caller went away")
+                return None
         return claimed
 
     async def _send(self, hold: Hold, claimed: Approval) -> None:
         try:
             permit = ClaimPermit(self._approvals, claimed, self._judge)
-            await self._execution.send(hold, claimed, permit, _brought(hold.inbound))
+            await self._execution.carry_out(hold, claimed, permit, _brought(hold.inbound))
         except UpstreamUnreachable as error:
             await self._wait_again(hold, claimed, str(error))
             await hold.tell(answers.still_awaited(claimed, str(error)))

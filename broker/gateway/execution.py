@@ -102,12 +102,12 @@ class Execution:
         stop_points.reached(Point.BETWEEN_CLAIM_AND_DISPATCH)
         permit = ClaimPermit(self._approvals, claimed, self._judge)
         try:
-            await self.send(hold, claimed, permit, brought={})
+            await self.carry_out(hold, claimed, permit, brought={})
         except UpstreamUnreachable as error:
             await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
             await self._put_back(hold, permit.told or _unavailable(hold, error))
 
-    async def send(self, hold: Hold, claimed: Approval, permit: ClaimPermit, brought: Mapping[str, Any]) -> None:
+    async def carry_out(self, hold: Hold, claimed: Approval, permit: ClaimPermit, brought: Mapping[str, Any]) -> None:
         """Send a claimed call, pass its answer on, and record what came of it.
 
         Args:

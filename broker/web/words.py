@@ -85,6 +85,8 @@ def outcome(approval: Approval) -> Outcome:
 
 def event(row: Row) -> str:
     """What the actor of `row` did, after their name."""
+    if row.kind is Kind.APPROVAL_ASKED and "why" in row.detail:
+        return "could not reach the server with the input; the tool still waits for it"
     return _EVENTS.get(row.kind, row.kind.value)
 
 

@@ -103,12 +103,12 @@ class Desk:
         assert isinstance(held, Approval)
         return held
 
-    async def ask(self, approval: Approval) -> None:
+    async def ask(self, approval: Approval) -> Approval:
         """Let an approved call run until its tool asks for input."""
         verdict = Verdict(Action.HOLD, approval.rule)
         claimed = await self.approvals.claims.claim(approval.id, lambda _call: verdict, approval.definition)
         assert isinstance(claimed, Approval)
-        await self.approvals.claims.await_input(claimed, "a state")
+        return await self.approvals.claims.await_input(claimed, "a state")
 
     async def run(self, approval: Approval, result: Any) -> None:
         """Let an approved call run, with `result` as its server's answer."""

@@ -93,7 +93,7 @@ async def test_the_own_calls_of_somebody_without_a_role_are_listed_without_a_str
 async def test_a_call_whose_tool_asks_the_agent_for_input_says_so_everywhere(desk: Desk) -> None:
     held = await desk.hold()
     await desk.approvals.reviews.review(held.id, person("second"), Decision.APPROVE, channel="web")
-    await desk.ask(held)
+    waiting = await desk.ask(held)
     client = await desk.browser("approver")
     text = (await client.get(f"/approvals/{held.id}")).text
     for told in (">asks<", "The tool asks the agent for input before it goes on.", "the tool asks for input first"):
@@ -103,3 +103,6 @@ async def test_a_call_whose_tool_asks_the_agent_for_input_says_so_everywhere(des
     got = (await (await desk.program("approver")).get(f"/api/v1/approvals/{held.id}")).json()
     assert (got["state"], got["rounds"], got["awaits_input"]) == ("executing", 1, True)
     assert got["history"][-1]["detail"] == {"round": 1, "state": "executing"}
+    await desk.approvals.claims.await_again(waiting, "a state", "it is away")
+    text = (await client.get(f"/approvals/{held.id}")).text
+    assert "the broker could not reach the server with the input; the tool still waits for it" in text
