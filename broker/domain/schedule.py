@@ -70,7 +70,11 @@ def detail(approval: Approval, kind: Kind, now: datetime) -> dict[str, Any]:
             return {"to": list(approval.requirement.escalate.to)}
         case Kind.APPROVAL_INTERRUPTED:
             waited = approval.holder is None  # for input, so no process ran it
-            known = "the agent never brought the input that the tool asked for" if waited else "its process went away"
+            known = (
+                "the tool asked for input, and the agent never brought it"
+                if waited
+                else "the process that ran it went away"
+            )
             return {"why": f"{known}: it may or may not have run"}
         case _:
             return {}

@@ -141,7 +141,7 @@ async def test_input_that_never_comes_leaves_the_outcome_open(desk: Desk) -> Non
     ended = await desk.approvals.get(waiting.id)
     assert (ended.state, ended.awaiting) == (State.INTERRUPTED, None)
     row = (await desk.approvals.history(waiting.id))[-1]
-    assert row.detail["why"] == "the tool asked for input, and the agent never brought it"
+    assert row.detail["why"] == "the tool asked for input, and the agent never brought it: it may or may not have run"
     assert (await desk.slots(), await desk.counted()) == ([], 1)  # it was sent once
     await desk.check_record()
 
@@ -152,7 +152,8 @@ async def test_a_process_that_goes_away_with_the_input_leaves_it_interrupted(des
     desk.clock.advance(LEASE)
     await sweep(desk.approvals)
     row = (await desk.approvals.history(waiting.id))[-1]
-    assert (row.kind, row.detail["why"]) == (Kind.APPROVAL_INTERRUPTED, "the process that ran it went away")
+    why = "the process that ran it went away: it may or may not have run"
+    assert (row.kind, row.detail["why"]) == (Kind.APPROVAL_INTERRUPTED, why)
 
 
 async def test_the_lease_of_a_process_that_has_just_noted_the_question_does_not_shorten_its_time(desk: Desk) -> None:

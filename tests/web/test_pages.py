@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from broker.domain.approvals import Decision
-from broker.domain.calls import Requirement, Said, Step
+from broker.domain.calls import Action, Requirement, Said, Step, Verdict
 from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 
@@ -103,6 +103,8 @@ async def test_a_call_whose_tool_asks_the_agent_for_input_says_so_everywhere(des
     got = (await (await desk.program("approver")).get(f"/api/v1/approvals/{held.id}")).json()
     assert (got["state"], got["rounds"], got["awaits_input"]) == ("executing", 1, True)
     assert got["history"][-1]["detail"] == {"round": 1, "state": "executing"}
+    verdict = Verdict(Action.HOLD, waiting.rule)
+    await desk.approvals.claims.continue_with_input(waiting.call, "a state", lambda _: verdict, waiting.definition)
     await desk.approvals.claims.await_again(waiting, "a state", "it is away")
     text = (await client.get(f"/approvals/{held.id}")).text
     assert "the broker could not reach the server with the input; the tool still waits for it" in text
