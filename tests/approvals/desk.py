@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,7 @@ import sqlalchemy as sa
 
 from broker.approvals.feed import Feed
 from broker.approvals.ledger import Rules
+from broker.approvals.notices import Channel
 from broker.approvals.service import Approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Decision, State
@@ -84,11 +85,16 @@ class Desk:
         return cls(store, clock, feed, Approvals(store, clock, KEYRING, feed, Rules()), await store.write(work))
 
     def service(
-        self, store: Store | None = None, *, keyring: Keyring = KEYRING, rules: Rules | None = None
+        self,
+        store: Store | None = None,
+        *,
+        keyring: Keyring = KEYRING,
+        rules: Rules | None = None,
+        channels: Sequence[Channel] = (),
     ) -> Approvals:
         """Another service, as in another process when it has another store."""
         store = store or self.store
-        return Approvals(store, self.clock, keyring, Feed(store), rules or Rules())
+        return Approvals(store, self.clock, keyring, Feed(store), rules or Rules(), channels)
 
     def call(self, tool: str = "press", **arguments: Any) -> Call:
         """A call of the grant."""
