@@ -19,6 +19,8 @@ from broker.domain.approvals import Approval, Cause, State
 from broker.domain.audit import Kind
 from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import canonical_json, new_id
+from broker.domain.recorded import masked_paths
+from broker.domain.redaction import without_echoes
 from broker.domain.rounds import continuations
 from broker.domain.sealing import unsealed
 from broker.errors import DeadlinePassed, TransitionRefused
@@ -103,7 +105,7 @@ class Claims:
         def work(tx: Transaction) -> Approval:
             approval = self._executed(tx, approval_id)
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
-            self._keep_result(tx, approval.call, result)
+            self._keep_result(tx, approval, result)
             if approval.state is State.INTERRUPTED:
                 heard = moves.hear_late(approval)
                 return self._ledger.journal.save(tx, heard, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
@@ -261,9 +263,16 @@ class Claims:
     def _refuse_input(self, tx: Transaction, call: Call, verdict: Verdict) -> Answer:
         return self._ledger.journal.refuse(tx, Kind.CALL_DENIED, call, verdict, answers.not_awaited(verdict))
 
-    def _keep_result(self, tx: Transaction, call: Call, result: Any) -> None:
-        if self._ledger.rules.keep_results and result is not None and _small(result):
-            tx.keep(call.id, "result", result)
+    def _keep_result(self, tx: Transaction, approval: Approval, result: Any) -> None:
+        if not self._ledger.rules.keep_results or result is None or not _small(result):
+            return
+        whole = unsealed(self._ledger.keyring, approval)
+        erased = (
+            approval.sealed is None and approval.state.final and masked_paths(approval.call.params.get("arguments"))
+        )
+        if whole is None or erased:  # what is masked is not known any more, and the answer may repeat it
+            return
+        tx.keep(approval.call.id, "result", without_echoes(result, whole, approval.call))
 
 
 def _granted(tx: Transaction, approval: Approval) -> bool:

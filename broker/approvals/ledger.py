@@ -82,8 +82,14 @@ class Ledger:
         return await self.store.look_up(lambda session: held_call(session, approval_id))
 
     async def history(self, approval_id: str) -> list[Row]:
-        """Its audit rows, oldest first."""
-        return await self.store.read(lambda session: audit.history(session, approval_id))
+        """What happened to it and its call, oldest first (see `audit.history`).
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        return await self.store.read(
+            lambda session: audit.history(session, held_call(session, approval_id).call.id, approval_id)
+        )
 
     def as_asked(self, approval: Approval) -> Call:
         """The call for who judges or runs it: nothing is masked, unless what is sealed cannot be opened (a claim will

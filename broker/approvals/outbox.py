@@ -161,7 +161,7 @@ class Outbox:
         if approval is None or (owed.reference is None and not worth_posting(approval)):
             return _Next()
         notice = Notice(replace(approval, sealed=None), self._card(approval.id))
-        remarks = to_remark(approval, audit.history(session, approval.id), owed.told)
+        remarks = to_remark(approval, audit.history(session, None, approval.id), owed.told)
         if owed.reference is None or owed.outdated:
             return _Next(notice, more=bool(remarks))
         if not remarks:

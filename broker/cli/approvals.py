@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote
@@ -16,6 +15,7 @@ from urllib.parse import quote
 import typer
 
 from broker.cli import output, store
+from broker.cli.approval_lines import line, say_whole, standing
 from broker.cli.arguments import AsJson, Config
 from broker.domain.approvals import Caller, Decision, State
 from broker.errors import BrokerError, SettingsError
@@ -53,37 +53,22 @@ def list_approvals(
         found.extend(page["items"])
         more = bool(page["next"])
         query["cursor"] = page["next"] or ""
-    shown = found[:limit] if as_json else [_line(item) for item in found[:limit]]
+    shown = found[:limit] if as_json else [line(item) for item in found[:limit]]
     nothing = "Nothing waits." if state == State.PENDING else "There is no such approval."
-    columns = ("id", "left" if state == State.PENDING else "state", "tool", "agent")
+    columns = ("id", "left" if state == State.PENDING else "state", "tool", "agent", "marks")
     output.listing(columns, shown, as_json=as_json, nothing=nothing)
     if len(found) > limit:
         output.warn(f"These are the newest {limit}; --limit shows more.")
 
 
-def _line(item: dict[str, Any]) -> dict[str, Any]:
-    return item | {
-        "tool": f"{item['upstream']} / {item['tool']}",
-        "agent": item["grant"]["label"],
-        "left": _left(item),
-    }
-
-
-def _left(approval: dict[str, Any]) -> str | None:
-    """How long a pending call still waits, to the second."""
-    if approval["state"] != State.PENDING:
-        return None
-    seconds = int((datetime.fromisoformat(approval["deadline"]) - datetime.now(UTC)).total_seconds())
-    if seconds <= 0:
-        return "over"
-    hours, minutes = seconds // 3600, seconds // 60 % 60
-    return f"{hours}h {minutes:02}m" if hours else f"{minutes}m {seconds % 60:02}s"
-
-
 @app.command()
 def show(approval: ApprovalId, config: Config = None, as_json: AsJson = False) -> None:
-    """Show one approval: exactly what will run, who asks and why."""
-    _print(_ask(config, "GET", _path(approval)), as_json=as_json)
+    """Show one approval: exactly what will run, who asks and why, who may decide, and what happened to it."""
+    found = _ask(config, "GET", _path(approval))
+    if as_json:
+        output.say_json(found)
+    else:
+        say_whole(found)
 
 
 @app.command()
@@ -153,54 +138,11 @@ def _told(decided: dict[str, Any], decision: Decision) -> str:
             return f"Approved {call}: it runs when the agent comes for it."
         case ended:
             return f"Approved {call} already: it has run ({ended})."
-    given = sum(one["decision"] == Decision.APPROVE for one in decided["reviews"])
-    return f"Approved {call}: {given} of {decided['requirement']['quorum']} approvals, so it still waits."
+    return f"Approved {call}: {standing(decided).votes} approvals, so it still waits."
 
 
 def _path(approval: str) -> str:
     return "/" + quote(approval, safe="")
-
-
-def _print(approval: dict[str, Any], *, as_json: bool) -> None:
-    if as_json:
-        output.say_json(approval)
-        return
-    grant: dict[str, str] = approval["grant"]
-    end: dict[str, str | None] = approval["resolution"] or {}
-    shown: dict[str, Any] = {
-        "approval": approval["id"],
-        "state": approval["state"],
-        "call": f"{approval['upstream']} / {approval['tool']}",
-        "agent": f"{grant['label']} of {grant['owner']} ({grant['id']})",
-        "why": approval["reason"],
-        "rule": approval["rule"],
-        "risk": approval["risk"],
-        "deadline": f"{approval['deadline'][:19]}Z",
-        "time left": _left(approval),
-        "caller": approval["caller"] if not State(approval["state"]).final else None,
-        "reviews": [f"{one['by']} {one['decision']}" for one in approval["reviews"]],
-        "may decide": approval["may_decide"],
-        "decided by": end.get("by"),
-        "reason": end.get("reason") or end.get("cause"),
-    }
-    output.facts({key: value for key, value in shown.items() if value})
-    _print_explanation(approval["explanation"])
-    for title, value in (("arguments", approval["arguments"]), ("sent along", approval["other_params"])):
-        if value or title == "arguments":
-            output.say(title)
-            for line in json.dumps(value, indent=2, ensure_ascii=False).splitlines():
-                output.say(f"  {line}")
-
-
-def _print_explanation(steps: list[dict[str, str | None]]) -> None:
-    """Each rule that was looked at before the call was held, the telling ones with what they are for."""
-    if steps:
-        output.say("rules looked at")
-    for step in steps:
-        output.say(f"  {step['rule']}  {step['said']}")
-        for title in ("saw", "why"):
-            if step[title]:
-                output.say(f"    {title} {step[title]}")
 
 
 def _ask(

@@ -73,12 +73,17 @@ def rows_from_jsonl(lines: Iterable[str]) -> Iterator[Row]:
     """
     for number, line in enumerate(lines, 1):
         try:
-            yield _row(json.loads(line, object_pairs_hook=_once))
+            yield row_from_json(json.loads(line, object_pairs_hook=_once))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise Invalid(f"Line {number} is not a row of an audit export.") from error
 
 
-def _row(values: Any) -> Row:
+def row_from_json(values: Any) -> Row:
+    """The row that `broker.domain.audit.as_json` made `values` of.
+
+    Raises:
+        ValueError, TypeError, KeyError: it did not.
+    """
     given = cast("dict[str, Any]", values)
     if set(given) != set(COLUMNS):
         raise ValueError("other fields than a row has")

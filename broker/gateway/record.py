@@ -20,7 +20,7 @@ from broker.domain.answers import Answer
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Call, Verdict
 from broker.domain.canonical import Keyring
-from broker.domain.redaction import redacted
+from broker.domain.redaction import redacted, without_echoes
 from broker.errors import StoreError, UpstreamUnreachable
 from broker.gateway.outcome import Outcome
 from broker.store import slots
@@ -146,7 +146,7 @@ class Admission:
             back = (one for one in taken.slots if never_ran or (outcome.errored and one.refund))
             slots.give_back(tx.connection, back)
             if self._record.keep_results and outcome.result is not None:
-                tx.keep(self._call.id, "result", outcome.result)
+                tx.keep(self._call.id, "result", without_echoes(outcome.result, self._call, self._seen))
             tx.record(answered)
 
         try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Text, and_, or_, type_coerce
+from sqlalchemy import Text, and_, false, or_, type_coerce
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
@@ -20,6 +20,9 @@ from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow, Gr
 
 STREAM = 1000
 """Rows fetched at a time when the whole log is read."""
+
+MOST_HISTORY = 500
+"""The most rows of one call that are told together: an agent may go away and come back without an end."""
 
 _UNREADABLE = (ValueError, OverflowError, OperationalError)  # the last is what SQLite says of text that is no UTF-8
 
@@ -166,13 +169,20 @@ def _up_to_unreadable(session: Session, seqs: Sequence[int]) -> list[Row]:
     rows: list[Row] = []
     for seq in seqs:
         try:
-            found = get(session, seq)
-        except _UNREADABLE as error:
+            found = _readable(session, seq)
+        except ChainBroken:
             if rows:
                 return rows
-            raise ChainBroken(seq, "its content was altered") from error
+            raise
         rows.extend([found] if found is not None else [])
     return rows
+
+
+def _readable(session: Session, seq: int) -> Row | None:
+    try:
+        return get(session, seq)
+    except _UNREADABLE as error:
+        raise ChainBroken(seq, "its content was altered") from error
 
 
 def get(session: Session, seq: int) -> Row | None:
@@ -181,9 +191,21 @@ def get(session: Session, seq: int) -> Row | None:
     return _from_columns(found) if found is not None else None
 
 
-def history(session: Session, approval_id: str) -> list[Row]:
-    """What happened to one approval, oldest first."""
-    return list(stream(session, AuditFilter(approval=approval_id)))
+def history(session: Session, call_id: str | None, approval_id: str | None) -> list[Row]:
+    """What happened to one call and its approval, oldest first; of more than `MOST_HISTORY` rows the latest.
+
+    Raises:
+        ChainBroken: a row was altered to something that cannot even be read.
+    """
+    ids = ((col(AuditRow.call_id), call_id), (col(AuditRow.approval_id), approval_id))
+    mine = or_(false(), *(column == value for column, value in ids if value is not None))
+    latest = select(AuditRow.seq).where(mine).order_by(col(AuditRow.seq).desc()).limit(MOST_HISTORY)
+    seqs = sorted(session.exec(latest))
+    try:
+        rows = session.exec(select(AuditRow).where(col(AuditRow.seq).in_(seqs)).order_by(col(AuditRow.seq)))
+        return [_from_columns(row) for row in rows]
+    except _UNREADABLE:
+        return [row for seq in seqs if (row := _readable(session, seq)) is not None]
 
 
 def approvals_since(session: Session, seq: int) -> list[Row]:

@@ -15,14 +15,14 @@ from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
 from broker.domain.approvals import Approval, Decision, State
-from broker.domain.audit import Kind
+from broker.domain.audit import Kind, Row
 from broker.domain.people import Permission, Person
-from broker.domain.reviewers import check_reviewer
 from broker.errors import Invalid, NotFound, ReviewRefused, TransitionRefused
 from broker.store import approvals as stored
-from broker.store import audit
+from broker.store import audit, people
 from broker.store.approvals import ApprovalFilter
 from broker.web.api import PAGE, seen_by
+from broker.web.cards import possible, voters
 from broker.web.decisions import DecisionBody
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
@@ -115,14 +115,18 @@ async def _done(parts: Parts, asker: Asker, approval_id: str, doing: Awaitable[A
 async def _card(
     parts: Parts, asker: Asker, approval: Approval, *, note: str | None = None, status: int = 200
 ) -> Response:
-    history = await parts.approvals.history(approval.id)
-    kept = await parts.store.read(lambda session: audit.contents(session, approval.call.id))
-    arguments = approval.call.params.get("arguments", {})
+    def look(session: Session) -> tuple[list[Row], dict[str, Any], list[Person]]:
+        call_id = approval.call.id
+        rows = audit.history(session, call_id, approval.id)
+        return rows, audit.contents(session, call_id), people.everyone(session)
+
+    history, kept, everyone = await parts.store.read(look)
+    now, arguments = parts.clock.now(), approval.call.params.get("arguments", {})
     return await render_large(
         "approval.html",
         status=status,
         asker=asker,
-        now=parts.clock.now(),
+        now=now,
         approval=approval,
         arguments=arguments if isinstance(arguments, dict) else {"arguments": arguments},
         beside=other_params(approval),
@@ -130,19 +134,11 @@ async def _card(
         history=history,
         answer=kept.get("result"),
         steps=kept.get("explanation", []),
-        why_not=_why_not(approval, asker, parts),
+        voters=voters(approval, everyone),
+        possible=possible(approval, asker, now, parts.approvals.rules.reject_memory),
         own=next((given for given in approval.reviews if given.by == asker.person.email), None),
         note=note,
     )
-
-
-def _why_not(approval: Approval, asker: Asker, parts: Parts) -> str | None:
-    """Why the asker cannot decide now, or None when they can."""
-    try:
-        check_reviewer(approval, asker.person, asker.channel)
-    except ReviewRefused as error:
-        return str(error)
-    return "The time to decide this is over." if parts.clock.now() >= approval.deadline else None
 
 
 @router.get("/audit")
@@ -186,11 +182,15 @@ async def audit_log(
 
 @router.get("/audit/{seq}")
 async def audit_row(parts: PartsOf, asker: AskerOf, seq: str) -> Response:
-    """One row with all that is kept of its call."""
+    """One row with all that happened to its call, and all that is kept of it."""
     number = row_number(seq)
     row = await parts.store.read(lambda session: audit.get(session, number))
     if row is None:
         raise NotFound(f"There is no row {number}.")
-    call_id = row.call_id or ""
-    kept = await parts.store.read(lambda session: audit.contents(session, call_id))
-    return await render_large("audit_row.html", asker=asker, row=row, kept=kept)
+
+    def look(session: Session) -> dict[str, Any]:
+        history = audit.history(session, row.call_id, row.approval_id)
+        labels = audit.labels_of(session, {each.grant for each in history if each.grant is not None})
+        return {"kept": audit.contents(session, row.call_id or ""), "history": history, "labels": labels}
+
+    return await render_large("audit_row.html", asker=asker, row=row, **await parts.store.read(look))

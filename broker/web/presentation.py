@@ -1,7 +1,7 @@
 """Approvals and audit rows in the JSON shapes of the HTTP API (design section 4).
 
 What belongs here: names and spellings that programs outside rely on. What does not: what pages say
-(`broker.web.words`).
+(`broker.domain.standing`).
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def approval(value: Approval, people: Iterable[Person]) -> dict[str, Any]:
         "deadline": timestamp(value.deadline),
         "execute_by": _instant(value.execute_by),
         "caller": value.caller.value,
+        "withdraw_at": _instant(value.withdraw_at),
         "may_decide": [person.email for person in may_still_vote(value, people)],
         "reminded": value.reminded,
         "escalated_at": _instant(value.escalated_at),

@@ -13,12 +13,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from broker.domain.history import happening
+from broker.domain.standing import moment, standing
 from broker.web import words
 from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _iso(at: datetime) -> str:
@@ -34,12 +32,13 @@ _filters: dict[str, Any] = {
     "sizes": sizes,
     "answer_parts": answer_parts,
     "telling": telling_argument,
-    "moment": _moment,
+    "moment": moment,
     "iso": _iso,
     "ago": words.ago,
     "left": words.left,
-    "outcome": words.outcome,
-    "event": words.event,
+    "tone": words.tone,
+    "standing": standing,
+    "happening": happening,
     "kept_as": words.kept_as,
 }
 _environment.filters.update(_filters)

@@ -298,7 +298,7 @@ async def test_what_a_policy_masks_reaches_no_channel(office: Office, end: str) 
     echo = {"content": [{"type": "text", "text": f"you said {SECRET}"}], "isError": end == "failed"}
     if end == "released":
         await desk.approvals.claims.release(approval.id, "it could not be reached")
-        await desk.approvals.claims.claim(approval.id, verdict, DEFINITION)
+        await desk.approvals.claims.claim(approval.id, lambda _call: verdict, DEFINITION)
     if end in ("interrupted", "late"):
         await desk.approvals.claims.interrupt(approval.id, "it went away")
     if end != "interrupted":

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,51 +14,96 @@ import sqlalchemy as sa
 
 from broker.approvals.service import Rules
 from broker.approvals.sweeps import recover, sweep
+from broker.domain import answers
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Cause, Decision, State
-from broker.domain.calls import Action, Call, Charge, Said, Step, Verdict
+from broker.domain.audit import Kind
+from broker.domain.calls import Action, Call, Charge, Escalation, Said, Step, Verdict
 from broker.domain.canonical import Keyring
 from broker.domain.paths import parse_path
+from broker.domain.people import Role
 from broker.domain.redaction import MASK
-from broker.store import audit
+from broker.store import audit, grants, people
 from broker.store.audit import check_contents
 from tests.approvals.desk import Desk, again, hold, saying
-from tests.domain.values import ALICE, DEFINITION, KEYRING, QUARTER, charge
+from tests.domain.values import ALICE, BOB, DEFINITION, KEYRING, QUARTER, charge, person
 from tests.store.dump import whole_store
 
 SECRET = "correct-horse-battery-staple"
-PATHS = tuple(map(parse_path, ("args.password", "args.items[*].secret")))
-ENDS = ("rejected", "expired", "withdrawn", "succeeded", "failed", "interrupted", "recovered")
+NUMBER = 918273645546372819
+SHORT = "\u00a7\u00b6"
+ROOT = person("root", role=Role.ADMIN)
+HIDDEN = (SECRET, "key-that-nobody-sees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1])
+"""What is under the masks of `secret_call`, in every spelling."""
+
+PATHS = tuple(map(parse_path, ("args.password", "args.items[*].secret", "args.pin", "args.short")))
 
 
 def hold_redacted(*charges: Charge, **requirement: Any) -> Verdict:
     return replace(hold(*charges, **requirement), redact=PATHS)
 
 
-def secret_call(desk: Desk) -> Call:
-    return desk.call(password=SECRET, items=[{"secret": SECRET, "n": 1}], to="ann")
+def secret_call(desk: Desk, **more: Any) -> Call:
+    vault = {"key-that-nobody-sees": [SECRET]}
+    return desk.call(password=SECRET, items=[{"secret": vault, "n": 1}], pin=NUMBER, short=SHORT, to="ann", **more)
 
 
-async def end(desk: Desk, approval: Approval, how: str) -> None:
-    """Bring a pending approval to its end."""
-    if how == "rejected":
-        await desk.review(approval, ALICE, Decision.REJECT)
-        return
-    if how == "expired":
-        desk.clock.advance(QUARTER)
-        await sweep(desk.approvals)
-        return
-    await desk.review(approval, ALICE)
-    if how == "withdrawn":
-        await desk.approvals.claims.claim(approval.id, saying(Verdict(Action.DENY, "default")), DEFINITION)
-        return
-    await desk.claim(approval)
-    if how == "interrupted":
-        await desk.approvals.claims.interrupt(approval.id, "it went away")
-    elif how == "recovered":
-        await recover(desk.service())
-    else:
-        await desk.approvals.claims.finish(approval.id, failed=how == "failed")
+def leaks(*places: str) -> list[str]:
+    return [hidden for hidden in HIDDEN for place in places if hidden in place]
+
+
+async def after(desk: Desk, length: timedelta) -> None:
+    """Let time pass, and do what it does."""
+    desk.clock.advance(length)
+    await sweep(desk.approvals)
+
+
+async def abandoned(desk: Desk, approval: Approval) -> None:
+    await desk.approvals.requests.abandon(approval.id, "cancelled")
+    await after(desk, desk.approvals.rules.retry_grace)
+
+
+async def withdrawn(desk: Desk, approval: Approval) -> None:
+    await desk.store.write(lambda tx: people.save(tx, "cli:root", ROOT.email, ROOT.roles, ROOT.groups))
+    await desk.approvals.reviews.withdraw(approval.id, ROOT)
+
+
+async def revoked(desk: Desk, _: Approval) -> None:
+    await desk.store.write(lambda tx: grants.revoke(tx, "cli:root", desk.grant.id))
+    await sweep(desk.approvals)
+
+
+async def without_input(desk: Desk, approval: Approval) -> None:
+    await desk.approvals.claims.await_input(approval, "mark")
+    await after(desk, QUARTER)
+
+
+async def answered(desk: Desk, approval: Approval, *, failed: bool = False) -> None:
+    echo = {"told": f"{SECRET} {NUMBER} {SHORT}"}
+    await desk.approvals.claims.finish(approval.id, failed=failed, result=echo)
+
+
+ENDS: dict[State, dict[str, Callable[[Desk, Approval], Awaitable[Any]]]] = {
+    State.PENDING: {
+        "rejected": lambda desk, approval: desk.review(approval, ALICE, Decision.REJECT),
+        "expired": lambda desk, _: after(desk, QUARTER),
+        "withdrawn": withdrawn,
+        "session": lambda desk, _: desk.approvals.requests.end_session("session-1"),
+        "cancelled": abandoned,
+    },
+    State.APPROVED: {
+        "unused": lambda desk, _: after(desk, QUARTER),
+        "policy": lambda desk, one: desk.claim(one, verdict=Verdict(Action.DENY, "default")),
+    },
+    State.EXECUTING: {
+        "succeeded": answered,
+        "failed": partial(answered, failed=True),
+        "interrupted": lambda desk, one: desk.approvals.claims.interrupt(one.id, "it went away"),
+        "recovered": lambda desk, _: recover(desk.service()),
+        "without input": without_input,
+    },
+}
+"""The ways in which an approval ends, by the state in which it does."""
 
 
 async def compared(desk: Desk) -> int:
@@ -66,39 +115,92 @@ async def compared(desk: Desk) -> int:
 async def test_people_see_a_mask_and_the_call_that_runs_is_the_one_that_was_asked_for(desk: Desk) -> None:
     asked = secret_call(desk)
     approval = await desk.approved(hold_redacted(), asked)
-    assert approval.call.arguments == {"password": MASK, "items": [{"secret": MASK, "n": 1}], "to": "ann"}
+    masked = {"password": MASK, "items": [{"secret": MASK, "n": 1}], "pin": MASK, "short": MASK, "to": "ann"}
+    assert approval.call.arguments == masked
     claimed = await desk.claim(approval)
     assert claimed.state is State.EXECUTING
     assert claimed.call == asked
-    assert (await desk.approvals.get(approval.id)).call.arguments["password"] == MASK
+    assert (await desk.approvals.get(approval.id)).call.arguments == masked
 
 
-@pytest.mark.parametrize("how", ENDS)
-async def test_the_secret_is_in_no_row_and_what_is_sealed_is_erased_when_the_approval_ends(
-    desk: Desk, store_url: str, how: str
+async def test_the_secret_is_in_no_row_and_what_is_sealed_is_erased_however_the_approval_ends(
+    desk: Desk, store_url: str
 ) -> None:
-    approval = await desk.held(hold_redacted(), secret_call(desk))
-    assert approval.sealed is not None
-    assert SECRET not in whole_store(store_url)
-    assert approval.sealed in whole_store(store_url)
-    await end(desk, approval, how)
-    ended = await desk.approvals.get(approval.id)
-    assert ended.state.final
-    assert ended.sealed is None
-    assert desk.approvals.as_asked(ended) == ended.call
-    assert SECRET not in whole_store(store_url)
+    ends = [(state, how, end) for state, hows in ENDS.items() for how, end in hows.items()]
+    for state, how, end in (*ends, (State.PENDING, "grant", revoked)):
+        approval = await desk.held(hold_redacted(), replace(secret_call(desk, how=how), session="session-1"))
+        assert approval.sealed is not None
+        assert approval.sealed in whole_store(store_url), how
+        if state is not State.PENDING:
+            await desk.review(approval, ALICE)
+        if state is State.EXECUTING:
+            await desk.claim(approval)
+        await end(desk, approval)
+        ended = await desk.approvals.get(approval.id)
+        assert (ended.state.final, ended.sealed) == (True, None), how
+        assert desk.approvals.as_asked(ended) == ended.call
+        assert leaks(whole_store(store_url)) == [], how
     await desk.check_record()
-    assert await compared(desk) == len(await desk.approvals.history(approval.id))
+    rows = await desk.store.read(lambda session: list(audit.stream(session)))
+    assert await compared(desk) == sum(row.arguments_digest is not None for row in rows)
 
 
-async def test_what_was_erased_is_not_left_in_the_file(desk: Desk, store_url: str) -> None:
-    large = desk.call(password=SECRET, text="x" * 20_000)
-    approval = await desk.held(hold_redacted(), large)
-    assert approval.sealed is not None
-    await end(desk, approval, "rejected")
+async def test_the_secret_is_in_no_row_and_no_answer_whatever_happens_on_the_way(desk: Desk, store_url: str) -> None:
+    asked = secret_call(desk)
+    verdict = hold_redacted(quorum=2, escalate=Escalation(timedelta(minutes=5), ("bob@example.com",)))
+    approval = await desk.held(verdict, asked)
+    requests, claims, reviews = desk.approvals.requests, desk.approvals.claims, desk.approvals.reviews
+    for why in ("cancelled", "lost"):
+        await requests.abandon(approval.id, why)
+        assert (await desk.held(verdict, again(asked))).id == approval.id
+    desk.clock.advance(timedelta(minutes=14))
+    await sweep(desk.approvals)
+    for approver in (ALICE, BOB):
+        await desk.review(approval, approver)
+    await desk.claim(approval)
+    await claims.release(approval.id, "the server was not reached")
+    claimed = await desk.claim(approval)
+    await claims.await_input(claimed, "mark")
+    await claims.continue_with_input(claimed.call, "mark", saying(hold_redacted()), DEFINITION)
+    await claims.interrupt(approval.id, "it went away")
+    await claims.finish(approval.id, failed=False, result={"told": SECRET})  # late: what is masked is erased already
+    rejected = await desk.held(hold_redacted(), again(asked))
+    await desk.review(rejected, ALICE, Decision.REJECT)
+    told = await desk.told(hold_redacted(), again(asked))
+    assert isinstance(told, Answer)
+    await reviews.forget(rejected.id, ALICE)
+    assert (await desk.held(hold_redacted(), again(asked))).id != rejected.id
+
+    kinds = {*await desk.kinds(approval), *await desk.kinds(rejected)}
+    assert {Kind.APPROVAL_REMINDED, Kind.APPROVAL_ESCALATED, Kind.APPROVAL_LATE, Kind.APPROVAL_FORGOTTEN} <= kinds
+    assert leaks(whole_store(store_url), repr(told), repr(await desk.approvals.history(approval.id))) == []
+    await desk.check_record()
+
+
+async def test_what_a_server_repeats_of_a_secret_is_masked_in_what_is_kept_of_its_answer(desk: Desk) -> None:
+    approval = await desk.approved(hold_redacted(), secret_call(desk))
+    await desk.claim(approval)
+    await desk.approvals.claims.finish(approval.id, failed=False, result={"told": f"{SECRET} for ann"})
+    kept = await desk.store.read(lambda session: audit.contents(session, approval.call.id))
+    assert kept["result"] == {"told": f"{MASK} for ann"}
+
+
+async def test_what_was_erased_is_not_left_in_the_file_and_what_still_waits_is_there_encrypted(
+    desk: Desk, store_url: str
+) -> None:
+    sizes = (10, 300, 3_000, 20_000) * 3
+    held = [await desk.held(hold_redacted(), secret_call(desk, text="x" * size, nth=n)) for n, size in enumerate(sizes)]
+    for approval in held[1::2]:
+        await desk.review(approval, ALICE, Decision.REJECT)
     desk.store.close()  # with it goes the log that the file is written from
     left = whole_store(store_url)
-    assert not any(approval.sealed[at : at + 64] in left for at in range(0, len(approval.sealed), 64))
+
+    def found(approval: Approval) -> bool:
+        text = approval.sealed or ""
+        return any(text[at : at + 64] in left for at in range(0, len(text) - 64, 32))
+
+    assert [found(approval) for approval in held] == [True, False] * (len(held) // 2)
+    assert leaks(left) == []
 
 
 @pytest.mark.parametrize("refused", ["limited", "capped", "nobody"])
@@ -110,7 +212,7 @@ async def test_a_call_that_could_not_be_held_leaves_no_secret_either(desk: Desk,
         desk.approvals = desk.service(rules=Rules(max_pending=0))
     told = await desk.told(verdict, secret_call(desk))
     assert isinstance(told, Answer)
-    assert SECRET not in whole_store(store_url)
+    assert leaks(whole_store(store_url)) == []
     assert MASK in whole_store(store_url)
     assert await compared(desk) == 1
 
@@ -153,7 +255,7 @@ async def test_what_is_sealed_is_opened_after_the_secret_was_rotated(desk: Desk)
     assert (await desk.claim(approval, rotated)).call == asked
 
 
-async def test_what_no_present_secret_opens_does_not_run_and_ends_with_that_cause(desk: Desk) -> None:
+async def test_what_no_present_secret_opens_does_not_run_and_ends_with_that_cause(desk: Desk, store_url: str) -> None:
     approval = await desk.approved(hold_redacted(charge(who=desk.grant.id)), secret_call(desk))
     lost = desk.service(keyring=Keyring([b"a new secret, and the old one is gone"]))
     assert lost.as_asked(approval) == approval.call
@@ -162,6 +264,7 @@ async def test_what_no_present_secret_opens_does_not_run_and_ends_with_that_caus
     assert ended.resolution is not None
     assert ended.resolution.cause is Cause.SECRET
     assert (await desk.approvals.get(approval.id)).sealed is None
+    assert leaks(whole_store(store_url), repr(answers.of(ended))) == []
     assert await desk.slots() == []
 
 

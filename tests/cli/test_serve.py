@@ -88,7 +88,7 @@ async def test_a_held_call_is_shown_and_approved_from_a_terminal(served: Served)
         told = await served.text("approvals", "show", approval_id)
         assert any(re.fullmatch(r"time left +\d+m \d\ds", line) for line in told)
         (line,) = await served.text("approvals", "list")
-        assert re.fullmatch(approval_id + r"\t\d+m \d\ds\tgit / git_commit\tthe \[red\]agent\\u001b", line)
+        assert re.fullmatch(approval_id + r"\t\d+m \d\ds\tgit / git_commit\tthe \[red\]agent\\u001b\t-", line)
         (said,) = await served.text("approvals", "approve", approval_id)
         assert said == "Approved git / git_commit for the [red]agent\\u001b: it runs now."
         assert await served.text("approvals", "list") == []

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from broker.domain.canonical import Keyring
 from broker.domain.paths import EVERY, Path, parse_path
-from broker.domain.redaction import MASK, masked, redacted
+from broker.domain.redaction import MASK, MOST_HIDDEN, masked, redacted, without_echoes
 from broker.domain.sealing import sealed, unsealed
 from tests.domain.values import KEYRING, call, held
 
@@ -105,6 +105,44 @@ def _led_to(value: Any, steps: tuple[Any, ...]) -> list[Any]:
     elif isinstance(value, list):
         inside = list(enumerate(cast("list[Any]", value)))
     return [found for key, inner in inside if steps[0] in (EVERY, key) for found in _led_to(inner, steps[1:])]
+
+
+# -- what comes back --------------------------------------------------------------------------------------------------
+
+LONG = 'pass"wörd'
+
+
+def answered(answer: Any, hidden: Any) -> Any:
+    """What is kept of the answer to a call whose `hidden` is masked."""
+    asked = call(hidden=hidden, shown="plain")
+    return without_echoes(answer, asked, redacted(asked, (parse_path("args.hidden"),)))
+
+
+@pytest.mark.parametrize(
+    ("hidden", "answer", "kept"),
+    [
+        (LONG, f"set to {LONG}, twice {LONG}", f"set to {MASK}, twice {MASK}"),
+        (LONG, json.dumps({"set": LONG}), f'{{"set": "{MASK}"}}'),
+        (LONG, json.dumps({"set": LONG}, ensure_ascii=False), f'{{"set": "{MASK}"}}'),
+        (LONG, {LONG: [{"a": LONG}, True, None, 1.5]}, {MASK: [{"a": MASK}, True, None, 1.5]}),
+        ({"key-of-it": ["inner"]}, "an inner key-of-it", f"an {MASK} {MASK}"),
+        (918273645, {"pin": 918273645, "told": "it is 918273645."}, {"pin": MASK, "told": f"it is {MASK}."}),
+        ("abcd", "abcdef", f"{MASK}ef"),
+        ([LONG, LONG + "!"], f"{LONG}!", MASK),
+        ("123", ["123", "4123", "cvv: 123."], [MASK, "4123", f"cvv: {MASK}."]),
+        ("§", "§ (\\u00a7)", f"{MASK} ({MASK})"),
+        ([7, True, None, ""], ["7", 7, 77, True, None, ""], [MASK, MASK, 77, True, None, ""]),
+        (list(range(MOST_HIDDEN + 1)), {"any": "thing"}, MASK),
+    ],
+)
+def test_what_an_answer_repeats_of_what_is_masked_is_masked_too(hidden: Any, answer: Any, kept: Any) -> None:
+    assert answered(answer, hidden) == kept
+
+
+def test_the_answer_to_a_call_of_which_nothing_is_masked_is_the_very_same() -> None:
+    asked, answer = call(a="plain"), {"told": "plain"}
+    assert without_echoes(answer, asked, asked) is answer
+    assert answered({"told": "plain"}, "other") == {"told": "plain"}
 
 
 # -- under the mask ---------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The attack on redaction: a secret goes every way through the broker, and then all that it left is searched for it."""
+"""The attack on redaction: secrets go every way through the broker, and then all that it left is searched for them."""
 
 from __future__ import annotations
 
@@ -6,44 +6,64 @@ import asyncio
 import contextlib
 import json
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 
+from broker.approvals.sweeps import sweep
 from broker.domain.approvals import Decision
 from broker.domain.people import Person, Role
 from broker.store import audit, people
 from broker.store.people import CredentialKind
 from tests.cli.conftest import Shell
-from tests.gateway.scene import APPROVER, Agent, Scene, block, playing, tool_call
+from tests.clock import MovableClock
+from tests.gateway.scene import APPROVER, Agent, Bare, Scene, block, playing, tool_call
 from tests.servers.scripted import Message, Scripted, result, said, tool
 from tests.store.dump import whole_store
 
 SECRET = "correcthorsebatterystaple"
+NUMBER = 918273645546372819
+SHORT = "\u00a7\u00b6"
+HIDDEN = (SECRET, "keythatnobodysees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1])
+"""What the policy redacts of every call, in every spelling."""
+
 PLAIN = "whateverybodymaysee"
 SECOND = Person("second@example.com", frozenset({Role.APPROVER, Role.AUDITOR}))
+THIRD = Person("third@example.com", frozenset({Role.APPROVER}))
+ROOT = Person("root@example.com", frozenset({Role.ADMIN}))
 POLICY: dict[str, Any] = {
     "default": "deny",
-    "redact": ["args.password", "args.items[*].secret"],
+    "redact": ["args.password", "args.items[*].secret", "args.vault", "args.short"],
     "tools": {
         "allowed": {},
+        "erring": {},
         "denied": {"action": "deny"},
         "limited": {"limits": [{"counter": "few", "window": "hour", "max": 1}]},
+        "summed": {"limits": [{"counter": "sum", "window": "hour", "max": 10, "add": "args.items[2].secret"}]},
         "broken": {"deny_if": [{"path": "args.password", "op": "gt", "value": 3}]},
         "confused": {"when": "args.password > 3 && args.items[0].secret > 3"},
+        "converted": {"when": "int(args.password) > 3 && args.vault[args.password] == args.short"},
         "held": {
             "require": [{"path": "args.items", "op": "exists", "value": True}],
             "deny_if": [{"path": "args.items[0]", "op": "eq", "value": {"secret": 1}}],
             "approve_if": [{"path": "args.password", "op": "contains", "value": "horse"}],
             "when": "args.password.startsWith('correct') && size(args.items) > 1",
         },
-        "both": {"action": "hold", "approval": {"quorum": 2}},
+        "both": {
+            "action": "hold",
+            "approval": {
+                "approvers": [APPROVER.email, THIRD.email],
+                "quorum": 2,
+                "escalate": {"after": "5m", "to": [SECOND.email]},
+            },
+        },
         "brief": {"action": "hold", "approval": {"timeout": "1s"}},
+        "cut": {"action": "hold"},
         "lonely": {"action": "hold", "approval": {"approvers": ["nobody@example.com"]}},
     },
 }
@@ -51,24 +71,35 @@ POLICY: dict[str, Any] = {
 
 @dataclass
 class Searched:
-    """A broker that was told a secret, and everything that it says afterwards."""
+    """A broker that was told secrets, and everything that it says afterwards."""
 
     scene: Scene
     agent: Agent
     shell: Shell
     url: str
+    clock: MovableClock
     events: bytearray = field(default_factory=bytearray)
     times: int = 0
 
-    async def call(self, name: str) -> Any:
-        """A call that no earlier one is like, with the secret in it."""
+    async def call(self, name: str) -> Bare:
+        """A call that no earlier one is like, with the secrets in it."""
         self.times += 1
-        hidden = {"password": SECRET, "items": [{"secret": SECRET}, {"secret": [SECRET]}]}
+        return await self.again(name)
+
+    async def again(self, name: str) -> Bare:
+        """The same call as the last."""
+        items: list[Any] = [{"secret": SECRET}, {"secret": [SECRET]}, {"secret": NUMBER}]
+        hidden = {"password": SECRET, "items": items, "vault": {"keythatnobodysees": {"pin": NUMBER}}, "short": SHORT}
         return await self.agent.call("one", name, {**hidden, "note": PLAIN, "nth": self.times})
 
     async def refused(self, name: str) -> str:
         """What the agent is told of a call that does not run."""
         return block(await (await self.call(name)).message())["status"]
+
+    async def after(self, **length: float) -> None:
+        """Let time pass, and do what it does."""
+        self.clock.advance(timedelta(**length))
+        await sweep(self.scene.broker.approvals)
 
     async def said(self) -> dict[str, str]:
         """All that the pages, the API and the commands say, and all that the store holds."""
@@ -82,7 +113,8 @@ class Searched:
         cookies = {"broker_session": await self._secret(CredentialKind.SESSION)}
         said = {address: await self._page(address, cookies) for address in addresses}
         commands = ["audit search --limit 1000", "audit search --limit 1000 --json", "audit export", "audit verify"]
-        commands += ["approvals list --state all", *(f"approvals show {each}" for each in approvals)]
+        shows = ["list --state all", *(f"show {each}" for each in approvals)]
+        commands += [f"approvals {each}{form}" for each in shows for form in ("", " --json")]
         door = {"BROKER_URL": broker.url, "BROKER_TOKEN": await self._secret(CredentialKind.TOKEN)}
         for command in commands:
             done = await asyncio.to_thread(self.shell.run, *command.split(), **door)
@@ -110,18 +142,52 @@ class Searched:
                 self.events.extend(piece)
 
 
+async def repeat(message: Message) -> Response:
+    """Answer a call with all that it said."""
+    arguments = message["params"]["arguments"]
+    match message["params"]["name"]:
+        case "cut":
+            return Response(b": that was all\n\n", media_type="text/event-stream")
+        case "erring":
+            error = {"code": -32000, "message": f"cannot do {SECRET} {SHORT}", "data": arguments}
+            return JSONResponse({"jsonrpc": "2.0", "id": message["id"], "error": error})
+        case _:
+            return said(message, f"did {json.dumps(arguments)} with {SHORT}", structuredContent=arguments)
+
+
 @pytest.fixture
-async def searched(tmp_path: Path, store_url: str, server: Scripted) -> AsyncGenerator[Searched]:
+def every_logger(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What every logger there is says from now on, down to the least."""
+    caplog.set_level(logging.DEBUG)
+    loggers = [each for each in logging.root.manager.loggerDict.values() if isinstance(each, logging.Logger)]
+    before = [(each, each.level, each.propagate) for each in loggers]
+    for each in loggers:
+        each.setLevel(logging.DEBUG)
+        each.propagate = True
+    yield caplog
+    for each, level, propagate in before:
+        each.setLevel(level)
+        each.propagate = propagate
+
+
+@pytest.fixture
+async def searched(
+    tmp_path: Path, store_url: str, server: Scripted, clock: MovableClock, every_logger: pytest.LogCaptureFixture
+) -> AsyncGenerator[Searched]:
     """A broker on each kind of store."""
+    assert every_logger.handler.level == logging.DEBUG  # before the broker: engines look at their loggers when made
     store_url = store_url.replace("postgresql+psycopg", "postgresql")  # as it is written in settings
     server.tools = [tool(name) for name in POLICY["tools"]]
+    server.on["tools/call"] = repeat
     (tmp_path / "broker.toml").write_text(
         f'[server]\nsecret = "file:broker.secret"\n[store]\nurl = {json.dumps(store_url)}\n'
         f'[upstreams.one]\nurl = "{server.url}"\n'
     )
-    async with playing(tmp_path, {"one": {"url": server.url, "policy": POLICY}}, store=store_url) as scene:
-        await scene.person(SECOND)
-        searched = Searched(scene, await scene.agent(), Shell(tmp_path), store_url)
+    upstreams = {"one": {"url": server.url, "policy": POLICY}}
+    async with playing(tmp_path, upstreams, store=store_url, clock=clock) as scene:
+        for person in (SECOND, THIRD, ROOT):
+            await scene.person(person)
+        searched = Searched(scene, await scene.agent(), Shell(tmp_path), store_url, clock)
         listening = asyncio.ensure_future(searched.listen())
         yield searched
         listening.cancel()
@@ -129,22 +195,71 @@ async def searched(tmp_path: Path, store_url: str, server: Scripted) -> AsyncGen
             await listening
 
 
-def leaks(said: dict[str, str]) -> list[str]:
-    return [where for where, text in said.items() if SECRET in text]
+def leaks(said: dict[str, str]) -> list[tuple[str, str]]:
+    return [(where, hidden) for where, text in said.items() for hidden in HIDDEN if hidden in text]
+
+
+async def pass_and_refuse(searched: Searched) -> None:
+    """Calls that are never held."""
+    answer = json.dumps(await (await searched.call("allowed")).message())
+    assert SECRET in answer  # nothing is masked for the agent itself
+    for name in ("erring", "limited"):
+        await (await searched.call(name)).message()
+    assert await searched.refused("limited") == "limited"
+    for name in ("summed", "denied", "broken", "confused", "converted", "lonely"):
+        assert await searched.refused(name) == "denied", name
+
+
+async def leave_and_come_back(searched: Searched) -> None:
+    """The agent hangs up, asks for the same again, and gets its answer."""
+    scene, agent = searched.scene, searched.agent
+    left = await searched.call("held")
+    approval = await scene.submitted(agent, 3)
+    left.leave()
+    await scene.happened("approval.abandoned", agent)
+    back = await searched.again("held")
+    await scene.happened("approval.resumed", agent)
+    await scene.decide(approval)
+    assert block(await back.message())["status"] == "approved"
+
+
+async def wait_long(searched: Searched, both: Bare) -> None:
+    """A call is escalated and reminded of before two people decide it."""
+    scene, agent = searched.scene, searched.agent
+    for minutes in (5, 3, 6):
+        await searched.after(minutes=minutes)
+    await scene.happened("approval.reminded", agent, 2)
+    approval = await scene.submitted(agent, 2)
+    for person in (APPROVER, SECOND):
+        await scene.broker.approvals.reviews.review(approval, person, Decision.APPROVE, channel="api")
+    assert block(await both.message())["status"] == "approved"
+
+
+async def end(searched: Searched) -> None:
+    """Calls that do not run, and one that is cut off."""
+    scene, agent, reviews = searched.scene, searched.agent, searched.scene.broker.approvals.reviews
+    rejected = await searched.call("held")
+    await scene.review(agent, Decision.REJECT, nth=4)
+    assert block(await rejected.message())["status"] == "rejected"
+    assert block(await (await searched.again("held")).message())["status"] == "rejected"
+    await reviews.forget(await scene.submitted(agent, 4), ROOT)
+    withdrawn = await searched.again("held")
+    await reviews.withdraw(await scene.submitted(agent, 5), ROOT)
+    assert block(await withdrawn.message())["status"] == "withdrawn"
+    brief = await searched.call("brief")
+    await scene.submitted(agent, 6)
+    await searched.after(seconds=1)
+    assert block(await brief.message())["status"] == "expired"
+    cut = await searched.call("cut")
+    await scene.review(agent, nth=7)
+    assert block(await cut.message())["status"] == "interrupted"
 
 
 async def test_a_secret_that_the_policy_redacts_is_nowhere_but_in_the_call_that_runs(
-    searched: Searched, server: Scripted, caplog: pytest.LogCaptureFixture
+    searched: Searched, server: Scripted, every_logger: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
     scene, agent = searched.scene, searched.agent
-    ran = ["allowed", "limited"]
-    await (await searched.call("allowed")).message()
-    await (await searched.call("limited")).message()
-    assert await searched.refused("limited") == "limited"
-    for name in ("denied", "broken", "confused", "lonely"):
-        assert await searched.refused(name) == "denied"
-
+    await pass_and_refuse(searched)
     held, both = await searched.call("held"), await searched.call("both")
     pending = [await scene.submitted(agent, nth) for nth in (1, 2)]
     said = await searched.said()
@@ -156,22 +271,20 @@ async def test_a_secret_that_the_policy_redacts_is_nowhere_but_in_the_call_that_
 
     await scene.decide(pending[0])
     assert block(await held.message())["status"] == "approved"
-    for person in (APPROVER, SECOND):
-        await scene.broker.approvals.reviews.review(pending[1], person, Decision.APPROVE, channel="api")
-    assert block(await both.message())["status"] == "approved"
-    ran += ["held", "both"]
-    rejected = await searched.call("held")
-    await scene.review(agent, Decision.REJECT, nth=3)
-    assert block(await rejected.message())["status"] == "rejected"
-    assert await searched.refused("brief") == "expired"
-    left = await searched.call("held")
-    await scene.submitted(agent, 5)
-
+    await leave_and_come_back(searched)
+    await wait_long(searched, both)
+    await end(searched)
+    ran = ["allowed", "erring", "limited", "held", "held", "both", "cut"]
     assert [call["params"]["name"] for call in server.calls] == ran
     assert all(json.dumps(call).count(SECRET) == 3 for call in server.calls)
-    await scene.recorded(agent, "call.answered", 2)
+
+    left = await searched.call("held")
+    await scene.submitted(agent, 8)
+    await scene.recorded(agent, "call.answered", 3)
     said = await searched.said()
-    assert leaks(said | {"log": caplog.text}) == []
+    assert "did {" in said["store"]  # what servers answered is kept
+    assert len(every_logger.records) > len(ran)
+    assert leaks(said | {"log": every_logger.text}) == []
     left.leave()
 
 

@@ -15,7 +15,8 @@ def whole_store(url: str) -> str:
     found: list[str] = []
     with engine.connect() as connection:
         for name in sa.inspect(engine).get_table_names():
-            found.extend(map(repr, connection.execute(sa.select(sa.text("*")).select_from(sa.table(name)))))
+            rows = connection.execute(sa.select(sa.text("*")).select_from(sa.table(name)))
+            found.extend(repr(tuple(row)) for row in rows)  # as a row of SQLAlchemy it would be shortened
     engine.dispose()
     if engine.url.database and engine.dialect.name == "sqlite":
         file = Path(engine.url.database)

@@ -12,7 +12,7 @@ from broker.domain.audit import Event, Kind, verify
 from broker.errors import ChainBroken
 from broker.store import audit
 from broker.store.audit import AuditFilter
-from broker.store.writer import Store
+from broker.store.writer import Store, Transaction
 from tests.clock import NOON, MovableClock
 
 SECOND = timedelta(seconds=1)
@@ -72,9 +72,35 @@ async def test_pages_follow_each_other_without_a_gap(store: Store) -> None:
 
 
 @pytest.mark.usefixtures("ten")
-async def test_the_history_of_an_approval_and_what_is_new_come_oldest_first(store: Store) -> None:
-    history = await store.read(lambda session: audit.history(session, "apr_1"))
-    assert [row.seq for row in history] == [2, 4, 6, 8, 10]
+@pytest.mark.parametrize(
+    ("ids", "seqs"),
+    [
+        (("call_4", "apr_1"), [2, 4, 6, 8, 10]),
+        (("call_3", "apr_1"), [2, 3, 4, 6, 8, 10]),
+        (("call_3", None), [3]),
+        ((None, "apr_1"), [2, 4, 6, 8, 10]),
+        ((None, None), []),
+    ],
+)
+async def test_the_history_of_a_call_is_every_row_of_it_and_of_its_approval_oldest_first(
+    store: Store, ids: tuple[str | None, str | None], seqs: list[int]
+) -> None:
+    history = await store.read(lambda session: audit.history(session, *ids))
+    assert [row.seq for row in history] == seqs
+
+
+async def test_of_a_history_without_an_end_the_latest_rows_are_told(store: Store) -> None:
+    def work(tx: Transaction) -> None:
+        for _ in range(audit.MOST_HISTORY + 1):
+            tx.record(Event(kind=Kind.APPROVAL_ABANDONED, actor="agent:1", approval_id="apr_1"))
+
+    await store.write(work)
+    history = await store.read(lambda session: audit.history(session, None, "apr_1"))
+    assert [row.seq for row in history] == list(range(2, audit.MOST_HISTORY + 2))
+
+
+@pytest.mark.usefixtures("ten")
+async def test_what_is_new_of_approvals_comes_oldest_first(store: Store) -> None:
     since = await store.read(lambda session: audit.approvals_since(session, 4))
     assert [row.seq for row in since] == [6, 8, 10]
 

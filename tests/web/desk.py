@@ -97,23 +97,34 @@ class Desk:
         paths = tuple(map(parse_path, redact))
         wanted = requirement or Requirement()
         verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, wanted, redact=paths, steps=steps)
-        held = await self.approvals.requests.submit(
-            Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict, {**DEFINITION, "name": tool}
-        )
+        return await self.ask(Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict)
+
+    async def ask(self, call: Call, verdict: Verdict) -> Approval:
+        """Hold a call, or pick up what is open of it."""
+        held = await self.approvals.requests.submit(call, verdict, {**DEFINITION, "name": call.tool})
         assert isinstance(held, Approval)
         return held
 
-    async def ask(self, approval: Approval) -> Approval:
+    async def ask_for_input(self, approval: Approval) -> Approval:
         """Let an approved call run until its tool asks for input."""
+        return await self.approvals.claims.await_input(await self.claim(approval), "a state")
+
+    async def go_on(self, approval: Approval) -> None:
+        """Let the agent bring what the tool asked for."""
+        verdict = Verdict(Action.HOLD, approval.rule)
+        judge, definition = lambda _call: verdict, approval.definition
+        await self.approvals.claims.continue_with_input(approval.call, "a state", judge, definition)
+
+    async def claim(self, approval: Approval) -> Approval:
+        """Let an approved call begin to run."""
         verdict = Verdict(Action.HOLD, approval.rule)
         claimed = await self.approvals.claims.claim(approval.id, lambda _call: verdict, approval.definition)
         assert isinstance(claimed, Approval)
-        return await self.approvals.claims.await_input(claimed, "a state")
+        return claimed
 
     async def run(self, approval: Approval, result: Any) -> None:
         """Let an approved call run, with `result` as its server's answer."""
-        verdict = Verdict(Action.HOLD, approval.rule)
-        await self.approvals.claims.claim(approval.id, lambda _: verdict, approval.definition)
+        await self.claim(approval)
         await self.approvals.claims.finish(approval.id, failed=False, result=result)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from broker.domain.approvals import Decision
-from broker.domain.calls import Action, Requirement, Said, Step, Verdict
+from broker.domain.calls import Requirement, Said, Step
 from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 
@@ -30,7 +30,7 @@ async def test_a_card_says_what_runs_why_it_is_held_who_asks_and_who_decides(des
         "Writes to a shared branch",
         "release-bot",
         "agent of owner@example.com",
-        "The agent stopped waiting.",
+        "The agent stopped waiting at 2026-07-28 12:00:00 UTC: its connection was lost.",
         "approver@example.com, second@example.com",
         "2 of them must approve",
         "15 min left",
@@ -90,21 +90,14 @@ async def test_the_own_calls_of_somebody_without_a_role_are_listed_without_a_str
     assert held.id not in (await (await desk.browser("nobody")).get("/")).text
 
 
-async def test_a_call_whose_tool_asks_the_agent_for_input_says_so_everywhere(desk: Desk) -> None:
+async def test_what_waits_for_input_is_told_to_programs_too(desk: Desk) -> None:
     held = await desk.hold()
     await desk.approvals.reviews.review(held.id, person("second"), Decision.APPROVE, channel="web")
-    waiting = await desk.ask(held)
-    client = await desk.browser("approver")
-    text = (await client.get(f"/approvals/{held.id}")).text
-    for told in (">asks<", "The tool asks the agent for input before it goes on.", "the tool asks for input first"):
-        assert told in text, told
-    assert "The agent waits." not in text
-    assert ">asks<" in (await client.get("/")).text
+    waiting = await desk.ask_for_input(held)
     got = (await (await desk.program("approver")).get(f"/api/v1/approvals/{held.id}")).json()
     assert (got["state"], got["rounds"], got["awaits_input"]) == ("executing", 1, True)
     assert got["history"][-1]["detail"] == {"round": 1, "state": "executing"}
-    verdict = Verdict(Action.HOLD, waiting.rule)
-    await desk.approvals.claims.continue_with_input(waiting.call, "a state", lambda _: verdict, waiting.definition)
+    await desk.go_on(held)
     await desk.approvals.claims.await_again(waiting, "a state", "it is away")
-    text = (await client.get(f"/approvals/{held.id}")).text
-    assert "the broker could not reach the server with the input; the tool still waits for it" in text
+    text = (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
+    assert "it is away" in text

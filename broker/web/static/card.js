@@ -1,4 +1,4 @@
-// One approval: what happens to it elsewhere shows here, and a decision is sent without leaving the page.
+// One approval: what happens to it elsewhere shows here, and what its reader does is sent without leaving the page.
 
 import { setTime } from "./countdown.js";
 import { follow, reader } from "./live.js";
@@ -8,42 +8,42 @@ const mine = document.body.dataset.approval;
 const read = reader((page, status) => {
   if (status === 404) location.reload();
   if (status !== 200) return;
-  setTime(page);
   for (const old of document.querySelectorAll("[data-live]")) {
     const now = page.getElementById(old.id);
     if (now && now.dataset.live !== old.dataset.live) old.replaceWith(document.adoptNode(now));
   }
+  setTime(page);
   document.title = page.title;
 });
 
 document.addEventListener("submit", async (event) => {
   const form = event.target;
-  if (!form.closest("#decide")) return;
+  if (!form.dataset.refused) return;
   event.preventDefault();
   const given = new FormData(form, event.submitter);
-  const buttons = document.querySelectorAll("#decide button");
+  const buttons = document.querySelectorAll("[data-refused] button");
   for (const button of buttons) button.disabled = true;
-  const problem = await send(given);
+  const problem = await send(form, given);
   if (problem) say(problem);
   await read();
   for (const button of buttons) button.disabled = false;
   if (problem) say(problem);
 });
 
-async function send(given) {
-  const word = { decision: given.get("decision"), revision: given.get("revision"), reason: given.get("reason") };
+/** Sends what the form would, to the same place of the API; returns what went wrong, in a sentence. */
+async function send(form, given) {
+  const { csrf, ...word } = Object.fromEntries(given);
   try {
-    const answer = await fetch(`/api/v1/approvals/${mine}/decision`, {
+    const answer = await fetch(`/api/v1${new URL(form.action).pathname}`, {
       method: "POST",
-      headers: { "Content-Type": "application/json", "X-CSRF-Token": given.get("csrf") },
+      headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
       body: JSON.stringify(word),
     });
     if (answer.ok) return null;
     const why = (await answer.json()).detail;
-    const word_given = word.decision === "approve" ? "approval" : "rejection";
-    return `Your ${word_given} was not taken: ${why[0].toLowerCase()}${why.slice(1)}`;
+    return `${form.dataset.refused}: ${why[0].toLowerCase()}${why.slice(1)}`;
   } catch {
-    return "The broker did not answer: it is unknown whether your decision was taken. Reload before you decide again.";
+    return "The broker did not answer: it is unknown whether this was done. Reload before you do it again.";
   }
 }
 
@@ -56,3 +56,4 @@ function say(problem) {
 }
 
 follow((id) => { if (id === null || id === mine) read(); });
+document.addEventListener("timeover", () => read());

@@ -1,4 +1,5 @@
-// Time left, in words and as a bar: once a second, and not while the tab is hidden.
+// Time left, in words and as a bar: once a second, and not while the tab is hidden. What is possible until an instant
+// (`data-ends`) goes at that instant, whatever the server says and when; a `timeover` event tells the page.
 
 let ahead = 0;
 
@@ -15,15 +16,20 @@ function words(seconds) {
   return seconds <= 172800 ? `${Math.ceil(seconds / 3600)} h left` : `${Math.ceil(seconds / 86400)} days left`;
 }
 
+const secondsTo = (instant) => Math.ceil((Date.parse(instant) - Date.now() - ahead) / 1000);
+
 function tick() {
   if (document.hidden) return;
   for (const left of document.querySelectorAll("[data-until]")) {
-    const seconds = Math.ceil((Date.parse(left.dataset.until) - Date.now() - ahead) / 1000);
+    const seconds = secondsTo(left.dataset.until);
     const text = words(seconds);
     const label = left.querySelector(".left-words");
     if (label.textContent !== text) label.textContent = text;
     left.querySelector("progress").value = Math.max(seconds, 0);
   }
+  const over = [...document.querySelectorAll("[data-ends]:not([hidden])")].filter((it) => secondsTo(it.dataset.ends) <= 0);
+  for (const it of over) it.hidden = true;
+  if (over.length) document.dispatchEvent(new Event("timeover"));
 }
 
 setTime(document);
