@@ -7,7 +7,8 @@ connections. For each kind of client the number of held calls grows in one broke
   that its call is held (p99).
 - KiB each: the resident memory of the broker's process with so many held, less what it was before the first of them,
   divided by their number. It had held and run some calls before that, and by then every caller has heard two signs.
-- CPU: the part of a core that the broker takes while it does nothing but hold.
+- CPU: the part of a core that the broker takes while it does nothing but hold, and the time of it that it takes for
+  a call more that is held, decided and run.
 - decision → result: from the instant at which a reviewer sends an approval over the HTTP API until the caller has the
   whole answer of the tool; in brackets from the instant at which the reviewer has the API's answer. Decisions come at
   random instants, and who is answered makes its call again: as many stay held.
@@ -99,7 +100,12 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What it is to hold so many calls of one kind. In seconds and bytes; CPU is a part of one core."""
+    """What it is to hold so many calls of one kind. In seconds and bytes.
+
+    Args:
+        cpu: the part of one core that holding takes.
+        cpu_each: the time of it for a call that is held, decided and run.
+    """
 
     kind: Kind
     held: int
@@ -107,6 +113,7 @@ class Held:
     first_sign: Latency
     each: float
     cpu: float
+    cpu_each: float
     from_sent: Latency
     from_returned: Latency
     quiet: float
@@ -174,9 +181,11 @@ class Holding:
         await asyncio.sleep(self._plan.still)
         cpu = (cpu_time(self._broker.pid) - cpu_before) / (perf_counter() - began)
         each = (resident(self._broker.pid) - before) / held
+        cpu_before, before_them = cpu_time(self._broker.pid), self._approved
         from_sent, from_returned = await self._decide(self._plan.decisions, self._plan.rate)
+        cpu_each = (cpu_time(self._broker.pid) - cpu_before) / (self._approved - before_them)
         quiet = max(caller.quiet for caller in self._callers.values())
-        return Held(self._kind, held, rate, first_sign, each, cpu, from_sent, from_returned, quiet)
+        return Held(self._kind, held, rate, first_sign, each, cpu, cpu_each, from_sent, from_returned, quiet)
 
     async def _decide(self, many: int, rate: float, *, again: bool = True) -> tuple[Latency, Latency]:
         """Approve so many of the calls, `rate` a second."""
@@ -238,7 +247,18 @@ def goals(found: Sequence[Held], ended: Sequence[Ended]) -> Iterator[Goal]:
 def table(found: Sequence[Held]) -> Table:
     """All of it for people."""
     told = Table("client", box=None, pad_edge=False)
-    names = ("held", "held/s", "first sign", "KiB each", "CPU", "decision → result: p50", "p95", "p99", "quiet")
+    names = (
+        "held",
+        "held/s",
+        "first sign",
+        "KiB each",
+        "CPU",
+        "a call",
+        "decision → result: p50",
+        "p95",
+        "p99",
+        "quiet",
+    )
     for name in names:
         told.add_column(name, justify="right", no_wrap=True)
     for one in found:
@@ -248,7 +268,17 @@ def table(found: Sequence[Held]) -> Table:
         ]
         first, quiet = f"{one.first_sign.p99 * 1e3:.0f} ms", f"{one.quiet:.1f} s"
         each = f"{one.each / 1024:.1f}"
-        told.add_row(str(one.kind), f"{one.held:,}", f"{one.rate:.0f}", first, each, f"{one.cpu:.0%}", *late, quiet)
+        told.add_row(
+            str(one.kind),
+            f"{one.held:,}",
+            f"{one.rate:.0f}",
+            first,
+            each,
+            f"{one.cpu:.0%}",
+            f"{one.cpu_each * 1e3:.0f} ms",
+            *late,
+            quiet,
+        )
     return told
 
 
