@@ -22,13 +22,22 @@ from broker.store.rows import Rows
 from broker.store.tables import ApprovalRow, GrantRow, ReviewRow, table_of
 
 _APPROVALS, _REVIEWS = Rows(table_of(ApprovalRow)), Rows(table_of(ReviewRow))
-_BY_ID = sql_select(table_of(ApprovalRow)).where(table_of(ApprovalRow).c.id == bindparam("id"))
+_AT_ONCE = 1000  # a statement takes a bounded number of values
+_BY_IDS = sql_select(table_of(ApprovalRow)).where(table_of(ApprovalRow).c.id.in_(bindparam("ids", expanding=True)))
 
 
 def get(session: Session, approval_id: str) -> Approval | None:
     """One approval with its reviews in the order they came, or None."""
-    found = session.connection().execute(_BY_ID, {"id": approval_id}).one_or_none()
-    return from_rows([found], session)[0] if found is not None else None
+    return next(iter(by_ids(session, [approval_id])), None)
+
+
+def by_ids(session: Session, ids: Collection[str]) -> list[Approval]:
+    """Those of `ids` that there are."""
+    wanted, found = list(ids), list[Approval]()
+    for start in range(0, len(wanted), _AT_ONCE):
+        rows = session.connection().execute(_BY_IDS, {"ids": wanted[start : start + _AT_ONCE]}).all()
+        found += from_rows(rows, session)
+    return found
 
 
 def save(session: Session, approval: Approval) -> None:
