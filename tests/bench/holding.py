@@ -174,6 +174,7 @@ class Holding:
     async def _at(self, held: int, before: int) -> Held:
         began = perf_counter()
         new = await self._broker.hold(self._kind, held - len(self._callers), self._heard)
+        await self._broker.until_held(held)
         rate = len(new) / (perf_counter() - began)
         first_sign = Latency.of([caller.first_sign.result() - caller.asked for caller in new.values()])
         self._callers |= new

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import secrets
@@ -13,9 +14,11 @@ from typing import Any
 import aiohttp
 import orjson
 
+from broker.domain.approvals import State
 from broker.domain.clock import SystemClock
 from broker.domain.people import Role
-from broker.store import grants, people
+from broker.store import approvals, grants, people
+from broker.store.approvals import ApprovalFilter
 from broker.store.people import CredentialKind
 from broker.store.writer import Store, Transaction
 from tests.bench.answers import TOOL
@@ -25,6 +28,9 @@ from tests.bench.requests import call, http_request, opened
 
 PER_GRANT = 20
 """Calls of one agent that are held, the default of `approvals.max_pending`."""
+
+HELD_WITHIN = 120.0
+"""Seconds from the first signs of calls until all of them are held."""
 
 REVIEWER, OWNER = "reviewer@example.com", "owner@example.com"
 POLICY = {"version": "1", "default": "deny", "tools": {TOOL: {"action": "hold", "reason": "Looks into files"}}}
@@ -61,6 +67,13 @@ class Broker:
         requests = {self._request(kind, number): number for number in numbers}
         callers = await hold(self._url, requests, heard)
         return {requests[caller.request]: caller for caller in callers}
+
+    async def until_held(self, many: int) -> None:
+        """Return when so many calls are held: where that takes longer, a caller hears something before."""
+        wanted = ApprovalFilter(states=(State.PENDING,))
+        async with asyncio.timeout(HELD_WITHIN):
+            while await self._store.read(lambda session: approvals.count(session, wanted)) < many:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)  # another process holds them
 
     async def pending(self, most: int) -> list[str]:
         """Ids of approvals that wait, the newest first."""
