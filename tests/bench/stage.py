@@ -124,7 +124,7 @@ async def broker_that_holds(folder: Path, store_url: str | None) -> AsyncGenerat
         _, upstream = await start(stack, *MODULE, "tests.bench.http_upstream")
         config.write_text(
             f'[server]\nport = 0\n[store]\nurl = "{store_url}"\n[upstreams.fast]\nurl = "{upstream}"\n'
-            'policy = "policy.json"\n[approvals]\ntimeout = "3h"\nmax_per_hour = 1000000000\n'
+            'policy = "policy.json"\n[approvals]\ntimeout = "3h"\nmax_per_hour = 1000000000\npatience = "3h"\n'
         )
         store = Store(store_url, SystemClock())
         stack.callback(store.close)
