@@ -287,7 +287,14 @@ async def _serving(
     app: ASGIApp, listener: socket.socket, limit: float, closing: Callable[[], Awaitable[None]]
 ) -> AsyncGenerator[None]:
     config = uvicorn.Config(
-        app, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on where a request came from
     )
     server = Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))

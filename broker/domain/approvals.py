@@ -14,7 +14,7 @@ input first (`input_required`) leaves it executing, and the same call with what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -170,3 +170,7 @@ class Approval:
     awaiting: str | None = None
     forgotten_at: datetime | None = None
     sealed: str | None = None
+
+    def outlined(self) -> Approval:
+        """The same without what the call says and how its tool is described: for who only waits, never to be saved."""
+        return replace(self, call=replace(self.call, params={}), definition=None, sealed=None)

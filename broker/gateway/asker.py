@@ -12,6 +12,7 @@ from typing import Any, TypeGuard, cast
 
 from broker.approvals.requests import CANCELLED
 from broker.domain.answers import Answer
+from broker.gateway.flag import Flag
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import LOST, Line
 from broker.gateway.refusals import refusal
@@ -35,10 +36,22 @@ class Asker:
         still_here: called again and again while it waits, so that its session is not taken for unused.
     """
 
+    __slots__ = (
+        "_above",
+        "_on_leaving",
+        "_progress",
+        "_still_here",
+        "inbound",
+        "line",
+        "news",
+        "next_sign",
+        "notice",
+    )
+
     def __init__(self, inbound: Inbound, still_here: Callable[[], None]) -> None:
         self.inbound = inbound
         self.line = Line(self._hung_up)
-        self.news = asyncio.Event()
+        self.news = Flag()
         self.next_sign = 0.0
         self.notice: Inbound | None = None
         self._still_here = still_here

@@ -16,7 +16,7 @@ from typing import Any
 from broker import stop_points
 from broker.approvals.requests import Requests
 from broker.domain.answers import Answer
-from broker.domain.approvals import Approval
+from broker.domain.approvals import Approval, State
 from broker.errors import StoreError
 from broker.gateway.asker import Asker
 from broker.gateway.inbound import Inbound
@@ -38,6 +38,7 @@ class Hold:
     Args:
         until: when its asker has to have an answer, whatever that is, by the loop's clock.
         stopping: set when the broker stops.
+        in_doubt: whether something may have happened to the approval that has to be read.
     """
 
     asker: Asker
@@ -47,6 +48,7 @@ class Hold:
     until: float
     stopping: asyncio.Event
     abandoned: bool = False
+    in_doubt: bool = False
 
     @property
     def inbound(self) -> Inbound:
@@ -62,6 +64,13 @@ class Hold:
     def patient(self) -> bool:
         """Whether its caller can wait on."""
         return asyncio.get_running_loop().time() < self.until
+
+    def hear(self, approval: Approval | None) -> None:
+        """How its approval stands now; None when that has to be read. To wait, an outline is enough."""
+        self.in_doubt = approval is None
+        if approval is not None:
+            self.approval = approval.outlined() if approval.state is State.PENDING else approval
+        self.asker.news.set()
 
     async def tell(self, told: Answer) -> None:
         """The broker's own final answer."""

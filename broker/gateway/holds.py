@@ -85,7 +85,7 @@ class Holds:
         Raises:
             Exception: what `opening` raises within `FIRST_SIGN`; later that is told in the stream.
         """
-        asker = Asker(inbound, still_here)
+        asker = Asker(inbound.outlined(), still_here)
         early: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._start(asker, self._attend(asker, opening, execute, early))
         try:
@@ -213,9 +213,10 @@ class Holds:
         self._start(hold.asker, hold.insist(partial(hold.abandon, hold.line.gone or LOST)))
 
     async def _wait(self, hold: Hold) -> None:
-        with self._feed.waiter(hold.approval.id, hold.asker.news):
+        with self._feed.waiter(hold.approval.id, hold.hear):
             while hold.line.gone is None and not self._stopping.is_set() and hold.patient:
-                await self._read(hold)
+                if hold.in_doubt:
+                    await self._read(hold)
                 if hold.approval.state is not State.PENDING:
                     return
                 await self._tell_until_news(hold)
@@ -231,7 +232,7 @@ class Holds:
 
     async def _read(self, hold: Hold) -> None:
         try:
-            hold.approval = await self._approvals.get(hold.approval.id)
+            hold.hear(await self._approvals.get(hold.approval.id))
         except StoreError as error:
             log.warning("%s Held call %s waits on.", error, hold.approval.id)
             # The news of it will not come again.

@@ -53,6 +53,10 @@ class Inbound:
         """What it wants to hear of progress by; None when it does not."""
         return self.message.progress_token if self.message is not None else None
 
+    def outlined(self) -> Inbound:
+        """The same without the arguments of its call: for who only waits, since what is sent then is what is stored."""
+        return replace(self, message=self.message.outlined()) if self.message is not None else self
+
     def upward(self, permit: Permit = ALWAYS) -> UpstreamRequest:
         """The same for the upstream."""
         return UpstreamRequest(

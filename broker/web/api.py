@@ -141,9 +141,12 @@ async def _done(parts: Parts, approval_id: str, doing: Awaitable[Approval]) -> R
 
 
 async def _one(parts: Parts, approval: Approval) -> Response:
-    history = await parts.approvals.history(approval.id)
-    kept, everyone = await parts.store.read(
-        lambda session: (audit.contents(session, approval.call.id), people.everyone(session))
+    history, kept, everyone = await parts.store.read(
+        lambda session: (
+            audit.history(session, approval.id),
+            audit.contents(session, approval.call.id),
+            people.everyone(session),
+        )
     )
     explanation = kept.get("explanation", ())
     return json_response(presentation.whole_approval(approval, everyone, history, explanation))

@@ -228,23 +228,22 @@ class OneThread(ThreadPoolExecutor):
 
 
 async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_missed(own: Scene, tmp_path: Path) -> None:
-    """One thread does all that is read, in order: the store goes away between the news and the look at it."""
+    """One thread does all that is read, in order: the store goes away between the decision and the look at it."""
     executor, busy, table = OneThread(), threading.Event(), contextlib.ExitStack()
     store, threads = own.broker.store, own.broker.store.lookers
     store.lookers = executor
     agent = await own.agent()
     held = await agent.call("one", "act")
     approval = await own.submitted(agent)
-    await asyncio.wrap_future(executor.submit(bool))  # the held call has looked at what was submitted
     executor.submit(busy.wait, BOUND)
-    executor.asked.clear()
-    await own.decide(approval)  # written by the store's own thread
-    await executor.asked.wait()  # the feed's look at it stands in the line
     executor.submit(table.enter_context, missing(tmp_path, "approvals"))
-    busy.set()
+    executor.asked.clear()
     try:
-        await own.happened("approval.approved", agent)
-        await asyncio.wrap_future(executor.submit(bool))  # the held call's own look has failed by now
+        await own.decide(approval)  # written by the store's own thread
+        await executor.asked.wait()  # the feed's look at it stands in the line
+        busy.set()
+        await asyncio.wrap_future(executor.submit(bool))  # it has failed by now
+        assert not held.response.content.at_eof()
     finally:
         await asyncio.wrap_future(executor.submit(table.close))
         store.lookers = threads
