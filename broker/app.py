@@ -10,21 +10,23 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
 import uvicorn
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.approvals.feed import Feed
 from broker.approvals.ledger import Rules
+from broker.approvals.notices import Channel
+from broker.approvals.outbox import Outbox
 from broker.approvals.policies import Policies
 from broker.approvals.service import Approvals
 from broker.approvals.sweeps import recover, sweep
+from broker.domain.audit import timestamp
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
 from broker.domain.origins import Origins
@@ -45,6 +47,7 @@ from broker.store import audit
 from broker.store.audit import AuditFilter
 from broker.store.engine import serve_lock
 from broker.store.writer import Store
+from broker.ticks import Tick, ticking
 from broker.web import create_web
 from broker.web.policies import present_of
 
@@ -62,6 +65,9 @@ VANISHED_AFTER_MS = 30_000
 FOR_WHAT_RUNS, FOR_UPSTREAMS, FOR_CLIENTS = 0.6, 0.85, 0.9
 """The parts of `server.stop_within` until calls may still end, then their upstreams, and clients read what they are
 told. What is left is for what they leave behind, and for the store."""
+
+FOR_MESSAGES = 0.05
+"""The part of it that a message which is being posted has to end, while clients read."""
 
 
 @dataclass(slots=True)
@@ -96,8 +102,13 @@ class Broker:
 
 
 @asynccontextmanager
-async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenerator[Broker]:
+async def running(
+    settings: Settings, clock: Clock | None = None, channels: Sequence[Channel] = ()
+) -> AsyncGenerator[Broker]:
     """Start a broker and stop it at the end of the context.
+
+    Args:
+        channels: where people are told of held calls beside the browser.
 
     Raises:
         SettingsError, PolicyError: something configured is wrong.
@@ -125,23 +136,28 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
             keep_results=terms.results == "capped",
             max_pending=terms.max_pending,
             max_per_hour=terms.max_per_hour,
+            channels=frozenset({"web", "api", *(channel.name for channel in channels)}),
         )
-        approvals = Approvals(store, clock, keyring, feed, rules)
+        approvals = Approvals(store, clock, keyring, feed, rules, channels)
         await recover(approvals)
         await stack.enter_async_context(_task(feed.run()))
-        follower = Policies(approvals, store, clock)
+        follower = Policies(approvals, store)
         for name, in_force in policies.items():
             await follower.begin(in_force)
             if name in files:
                 await stack.enter_async_context(_task(follower.follow(in_force, files[name])))
         record = Record(store, keyring, keep_results=rules.keep_results)
         stack.push_async_callback(record.drain)
+        outboxes = [Outbox(channel, store, feed, partial(_card, url)) for channel in channels]
+        for outbox in outboxes:
+            await stack.enter_async_context(_task(outbox.run()))
         gates: dict[str, Gate] = {}
         for name in settings.upstreams:
-            holds = Holds(approvals, feed, clock, lambda approval_id: f"{url}/approvals/{approval_id}")
+            patience = (settings.upstreams[name].patience or terms.patience).total_seconds()
+            holds = Holds(approvals, feed, clock, partial(_card, url), patience)
             gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
-        stack.enter_context(_sweeping(approvals, endpoint))
+        await stack.enter_async_context(ticking(*_ticks(approvals, endpoint)))
         web = create_web(
             store=store,
             approvals=approvals,
@@ -150,10 +166,10 @@ async def running(settings: Settings, clock: Clock | None = None) -> AsyncGenera
             keyring=keyring,
             public_url=url,
             in_force=policies,
-            ready=partial(_ready, store, policies),
+            ready=partial(_ready, store, policies, outboxes),
         )
         limit = settings.server.stop_within.total_seconds()
-        closing = partial(_close, endpoint, feed, limit)
+        closing = partial(_close, endpoint, feed, outboxes, limit)
         await stack.enter_async_context(_serving(_Router(endpoint, web), listener, limit, closing))
         yield Broker(url, clock, store, approvals, feed, policies, endpoint)
 
@@ -197,15 +213,31 @@ def _public_url(settings: Settings, listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-async def _ready(store: Store, policies: dict[str, InForce]) -> dict[str, Any]:
+def _card(url: str, approval_id: str) -> str:
+    return f"{url}/approvals/{approval_id}"
+
+
+async def _ready(store: Store, policies: dict[str, InForce], outboxes: Sequence[Outbox]) -> dict[str, Any]:
     try:
         await store.write(lambda tx: audit.page(tx.session, AuditFilter(), limit=1))
         state = {"ok": True, "seq": (await store.read(audit.head)).seq}
+        channels = {outbox.channel.name: await _channel(outbox) for outbox in outboxes}
     except StoreError as error:
-        state = {"ok": False, "error": str(error)}
+        state, channels = {"ok": False, "error": str(error)}, {}
     refused = any(in_force.trouble is not None for in_force in policies.values())
-    status = "failing" if not state["ok"] else "degraded" if refused else "ok"
-    return {"status": status, "store": state, "policies": {name: present_of(one) for name, one in policies.items()}}
+    troubled = refused or not all(channel["ok"] for channel in channels.values())
+    return {
+        "status": "failing" if not state["ok"] else "degraded" if troubled else "ok",
+        "store": state,
+        "policies": {name: present_of(one) for name, one in policies.items()},
+        "channels": channels,
+    }
+
+
+async def _channel(outbox: Outbox) -> dict[str, Any]:
+    if (trouble := await outbox.trouble()) is None:
+        return {"ok": True}
+    return {"ok": False, "error": trouble.sentence, "since": timestamp(trouble.since)}
 
 
 # -- running parts ----------------------------------------------------------------------------------------------------
@@ -243,30 +275,11 @@ async def _task(work: Any) -> AsyncGenerator[None]:
             await task
 
 
-@contextmanager
-def _sweeping(approvals: Approvals, endpoint: Endpoint) -> Generator[None]:
-    async def tidy() -> None:
-        try:
-            await sweep(approvals)
-        except StoreError as error:
-            log.warning("%s Overdue approvals stay open until it can.", error)
-
-    async def release() -> None:
-        try:
-            await endpoint.release_ended()
-        except StoreError as error:
-            log.warning("%s What ended grants have open stays open until it can.", error)
-
-    scheduler = AsyncIOScheduler()
-    for job, seconds in ((tidy, SWEEP_EVERY), (release, RELEASE_EVERY)):
-        scheduler.add_job(  # pyright: ignore[reportUnknownMemberType] - APScheduler 3 has no types
-            job, "interval", seconds=seconds, max_instances=1, coalesce=True, misfire_grace_time=None
-        )
-    scheduler.start()
-    try:
-        yield
-    finally:
-        scheduler.shutdown(wait=False)
+def _ticks(approvals: Approvals, endpoint: Endpoint) -> tuple[Tick, ...]:
+    return (
+        Tick("sweep", SWEEP_EVERY, partial(sweep, approvals), "Overdue approvals stay open until it can."),
+        Tick("release", RELEASE_EVERY, endpoint.release_ended, "What ended grants have open stays so until it can."),
+    )
 
 
 @asynccontextmanager
@@ -274,7 +287,14 @@ async def _serving(
     app: ASGIApp, listener: socket.socket, limit: float, closing: Callable[[], Awaitable[None]]
 ) -> AsyncGenerator[None]:
     config = uvicorn.Config(
-        app, http=Connection, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on where a request came from
     )
     server = Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
@@ -287,7 +307,7 @@ async def _serving(
         await server.end(serving, deadline - limit * (1 - FOR_CLIENTS), deadline)
 
 
-async def _close(endpoint: Endpoint, feed: Feed, limit: float) -> None:
+async def _close(endpoint: Endpoint, feed: Feed, outboxes: Sequence[Outbox], limit: float) -> None:
     try:
         async with asyncio.timeout(limit * FOR_UPSTREAMS):
             await endpoint.close(limit * FOR_WHAT_RUNS)
@@ -295,3 +315,4 @@ async def _close(endpoint: Endpoint, feed: Feed, limit: float) -> None:
         log.warning("The broker's MCP servers did not end in time: they are ended by force.")
         endpoint.kill()
     feed.dismiss()
+    await asyncio.gather(*(outbox.end(limit * FOR_MESSAGES) for outbox in outboxes))

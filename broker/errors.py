@@ -186,6 +186,31 @@ class TransitionRefused(BrokerError):
     code = "transition_refused"
 
 
+# -- messages to people -----------------------------------------------------------------------------------------------
+
+
+class ChannelError(BrokerError):
+    """The channel did not take a message."""
+
+    code = "channel_failed"
+
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        self.retry_after = retry_after  # seconds, when the channel says how long it wants to be left alone
+        super().__init__(message)
+
+
+class MessageGone(ChannelError):
+    """The message is not there any more."""
+
+    code = "message_gone"
+
+
+class PlaceMissing(ChannelError):
+    """There is no such place, or nothing may be posted there."""
+
+    code = "place_missing"
+
+
 # -- the way of a call ------------------------------------------------------------------------------------------------
 
 

@@ -21,10 +21,11 @@ IN_ORDER = (
     ("broker.app",),
     ("broker.settings",),
     ("broker.bridge",),
-    ("integrations", "broker.gateway", "broker.web", "broker.front"),
+    ("integrations", "broker.gateway", "broker.web", "broker.front", "broker.ticks"),
     ("broker.approvals",),
     ("broker.store", "broker.policy"),
     ("broker.domain",),
+    ("broker.stop_points",),
     ("broker.errors",),
 )
 """The layers, highest first. Each may import those below it; those of one layer may not import each other."""

@@ -21,8 +21,10 @@ from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import canonical_json, new_id
 from broker.domain.recorded import masked_paths
 from broker.domain.redaction import without_echoes
+from broker.domain.rounds import continuations
 from broker.domain.sealing import unsealed
-from broker.errors import DeadlinePassed
+from broker.errors import DeadlinePassed, TransitionRefused
+from broker.store import approvals as stored
 from broker.store import grants, held
 from broker.store.slots import LimitReached, Taken
 from broker.store.writer import Transaction
@@ -47,12 +49,13 @@ class Claims:
         self.executing: dict[str, Taken] = {}
 
     async def claim(
-        self, approval_id: str, verdict: Verdict, definition: Mapping[str, Any] | None
+        self, approval_id: str, judge: Callable[[Call], Verdict], definition: Mapping[str, Any] | None
     ) -> Approval | Answer:
         """Take the sole right to run an approved call, if all that it was approved for still holds.
 
         Args:
-            verdict: what the present policy says of the call (see `Ledger.as_asked`).
+            judge: what the present policy says of a call; asked inside the transaction, so that whatever is put in
+                force before the claim is in the record counts for it.
             definition: the tool as its server describes it now.
 
         Returns:
@@ -60,25 +63,26 @@ class Claims:
             Or what the agent is told of a limit of the present policy that is used up: the approval stays usable then.
 
         Raises:
-            TransitionRefused: it is not approved, or somebody else claimed it.
+            TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
         """
 
         def work(tx: Transaction) -> tuple[Approval | Answer, Taken]:
             approval = held_call(tx.session, approval_id)
-            runs = self._what_runs(tx, approval, verdict, definition)
-            if isinstance(runs, Cause):
-                withdrawn = moves.withdraw(approval, runs, tx.now)
-                return self._ledger.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER), nothing
             try:
                 claimed = moves.claim(approval, self.holder, tx.now, LEASE)
             except DeadlinePassed:
                 expired = moves.expire(approval, tx.now)
                 return self._ledger.journal.end(tx, expired, Kind.APPROVAL_EXPIRED, BROKER), nothing
+            runs = self._what_runs(tx, approval, judge, definition)
+            if isinstance(runs, Cause):
+                withdrawn = moves.withdraw(approval, runs, tx.now)
+                return self._ledger.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, BROKER), nothing
+            call, verdict = runs
             taken = held.stamp(tx.session.connection(), approval.call.id, verdict.charges, tx.now)
             if isinstance(taken, LimitReached):
                 return answers.limited(taken.charge, taken.free_at, tx.now, approval.id), nothing
             self._ledger.journal.save(tx, claimed, Kind.APPROVAL_CLAIMED, agent(approval.call.grant))
-            return replace(claimed, call=runs), taken
+            return replace(claimed, call=call), taken
 
         nothing = Taken(0)
         claimed, taken = await self._ledger.change(work, durable=True)
@@ -93,15 +97,18 @@ class Claims:
 
         Args:
             errored: the upstream answered with a protocol error, so what is refunded is given back.
+
+        Raises:
+            TransitionRefused: this process does not execute it, or its outcome was recorded before.
         """
 
         def work(tx: Transaction) -> Approval:
-            approval = held_call(tx.session, approval_id)
+            approval = self._executed(tx, approval_id)
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
             self._keep_result(tx, approval, result)
             if approval.state is State.INTERRUPTED:
-                self._ledger.journal.note(tx, approval, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
-                return approval
+                heard = moves.hear_late(approval)
+                return self._ledger.journal.save(tx, heard, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
             finished = moves.finish(approval, failed=failed)
             held.settle(tx.session.connection(), approval.call.id, errored=errored)
             return self._ledger.journal.save(tx, finished, kind, BROKER)
@@ -109,82 +116,152 @@ class Claims:
         return await self._let_go(approval_id, work)
 
     async def release(self, approval_id: str, why: str) -> Approval:
-        """Give a claim back: the call provably never reached the tool, so the approval can still be used."""
+        """Give a claim back: the call provably never reached the tool, so the approval can still be used.
+
+        Raises:
+            TransitionRefused: this process does not execute it, or the tool was reached before and asked for input.
+        """
 
         def work(tx: Transaction) -> Approval:
-            approval = moves.release(held_call(tx.session, approval_id))
+            approval = moves.release(self._executed(tx, approval_id))
             held.hold_again(tx.session.connection(), approval.call.id)
             return self._ledger.journal.save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
 
         return await self._let_go(approval_id, work)
 
     async def interrupt(self, approval_id: str, why: str) -> Approval:
-        """The server went away in the middle: nobody knows whether it ran, and it is never run again."""
+        """The server went away in the middle: nobody knows whether it ran, and it is never run again.
+
+        Raises:
+            TransitionRefused: this process does not execute it.
+        """
 
         def work(tx: Transaction) -> Approval:
-            approval = held_call(tx.session, approval_id)
-            return self._ledger.journal.save(
-                tx, moves.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why}
-            )
+            approval = moves.interrupt(self._executed(tx, approval_id))
+            return self._ledger.journal.save(tx, approval, Kind.APPROVAL_INTERRUPTED, BROKER, {"why": why})
 
         return await self._let_go(approval_id, work)
 
-    async def await_input(self, approval_id: str, mark: str) -> Approval:
+    # -- rounds -------------------------------------------------------------------------------------------------------
+
+    async def await_input(self, claimed: Approval, state: Any) -> Approval:
         """The tool asks for input before it goes on; the agent has as long for it as for using an approval.
 
         Args:
-            mark: what the continuation is recognised by.
+            claimed: with the call as it was asked for.
+            state: the `requestState` that the tool gave, if it did.
 
         Raises:
-            TransitionRefused: it is not executing, or it asked too often.
+            TransitionRefused: this process does not execute it, or it asked too often.
+            ValueError: what it gave has no canonical form.
         """
+        mark = continuations(self._ledger.keyring, claimed.call, state)[0]
 
         def work(tx: Transaction) -> Approval:
             until = tx.now + self._ledger.rules.execute_within
-            asking = moves.await_input(held_call(tx.session, approval_id), mark, until)
-            return self._ledger.journal.save(tx, asking, Kind.APPROVAL_ASKED, BROKER, {"round": asking.rounds})
+            return self._ask(tx, moves.await_input(self._executed(tx, claimed.id), mark, until))
 
-        return await self._let_go(approval_id, work)
+        return await self._let_go(claimed.id, work)
 
-    async def continue_with_input(self, approval_id: str, mark: str) -> Approval:
-        """Take the sole right to go on with a call whose tool asked for input.
+    async def awaiting(self, call: Call, state: Any) -> Approval | None:
+        """The approval whose tool waits for the input that `call` brings with the `requestState` given."""
+        marks, now = continuations(self._ledger.keyring, call, state), self._ledger.clock.now()
+        return await self._ledger.store.look_up(lambda session: stored.awaiting(session, marks, now))
 
-        Raises:
-            TransitionRefused: it does not wait for this, or waited too long.
+    async def continue_with_input(
+        self, call: Call, state: Any, judge: Callable[[Call], Verdict], definition: Mapping[str, Any] | None
+    ) -> Approval | Answer:
+        """Take the sole right to go on with the call whose tool asked for input, if all that it was approved for still
+        holds. It has its slots, and the people's word.
+
+        Args:
+            call: as it came again.
+            state: the `requestState` that it brought, if it did.
+            judge: what the present policy says of a call (see `claim`).
+            definition: the tool as its server describes it now.
+
+        Returns:
+            The approval: `executing`, with the call as it was asked for, and what the agent is told otherwise: it ends
+            when what it was approved for does not hold any more; nothing happens when nothing waits for this.
         """
+        marks = continuations(self._ledger.keyring, call, state)
 
-        def work(tx: Transaction) -> Approval:
-            approval = held_call(tx.session, approval_id)
-            going_on = moves.continue_with_input(approval, mark, self.holder, tx.now, LEASE)
-            return self._ledger.journal.save(tx, going_on, Kind.APPROVAL_CONTINUED, agent(approval.call.grant))
+        def work(tx: Transaction) -> Approval | Answer:
+            approval = stored.awaiting(tx.session, marks, tx.now)
+            if approval is None:
+                return self._refuse_input(tx, call, judge(call))
+            runs = self._what_runs(tx, approval, judge, definition)
+            if isinstance(runs, Cause):
+                told = answers.not_continued(approval, runs)
+                interrupted = moves.interrupt(approval)
+                self._ledger.journal.save(tx, interrupted, Kind.APPROVAL_INTERRUPTED, BROKER, {"why": told.reason})
+                return told
+            going_on = moves.continue_with_input(approval, marks, self.holder, tx.now, LEASE)
+            detail = {"round": going_on.rounds}
+            self._ledger.journal.save(tx, going_on, Kind.APPROVAL_CONTINUED, agent(approval.call.grant), detail)
+            return replace(going_on, call=runs[0])
 
         going_on = await self._ledger.change(work, durable=True)
-        self.executing[approval_id] = Taken(0)
+        if isinstance(going_on, Approval):
+            self.executing[going_on.id] = Taken(0)
         return going_on
+
+    async def await_again(self, claimed: Approval, state: Any, why: str) -> Approval:
+        """The input provably never reached the tool, which still waits for it."""
+        mark = continuations(self._ledger.keyring, claimed.call, state)[0]
+
+        def work(tx: Transaction) -> Approval:
+            return self._ask(tx, moves.await_again(self._executed(tx, claimed.id), mark), why)
+
+        return await self._let_go(claimed.id, work)
+
+    async def refuse_input(self, call: Call, verdict: Verdict) -> Answer:
+        """Record that `call` brought input which nothing waits for, and say what the agent is told."""
+        return await self._ledger.change(lambda tx: self._refuse_input(tx, call, verdict))
 
     # -- parts --------------------------------------------------------------------------------------------------------
 
+    def _executed(self, tx: Transaction, approval_id: str) -> Approval:
+        """What this process executes, or did until it was given up as interrupted."""
+        approval = held_call(tx.session, approval_id)
+        if approval.holder != self.holder:
+            raise TransitionRefused("this process does not execute it")
+        return approval
+
     async def _let_go(self, approval_id: str, work: Callable[[Transaction], Approval]) -> Approval:
-        done = await self._ledger.change(work, durable=True)
+        """Record that this process is done with it. When that is refused, its lease is not renewed all the same."""
+        try:
+            done = await self._ledger.change(work, durable=True)
+        except TransitionRefused:
+            self.executing.pop(approval_id, None)
+            raise
         self.executing.pop(approval_id, None)
         return done
 
     def _what_runs(
-        self, tx: Transaction, approval: Approval, verdict: Verdict, definition: Mapping[str, Any] | None
-    ) -> Call | Cause:
-        """The call as it was asked for, or why it may not run any more; the state is looked at elsewhere."""
-        if approval.state is not State.APPROVED:
-            return approval.call
-        grant = grants.get(tx.session, approval.call.grant.id)
-        if grant is None or not grant.live(tx.now):
+        self,
+        tx: Transaction,
+        approval: Approval,
+        judge: Callable[[Call], Verdict],
+        definition: Mapping[str, Any] | None,
+    ) -> tuple[Call, Verdict] | Cause:
+        """The call as it was asked for and what the policy says of it, or why it may not run any more."""
+        if not _granted(tx, approval):
             return Cause.GRANT
         if (call := unsealed(self._ledger.keyring, approval)) is None:
             return Cause.SECRET
-        if verdict.action is Action.DENY:
+        if (verdict := judge(call)).action is Action.DENY:
             return Cause.POLICY
         if approval.fingerprint not in fingerprints(self._ledger.keyring, call, definition):
             return Cause.TOOL
-        return call
+        return call, verdict
+
+    def _ask(self, tx: Transaction, asking: Approval, why: str | None = None) -> Approval:
+        detail = {"round": asking.rounds} | ({"why": why} if why is not None else {})
+        return self._ledger.journal.save(tx, asking, Kind.APPROVAL_ASKED, BROKER, detail)
+
+    def _refuse_input(self, tx: Transaction, call: Call, verdict: Verdict) -> Answer:
+        return self._ledger.journal.refuse(tx, Kind.CALL_DENIED, call, verdict, answers.not_awaited(verdict))
 
     def _keep_result(self, tx: Transaction, approval: Approval, result: Any) -> None:
         if not self._ledger.rules.keep_results or result is None or not _small(result):
@@ -196,6 +273,11 @@ class Claims:
         if whole is None or erased:  # what is masked is not known any more, and the answer may repeat it
             return
         tx.keep(approval.call.id, "result", without_echoes(result, whole, approval.call))
+
+
+def _granted(tx: Transaction, approval: Approval) -> bool:
+    grant = grants.get(tx.session, approval.call.grant.id)
+    return grant is not None and grant.live(tx.now)
 
 
 def _small(result: Any) -> bool:

@@ -6,10 +6,11 @@ What belongs here: how a row is filled, and what a change takes along. What does
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from broker.approvals.notices import Channel, places
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, State
 from broker.domain.audit import Event, Kind
@@ -19,7 +20,7 @@ from broker.domain.explanations import explanation
 from broker.domain.people import GrantRef
 from broker.domain.redaction import redacted
 from broker.store import approvals as stored
-from broker.store import held
+from broker.store import held, notices
 from broker.store.writer import Transaction
 
 BROKER = "broker"
@@ -87,10 +88,11 @@ def keep_call(tx: Transaction, call: Call, seen: Call, verdict: Verdict) -> None
 
 
 class Journal:
-    """Saves approvals and records what happened to them."""
+    """Saves approvals and records what happened to them, so that people are told of it, also in `channels`."""
 
-    def __init__(self, keyring: Keyring) -> None:
+    def __init__(self, keyring: Keyring, channels: Sequence[Channel]) -> None:
         self._keyring = keyring
+        self._channels = channels
 
     def save(
         self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
@@ -112,16 +114,20 @@ class Journal:
     def note(
         self, tx: Transaction, approval: Approval, kind: Kind, actor: str, detail: Mapping[str, Any] | None = None
     ) -> None:
-        """Record something about an approval that does not change it."""
+        """Record something about an approval, also what does not change it, and let everybody be told."""
         end = approval.resolution
         cause = {"cause": end.cause.value} if end is not None and end.cause is not None else {}
         facts = {**(detail or {}), **cause, "state": approval.state.value}
         event = call_event(self._keyring, kind, approval.call, Action.HOLD, approval.rule, actor, facts)
         tx.record(replace(event, approval_id=approval.id))
+        if kind is Kind.APPROVAL_SUBMITTED:
+            notices.add(tx.session, approval.id, places(self._channels, approval.requirement), tx.now)
+        else:
+            notices.outdate(tx.session, approval.id, tx.now)
 
     def refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         """Record a call that could not be held, and what its agent is told."""
-        seen, facts = redacted(call, verdict.redact), {"reason": told.reason}
+        seen, facts = redacted(call, verdict.redact), {"reason": told.reason, "approval": told.approval_id}
         keep_call(tx, call, seen, verdict)
         tx.record(call_event(self._keyring, kind, seen, verdict.action, told.rule, agent(call.grant), facts))
         return told

@@ -6,7 +6,7 @@ What belongs here: reading, and running a change with the feed told of it. What 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -15,6 +15,7 @@ from sqlmodel import Session
 
 from broker.approvals.feed import Feed
 from broker.approvals.journal import Journal
+from broker.approvals.notices import Channel
 from broker.domain.approvals import Approval
 from broker.domain.audit import Row
 from broker.domain.calls import Call
@@ -54,14 +55,22 @@ class Rules:
 
 
 class Ledger:
-    """The approvals of one store."""
+    """The approvals of one store, which are told in `channels`."""
 
-    def __init__(self, store: Store, clock: Clock, keyring: Keyring, feed: Feed, rules: Rules) -> None:
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        keyring: Keyring,
+        feed: Feed,
+        rules: Rules,
+        channels: Sequence[Channel] = (),
+    ) -> None:
         self.store = store
         self.clock = clock
         self.keyring = keyring
         self.rules = rules
-        self.journal = Journal(keyring)
+        self.journal = Journal(keyring, channels)
         self._feed = feed
 
     async def get(self, approval_id: str) -> Approval:
@@ -100,7 +109,8 @@ def held_call(session: Session, approval_id: str) -> Approval:
     Raises:
         NotFound: there is none.
     """
-    found = stored.get(session, approval_id)
+    possible = approval_id.isascii() and approval_id.isprintable()  # else a database may not even take it
+    found = stored.get(session, approval_id) if possible else None
     if found is None:
         raise NotFound(f"There is no approval {approval_id}.")
     return found

@@ -19,7 +19,8 @@ from broker.store.writer import Transaction
 
 
 class ClaimPermit:
-    """The right to send a claimed call. `told` is what its agent is told when it may not be sent any more.
+    """The right to send a claimed call: `spent` once it may be on its way. `told` is what its agent is told when it may
+    not be sent any more.
 
     Args:
         judge: what the present policy says of a call.
@@ -27,15 +28,16 @@ class ClaimPermit:
 
     def __init__(self, approvals: Approvals, claimed: Approval, judge: Callable[[Call], Verdict]) -> None:
         self.told: Answer | None = None
+        self.spent = False
         self._approvals = approvals
         self._claimed = claimed
         self._judge = judge
 
-    @property
-    def late(self) -> bool:
-        """Whether it may not be sent any more with the slots that it has."""
+    def spend(self) -> bool:
+        """Whether it may be sent now with the slots that it has."""
         taken = self._approvals.claims.executing.get(self._claimed.id)
-        return taken is not None and taken.late(self._approvals.clock.now())
+        self.spent = taken is None or not taken.late(self._approvals.clock.now())
+        return self.spent
 
     async def renew(self) -> None:
         """Let its slots count from now.

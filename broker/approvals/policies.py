@@ -21,7 +21,6 @@ from broker.domain import moves
 from broker.domain.approvals import Cause
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Action, Verdict
-from broker.domain.clock import Clock
 from broker.domain.text import visible
 from broker.errors import PolicyError, StoreError, TransitionRefused
 from broker.policy.judging.decide import Policy, decide
@@ -46,10 +45,9 @@ AT_ONCE = 10
 class Policies:
     """Puts policies in force, each in the `InForce` that its upstream's gate and the pages read."""
 
-    def __init__(self, approvals: Approvals, store: Store, clock: Clock) -> None:
+    def __init__(self, approvals: Approvals, store: Store) -> None:
         self._approvals = approvals
         self._store = store
-        self._clock = clock
 
     async def begin(self, in_force: InForce) -> None:
         """Record what an upstream starts with, and withdraw what that denies.
@@ -69,7 +67,7 @@ class Policies:
                 if isinstance(found, PolicyError):
                     await self._refuse(in_force, found)
                 elif found is not None:
-                    await self._adopt(in_force, found)
+                    await self.adopt(in_force, found)
             except StoreError as error:
                 log.warning("%s: %s The changed policy waits until it can.", in_force.upstream, error)
                 file.forget()
@@ -77,16 +75,36 @@ class Policies:
             except Exception:
                 log.exception("%s: the changed policy may not be in force: save it again.", in_force.upstream)
 
-    async def _adopt(self, in_force: InForce, policy: Policy) -> None:
-        """Judge by `policy` from now on. What it denies is withdrawn after the swap: nothing is held anew by then."""
+    async def adopt(self, in_force: InForce, policy: Policy) -> None:
+        """Judge by `policy` from now on, and withdraw what it denies.
+
+        Raises:
+            StoreError: it could not be written; what of it was not done is done by the next try.
+        """
         if policy.digest != in_force.policy.digest:
-            await self._record(_loaded(in_force, policy, before=in_force.policy.digest))
-            in_force.policy, in_force.loaded_at = policy, self._clock.now()
+            await self._swap(in_force, policy)
             log.info("%s: %s is in force now (%s)", in_force.upstream, visible(policy.source), _summary(policy))
         elif in_force.trouble is not None:
             log.info("%s: %s is again what is in force", in_force.upstream, visible(policy.source))
         in_force.trouble = None
         await self._withdraw_denied(in_force)
+
+    async def _swap(self, in_force: InForce, policy: Policy) -> None:
+        """Put `policy` in force within the transaction that records it, as claims are judged within theirs.
+
+        So of a claim and the swap one comes first, and what is claimed after the swap was judged by `policy`.
+        """
+        before, since = in_force.policy, in_force.loaded_at
+
+        def work(tx: Transaction) -> None:
+            tx.record(_loaded(in_force, policy, before=before.digest))
+            in_force.policy, in_force.loaded_at = policy, tx.now
+
+        try:
+            await self._approvals.change(work, durable=True)
+        except Exception:  # nothing of it is in the record
+            in_force.policy, in_force.loaded_at = before, since
+            raise
 
     async def _refuse(self, in_force: InForce, trouble: PolicyError) -> None:
         """Tell of what is wrong, once; the same mistakes in a file that was saved again are no news."""

@@ -20,11 +20,13 @@ from broker.domain.audit import Kind
 from broker.domain.calls import Call, Requirement, Verdict, fingerprints
 from broker.domain.canonical import new_id
 from broker.domain.redaction import redacted
-from broker.domain.reviewers import eligible_people
+from broker.domain.reviewers import decides_in_any, eligible_people
 from broker.domain.sealing import sealed
 from broker.store import approvals as stored
 from broker.store import held, people
 from broker.store.writer import Transaction
+
+HOUR = timedelta(hours=1)
 
 CANCELLED = "cancelled"
 """Why a caller went away that said so itself."""
@@ -56,12 +58,11 @@ class Requests:
                 return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.of(said_no))
             waiting = stored.unattended(tx.session, marks, tx.now)
             if waiting is not None:
-                return self._resume(tx, waiting)
+                return self._resume(tx, waiting, call)
             if (full := self._full(tx, call)) is not None:
-                return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, answers.capped(full))
-            asked = eligible_people(verdict.requirement, call.grant, people.everyone(tx.session))
-            if len(asked) < verdict.requirement.quorum:
-                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.nobody_eligible(verdict))
+                return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, full)
+            if (undecidable := self._undecidable(tx, call, verdict)) is not None:
+                return self._refuse(tx, Kind.CALL_DENIED, call, verdict, undecidable)
             reached = held.reserve(tx.session.connection(), call.id, verdict.charges, tx.now)
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
@@ -85,6 +86,19 @@ class Requests:
             grace = tx.now + self._ledger.rules.retry_grace if why == CANCELLED else None
             gone = moves.leave(approval, grace)
             self._ledger.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, agent(gone.call.grant), {"why": why})
+
+        await self._ledger.change(work)
+
+    async def note_cancelled(self, approval_id: str, why: str) -> None:
+        """The caller cancelled a call that was running. What came of it is recorded on its own.
+
+        Args:
+            why: whether the server was told.
+        """
+
+        def work(tx: Transaction) -> None:
+            running = held_call(tx.session, approval_id)
+            self._ledger.journal.note(tx, running, Kind.APPROVAL_CANCELLED, agent(running.call.grant), {"why": why})
 
         await self._ledger.change(work)
 
@@ -124,22 +138,32 @@ class Requests:
             tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason}
         )
 
-    def _full(self, tx: Transaction, call: Call) -> str | None:
-        """Why this agent may not ask for more: people's attention is limited too."""
-        pending, recent = stored.load_of(tx.session, call.grant.id, tx.now - timedelta(hours=1))
-        if pending >= self._ledger.rules.max_pending:
-            return f"{pending} calls of this agent wait for approval already; wait until they are answered"
-        if recent >= self._ledger.rules.max_per_hour:
-            return f"this agent asked for {recent} approvals within the last hour; ask for less"
-        return None
+    def _full(self, tx: Transaction, call: Call) -> Answer | None:
+        """What an agent is told that may not ask for more: people's attention is limited too."""
+        rules = self._ledger.rules
+        if stored.pending_of(tx.session, call.grant.id, tx.now) >= rules.max_pending:
+            return answers.too_many_pending(rules.max_pending)
+        oldest = stored.nth_newest(tx.session, call.grant.id, tx.now - HOUR, rules.max_per_hour)
+        return answers.too_many_asked(rules.max_per_hour, oldest + HOUR, tx.now) if oldest is not None else None
 
-    def _resume(self, tx: Transaction, approval: Approval) -> Approval:
-        grant = agent(approval.call.grant)
-        return self._ledger.journal.save(tx, moves.come_back(approval), Kind.APPROVAL_RESUMED, grant)
+    def _undecidable(self, tx: Transaction, call: Call, verdict: Verdict) -> Answer | None:
+        """Why no decision could ever be made: then nothing waits for one."""
+        wanted = verdict.requirement
+        if not decides_in_any(wanted, self._ledger.rules.channels):
+            return answers.nowhere_decided(verdict)
+        able = eligible_people(wanted, call.grant, people.everyone(tx.session))
+        return answers.nobody_eligible(verdict) if len(able) < wanted.quorum else None
+
+    def _resume(self, tx: Transaction, approval: Approval, call: Call) -> Approval:
+        """The identical call waits for it now, perhaps in another session: that one's end is its end."""
+        back = moves.come_back(replace(approval, call=replace(approval.call, session=call.session)))
+        return self._ledger.journal.save(tx, back, Kind.APPROVAL_RESUMED, agent(call.grant))
 
     def _settled(self, wanted: Requirement) -> Requirement:
         """What is asked for, with the configured word where the policy has none."""
-        return replace(wanted, allow_self=self._ledger.rules.allow_self) if wanted.allow_self is None else wanted
+        rules = self._ledger.rules
+        allow_self = rules.allow_self if wanted.allow_self is None else wanted.allow_self
+        return replace(wanted, timeout=wanted.timeout or rules.timeout, allow_self=allow_self)
 
     def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         return self._ledger.journal.refuse(tx, kind, call, verdict, told)

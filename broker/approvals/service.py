@@ -6,9 +6,12 @@ does with an approved call (`claims`), and what people do (`reviews`).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from broker.approvals.claims import Claims
 from broker.approvals.feed import Feed
 from broker.approvals.ledger import Ledger, Rules
+from broker.approvals.notices import Channel
 from broker.approvals.requests import Requests
 from broker.approvals.reviews import Reviews
 from broker.domain.canonical import Keyring
@@ -19,8 +22,16 @@ from broker.store.writer import Store
 class Approvals(Ledger):
     """The ledger with its three sides."""
 
-    def __init__(self, store: Store, clock: Clock, keyring: Keyring, feed: Feed, rules: Rules) -> None:
-        super().__init__(store, clock, keyring, feed, rules)
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        keyring: Keyring,
+        feed: Feed,
+        rules: Rules,
+        channels: Sequence[Channel] = (),
+    ) -> None:
+        super().__init__(store, clock, keyring, feed, rules, channels)
         self.requests = Requests(self)
         self.claims = Claims(self)
         self.reviews = Reviews(self)

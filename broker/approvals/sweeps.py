@@ -7,6 +7,8 @@ twice.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from broker.approvals.claims import LEASE
 from broker.approvals.journal import BROKER
 from broker.approvals.service import Approvals
@@ -17,8 +19,6 @@ from broker.store import approvals as stored
 from broker.store import slots
 from broker.store.writer import Transaction
 
-_WHY = {Kind.APPROVAL_INTERRUPTED: {"why": "the process that ran it went away, or its input never came"}}
-
 
 async def sweep(approvals: Approvals) -> None:
     """Do what time did, end what belongs to ended grants, renew this process's leases, forget old slots.
@@ -26,10 +26,11 @@ async def sweep(approvals: Approvals) -> None:
     Raises:
         StoreError: the store cannot be written; the next sweep does it all.
     """
-    journal = approvals.journal
+    journal, claims = approvals.journal, approvals.claims
+    executing = list(claims.executing)
 
     def work(tx: Transaction) -> None:
-        stored.renew_leases(tx.session, approvals.claims.executing, tx.now + LEASE)
+        stored.renew_leases(tx.session, claims.holder, executing, tx.now + LEASE)
         slots.forget_old(tx.session.connection(), tx.now)
         for approval in stored.due(tx.session, tx.now):
             _pass_time(approvals, tx, approval)
@@ -43,7 +44,7 @@ def _pass_time(approvals: Approvals, tx: Transaction, approval: Approval) -> Non
     while (passed := schedule.pass_time(approval, tx.now)) is not None:
         approval, kind = passed
         save = approvals.journal.end if approval.state in (State.EXPIRED, State.WITHDRAWN) else approvals.journal.save
-        save(tx, approval, kind, BROKER, _WHY.get(kind))
+        save(tx, approval, kind, BROKER, schedule.detail(approval, kind, tx.now))
 
 
 async def recover(approvals: Approvals) -> None:
@@ -60,7 +61,8 @@ async def recover(approvals: Approvals) -> None:
                 approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
         for left in stored.in_states(tx.session, (State.EXECUTING,)):
             if left.awaiting is None:
-                why = {"why": "the broker stopped while it ran"}
-                approvals.journal.save(tx, moves.interrupt(left), Kind.APPROVAL_INTERRUPTED, BROKER, why)
+                gone = replace(moves.interrupt(left), caller=Caller.GONE)  # its connection went with the process
+                why = {"why": "the broker stopped in the middle: it may or may not have run"}
+                approvals.journal.save(tx, gone, Kind.APPROVAL_INTERRUPTED, BROKER, why)
 
     await approvals.change(work, durable=True)

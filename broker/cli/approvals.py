@@ -93,18 +93,40 @@ def reject(
     _decide(config, approval, Decision.REJECT, reason, as_json=as_json)
 
 
+@app.command()
+def withdraw(approval: ApprovalId, config: Config = None, as_json: AsJson = False) -> None:
+    """End a held or approved call, so that it does not run: for administrators."""
+    ended = _ask(config, "POST", f"{_path(approval)}/withdraw")
+    _say(ended, f"Withdrew {_call(ended)}: it does not run.", as_json=as_json)
+
+
+@app.command()
+def forget(approval: ApprovalId, config: Config = None, as_json: AsJson = False) -> None:
+    """Forget a rejection, so that the identical call asks again."""
+    rejected = _ask(config, "POST", f"{_path(approval)}/forget")
+    _say(rejected, f"Forgot the rejection of {_call(rejected)}: it asks again.", as_json=as_json)
+
+
 def _decide(config: Path | None, approval: str, decision: Decision, reason: str | None, *, as_json: bool) -> None:
     seen = _ask(config, "GET", _path(approval))
     body = {"decision": decision.value, "reason": reason, "revision": seen["revision"]}
     decided = _ask(config, "POST", f"{_path(approval)}/decision", body=body)
+    _say(decided, _told(decided, decision), as_json=as_json)
+
+
+def _say(approval: dict[str, Any], sentence: str, *, as_json: bool) -> None:
     if as_json:
-        output.say_json(decided)
+        output.say_json(approval)
     else:
-        output.say(_told(decided, decision))
+        output.say(sentence)
+
+
+def _call(approval: dict[str, Any]) -> str:
+    return f"{approval['upstream']} / {approval['tool']} for {approval['grant']['label']}"
 
 
 def _told(decided: dict[str, Any], decision: Decision) -> str:
-    call = f"{decided['upstream']} / {decided['tool']} for {decided['grant']['label']}"
+    call = _call(decided)
     if decision is Decision.REJECT:
         return f"Rejected {call}: it does not run."
     match decided["state"]:

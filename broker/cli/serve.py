@@ -8,6 +8,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from broker import stop_points
 from broker.cli import output, store
 from broker.cli.arguments import AsJson, Config
 from broker.cli.people import LINK_LIFETIME
@@ -35,8 +36,11 @@ async def _serve(config: Path | None, *, as_json: bool) -> None:
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("broker.upstream").setLevel(logging.INFO)  # what servers write to their stderr
     logging.getLogger("broker.approvals.policies").setLevel(logging.INFO)  # a policy that changed is told
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # ticks tell of their trouble themselves
+    stop_points.arm()
     settings = store.settings(config)
     async with running(settings) as broker:
+        gc.freeze()  # what is there now stays: every look for garbage would go through all of it, for a tenth of a second
         stopped = asyncio.create_task(broker.until_stopped())  # hears signals before anybody is told that it runs
         link = await _first_link(broker)
         if as_json:

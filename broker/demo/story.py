@@ -150,11 +150,10 @@ class _Story:
             return await call
 
     async def _ended(self, approval_id: str) -> Approval:
-        changed = asyncio.Event()
-        with self.broker.feed.waiter(approval_id, changed):
-            while not (approval := await self.broker.approvals.get(approval_id)).state.final:
-                await changed.wait()
-                changed.clear()
+        told: asyncio.Queue[Approval | None] = asyncio.Queue()
+        with self.broker.feed.waiter(approval_id, told.put_nowait):
+            while (approval := await told.get()) is None or not approval.state.final:
+                pass
         return approval
 
     def _tell_end(self, approval: Approval, outcome: Outcome) -> None:

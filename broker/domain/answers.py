@@ -15,7 +15,7 @@ from typing import Any
 from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
-from broker.domain.durations import in_words
+from broker.domain.durations import in_words, written_duration
 from broker.domain.reviewers import asked
 
 META_KEY = "approval-broker/decision"
@@ -97,9 +97,24 @@ def denied(verdict: Verdict) -> Answer:
 
 
 def nobody_eligible(verdict: Verdict) -> Answer:
-    """The call needs a person, and there is none who may decide."""
-    wanted = ", ".join(verdict.requirement.approvers) or "people with the approver role"
-    reason = f"this call needs the approval of {wanted}, and too few such people may decide for this agent."
+    """The call needs people, and there are too few who may decide."""
+    wanted, late = verdict.requirement, verdict.requirement.escalate
+    who = ", ".join(wanted.approvers) or "people with the approver role"
+    few = f" ({wanted.quorum} of them)" if wanted.quorum > 1 else ""
+    then = f" or, after {written_duration(late.after)}, {', '.join(late.to)}" if late and wanted.approvers else ""
+    return _undecidable(
+        verdict, f"the approval of {who}{then}{few}, and too few such people may decide for this agent."
+    )
+
+
+def nowhere_decided(verdict: Verdict) -> Answer:
+    """The call may be decided only where this broker takes no decisions."""
+    where = ", ".join(verdict.requirement.channels)
+    return _undecidable(verdict, f"a decision in {where}, and this broker takes none there.")
+
+
+def _undecidable(verdict: Verdict, needs: str) -> Answer:
+    reason = f"this call needs {needs}"
     sentence = f"Denied: {reason} Nothing ran. Do not try it again; tell your operator."
     return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=verdict.rule)
 
@@ -113,8 +128,7 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     """
     if charge.amount > charge.max * UNIT:
         return _too_much(charge)
-    # Rounded up: at the very second that is told, the slot is free.
-    wait = -((now - free_at) // timedelta(seconds=1)) if free_at is not None else None
+    wait = _seconds(free_at, now) if free_at is not None else None
     counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
     reason = charge.message or f"at most {charge.max} {counted} in {in_words(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
@@ -130,6 +144,11 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     )
 
 
+def _seconds(until: datetime, now: datetime) -> int:
+    """Rounded up: at the very second that is told, it is time."""
+    return -((now - until) // timedelta(seconds=1))
+
+
 def _too_much(charge: Charge) -> Answer:
     asked = Decimal(charge.amount) / UNIT
     reason = f"this call alone counts {asked:f}, and at most {charge.max} fit in {in_words(charge.window)}"
@@ -137,13 +156,31 @@ def _too_much(charge: Charge) -> Answer:
     return Answer(status=Status.DENIED, sentence=sentence, reason=reason, rule=charge.rule)
 
 
-def capped(reason: str) -> Answer:
-    """The agent asks people for too much."""
+def too_many_pending(most: int) -> Answer:
+    """The agent has as many calls before people as it may."""
+    reason = f"{most} calls of this agent wait for approval already, and no more may"
+    return _not_asked("approvals.max_pending", reason, "until one of these is decided")
+
+
+def too_many_asked(most: int, free_at: datetime, now: datetime) -> Answer:
+    """The agent asked people as often as it may.
+
+    Args:
+        free_at: when it may again.
+    """
+    reason = f"this agent asked for {most} approvals within an hour, and may not ask for more"
+    wait = _seconds(free_at, now)
+    return _not_asked("approvals.max_per_hour", reason, f"for {wait} s", wait)
+
+
+def _not_asked(rule: str, reason: str, how_long: str, retry_after: int | None = None) -> Answer:
+    next_step = f"Make no call that needs approval {how_long}: go on without, or tell your user that you wait."
     return Answer(
         status=Status.LIMITED,
-        sentence=f"Not asked: {reason}. Nothing ran. Do not repeat this call now.",
+        sentence=f"Nobody was asked: {reason}. Nothing ran. {next_step}",
         reason=reason,
-        rule="approvals",
+        rule=rule,
+        retry_after=retry_after,
     )
 
 
@@ -168,8 +205,9 @@ def pending(approval: Approval, review_url: str, why: str) -> Answer:
         why: why it cannot wait, as the end of a sentence.
     """
     sentence = (
-        f"Still waiting for approval by {who_is_asked(approval)}, {_ended(why)} Nothing ran yet. "
-        "Repeat the identical call, with the same arguments, to go on waiting or to use the approval."
+        f"Still waiting for approval by {who_is_asked(approval)}, and {_ended(why)} Nothing ran yet. "
+        "Repeat the identical call now, with exactly the same arguments: it goes on waiting for this approval, and "
+        "runs when that is given. Other arguments would ask people anew."
     )
     return Answer(
         status=Status.PENDING,
@@ -220,6 +258,32 @@ def approved(approval: Approval) -> Answer:
         rule=approval.rule,
         reviewers=tuple(given.by for given in approval.reviews if given.decision is Decision.APPROVE),
     )
+
+
+def not_awaited(verdict: Verdict) -> Answer:
+    """A call of a tool that needs approval brings input, and no approved call of its agent waits for that."""
+    reason = (
+        "no approved call of this agent waits for this input: it was brought already, too late, or for another call"
+    )
+    sentence = (
+        f"Not sent: {reason}. If this call was approved before, look at its effect first. "
+        "The call without `requestState` and `inputResponses` asks for a new approval."
+    )
+    return Answer(status=Status.EXPIRED, sentence=sentence, reason=reason, rule=verdict.rule, cause="input")
+
+
+def not_continued(approval: Approval, cause: Cause) -> Answer:
+    """What was approved does not hold any more, when the agent brings the input that its tool asked for."""
+    return interrupted(approval.id, f"The tool asked for input, and was not given it: {_CAUSES[cause]}.")
+
+
+def still_awaited(approval: Approval, why: str) -> Answer:
+    """The input could not be sent, so the tool still waits for it."""
+    sentence = (
+        f"Not possible right now: {_ended(why)} The input was not sent, and the tool still waits for it. "
+        "Repeat the identical call, with the same input, after a while."
+    )
+    return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=why, approval_id=approval.id, rule=approval.rule)
 
 
 def who_is_asked(approval: Approval) -> str:

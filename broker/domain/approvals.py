@@ -14,7 +14,7 @@ input first (`input_required`) leaves it executing, and the same call with what 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -132,14 +132,16 @@ class Approval:
 
     `call` is what people see of it; when something is masked, `sealed` is the whole of it, for its run. `fingerprint`
     is what a retry is recognised by, `revision` what a review is for; they are equal until a reviewer edits. `holder`
-    names the process that executes it and `lease_until` how long it is believed to be alive.
+    names the process that executes it, or may still bring the outcome of what was interrupted, and `lease_until` how
+    long it is believed to be alive.
 
     Args:
         withdraw_at: its caller cancelled, and has until then to come back with the identical call.
         reminded: how many of the reminders were given.
         escalated_at: since when those of the requirement's `escalate` are asked too.
         rounds: how often the tool asked for input after it was approved.
-        awaiting: the mark of the continuation that the tool waits for; `lease_until` is how long it may take.
+        awaiting: the mark of the continuation that the tool waits for until `execute_by`; nobody holds it meanwhile,
+            and `lease_until` is the same instant.
         forgotten_at: since when the rejection is no answer to the identical call any more.
     """
 
@@ -168,3 +170,7 @@ class Approval:
     awaiting: str | None = None
     forgotten_at: datetime | None = None
     sealed: str | None = None
+
+    def outlined(self) -> Approval:
+        """The same without what the call says and how its tool is described: for who only waits, never to be saved."""
+        return replace(self, call=replace(self.call, params={}), definition=None, sealed=None)

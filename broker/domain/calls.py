@@ -55,7 +55,7 @@ class Scope(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Escalation:
-    """Who else is told of a held call that nobody answered for a while."""
+    """Who else is asked about a held call that nobody has decided for a while."""
 
     after: timedelta
     to: tuple[str, ...]
@@ -177,7 +177,8 @@ class Call:
 
     Args:
         id: the broker's own identifier of this call.
-        params: the request's `params` without what only concerns the transport (see `lasting_params`).
+        params: the request's `params` without what only concerns the transport (see `lasting_params`) or one round of
+            it (see `broker.domain.rounds`).
         session: a stable key of the legacy session, or None in the modern era.
     """
 

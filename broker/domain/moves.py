@@ -6,6 +6,7 @@ What belongs here: the guard of each move. What does not: the table of states (`
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -30,6 +31,10 @@ MOST_ROUNDS = 10
 
 def review(approval: Approval, person: Person, word: Review, *, execute_within: timedelta) -> Approval:
     """Take one person's word.
+
+    Who may decide is looked at now, not when the call was held. A word that was taken counts as it was given: somebody
+    who loses the role or the group later, or is removed, has still said it. An administrator who does not trust it any
+    more withdraws the approval.
 
     Args:
         word: its `by` is `person`'s address and its `at` the present instant.
@@ -94,9 +99,11 @@ def claim(approval: Approval, holder: str, now: datetime, lease: timedelta) -> A
 
     Raises:
         DeadlinePassed: it was not used in time.
-        TransitionRefused: it is not approved, or somebody else claimed it.
+        TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
     """
     claimed = _move(approval, Move.CLAIM, State.EXECUTING)
+    if approval.caller is Caller.GONE:
+        raise TransitionRefused("nobody waits for this call any more")
     if approval.execute_by is not None and now >= approval.execute_by:
         raise DeadlinePassed
     return replace(claimed, holder=holder, lease_until=now + lease)
@@ -116,9 +123,12 @@ def release(approval: Approval) -> Approval:
     """Give a claim back, since the call provably never reached the tool.
 
     Raises:
-        TransitionRefused: it is not executing.
+        TransitionRefused: it is not executing, or the tool asked for input, so it was reached before.
     """
-    return _let_go(_move(approval, Move.RELEASE, State.APPROVED))
+    released = _let_go(_move(approval, Move.RELEASE, State.APPROVED))
+    if approval.rounds:
+        raise TransitionRefused("this call has reached its tool, which asked for input")
+    return released
 
 
 def await_input(approval: Approval, mark: str, until: datetime) -> Approval:
@@ -133,20 +143,35 @@ def await_input(approval: Approval, mark: str, until: datetime) -> Approval:
     """
     if approval.rounds >= MOST_ROUNDS:
         raise TransitionRefused(f"the tool asked for input more than {MOST_ROUNDS} times")
-    asking = _move(approval, Move.ASK, State.EXECUTING)
-    return replace(asking, holder=None, lease_until=until, awaiting=mark, rounds=approval.rounds + 1)
+    asking = replace(approval, rounds=approval.rounds + 1, execute_by=until)
+    return await_again(asking, mark)
 
 
-def continue_with_input(approval: Approval, mark: str, holder: str, now: datetime, lease: timedelta) -> Approval:
+def await_again(approval: Approval, mark: str) -> Approval:
+    """The input provably never reached the tool: it waits for it as before, and no longer.
+
+    Raises:
+        TransitionRefused: it is not executing.
+    """
+    waiting = _move(approval, Move.ASK, State.EXECUTING)
+    return replace(waiting, holder=None, lease_until=approval.execute_by, awaiting=mark)
+
+
+def continue_with_input(
+    approval: Approval, marks: Collection[str], holder: str, now: datetime, lease: timedelta
+) -> Approval:
     """Take the sole right to go on with a call whose tool asked for input; each request for input is answered once.
+
+    Args:
+        marks: what the continuation can be recognised by.
 
     Raises:
         TransitionRefused: it does not wait for this, or waited too long.
     """
     going_on = _move(approval, Move.CONTINUE, State.EXECUTING)
-    if approval.awaiting != mark or approval.lease_until is None or now >= approval.lease_until:
+    if approval.awaiting not in marks or approval.lease_until is None or now >= approval.lease_until:
         raise TransitionRefused("the tool does not wait for this input")
-    return replace(going_on, holder=holder, lease_until=now + lease, awaiting=None)
+    return come_back(replace(going_on, holder=holder, lease_until=now + lease, awaiting=None))
 
 
 def interrupt(approval: Approval) -> Approval:
@@ -158,15 +183,38 @@ def interrupt(approval: Approval) -> Approval:
     return replace(_move(approval, Move.INTERRUPT, State.INTERRUPTED), awaiting=None)
 
 
-def forget(approval: Approval, now: datetime) -> Approval:
+def hear_late(approval: Approval) -> Approval:
+    """Note that the outcome of what was given up as interrupted came after all, once; the state stays.
+
+    Raises:
+        TransitionRefused: it is not interrupted, or its outcome came before.
+    """
+    if approval.state is not State.INTERRUPTED or approval.holder is None:
+        raise TransitionRefused("only the outcome of an interrupted call can come late, and once")
+    return replace(approval, holder=None)
+
+
+def forget(approval: Approval, now: datetime, memory: timedelta) -> Approval:
     """Let the identical call be asked again though it was rejected.
 
     Raises:
-        TransitionRefused: it was not rejected, or is forgotten already.
+        TransitionRefused: it is no rejection that is remembered.
     """
-    if approval.state is not State.REJECTED or approval.forgotten_at is not None:
-        raise TransitionRefused("only a rejection that is remembered can be forgotten")
+    if not is_remembered(approval, now, memory):
+        raise TransitionRefused("There is nothing to forget, since this is no rejection that is remembered.")
     return replace(approval, forgotten_at=now)
+
+
+def is_remembered(approval: Approval, now: datetime, memory: timedelta) -> bool:
+    """Whether it is a rejection that answers the identical call, too.
+
+    Args:
+        memory: how long a rejection does.
+    """
+    end = approval.resolution
+    if approval.state is not State.REJECTED or end is None or approval.forgotten_at is not None:
+        return False
+    return end.at > now - memory
 
 
 def leave(approval: Approval, withdraw_at: datetime | None) -> Approval:
@@ -195,7 +243,7 @@ def describe_end(approval: Approval) -> str:
 
 def _move(approval: Approval, move: Move, to: State) -> Approval:
     if to not in TRANSITIONS.get((approval.state, move), ()):
-        raise TransitionRefused(f"an approval that is {approval.state} does not {move} to {to}")
+        raise TransitionRefused(f"There is nothing to {move} any more, since this approval is {approval.state}.")
     # What is masked is needed for a run only: at the end nothing of it stays.
     return replace(approval, state=to, sealed=None if to.final else approval.sealed)
 

@@ -1,14 +1,17 @@
 """People, their roles and what a role permits; grants, which identify agents.
 
 What belongs here: who somebody is and what they may do at all. What does not: who may decide one particular approval
-(`broker.domain.approvals`).
+(`broker.domain.reviewers`).
 """
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+
+from broker.domain.text import is_hidden
 
 
 class Role(StrEnum):
@@ -44,8 +47,15 @@ _GRANTED: dict[Role, frozenset[Permission]] = {
 
 
 def normal_email(address: str) -> str:
-    """An e-mail address as it is compared: trimmed and case-folded."""
-    return address.strip().casefold()
+    """An e-mail address as it is compared: two that are equal here are one person, with one vote.
+
+    It is trimmed and case-folded; characters that show as nothing count for nothing; and what Unicode holds for another
+    form of the same character is that character: full-width letters, composed and decomposed ones (compatibility
+    caseless matching, The Unicode Standard, section 3.13, as domain names are compared: UTS #46). Letters of other
+    alphabets that look alike are other letters.
+    """
+    seen = "".join(char for char in address if char.isspace() or not is_hidden(char))
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold()).strip()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ What belongs here: people, against what the policy asks for. What does not: what
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
-from broker.domain.approvals import Approval
+from broker.domain.approvals import Approval, State
 from broker.domain.calls import Requirement
 from broker.domain.people import GrantRef, Permission, Person, normal_email
 from broker.errors import NotEligible, SelfApproval, WrongChannel
@@ -15,26 +15,45 @@ from broker.errors import NotEligible, SelfApproval, WrongChannel
 
 def eligible(requirement: Requirement, grant: GrantRef, person: Person) -> bool:
     """Whether `person` may decide a call of `grant` under `requirement`, now or once it is escalated, anywhere."""
-    late = requirement.escalate.to if requirement.escalate is not None else ()
-    return _among(_wanted(requirement, late), person) and not _is_self(requirement, grant, person)
+    return bool(eligible_people(requirement, grant, (person,)))
 
 
 def eligible_people(requirement: Requirement, grant: GrantRef, people: Iterable[Person]) -> list[Person]:
-    """Those of `people` who may decide, now or once it is escalated."""
-    return [person for person in people if eligible(requirement, grant, person)]
+    """Those of `people` who may decide, now or once it is escalated, if it is before its time is over."""
+    late, timeout = requirement.escalate, requirement.timeout
+    in_time = late is not None and (timeout is None or late.after < timeout)
+    return _deciders(requirement, _wanted(requirement, escalated=in_time), grant, people)
 
 
 def asked(approval: Approval) -> tuple[str, ...]:
     """The groups and e-mail addresses that are asked by now; empty means everyone with the approver role."""
-    requirement = approval.requirement
-    escalated = approval.escalated_at is not None and requirement.escalate is not None
-    return _wanted(requirement, requirement.escalate.to if escalated and requirement.escalate is not None else ())
+    return _wanted(approval.requirement, escalated=approval.escalated_at is not None)
+
+
+def is_asked(approval: Approval, person: Person) -> bool:
+    """Whether `person` is among those who are asked by now, whoever owns the agent."""
+    return bool(_among(asked(approval), (person,)))
 
 
 def may_still_vote(approval: Approval, people: Iterable[Person]) -> list[Person]:
-    """Those of `people` whose word the pending approval still waits for, wherever they would give it."""
+    """Those of `people` whose word a pending approval still waits for, wherever they would give it; else nobody."""
+    if approval.state is not State.PENDING:
+        return []
     given = {review.by for review in approval.reviews if review.revision == approval.revision}
-    return [person for person in people if person.email not in given and _is_asked(approval, person)]
+    able = _deciders(approval.requirement, asked(approval), approval.call.grant, people)
+    return [person for person in able if person.email not in given]
+
+
+def check_person(approval: Approval, person: Person) -> None:
+    """Raise unless `person` may decide `approval` somewhere.
+
+    Raises:
+        NotEligible, SelfApproval: why they may not.
+    """
+    if not is_asked(approval, person):
+        raise NotEligible
+    if _is_self(approval.requirement, approval.call.grant, person):
+        raise SelfApproval
 
 
 def check_reviewer(approval: Approval, person: Person, channel: str) -> None:
@@ -43,37 +62,49 @@ def check_reviewer(approval: Approval, person: Person, channel: str) -> None:
     Raises:
         NotEligible, SelfApproval, WrongChannel: why they may not.
     """
-    if not _among(asked(approval), person):
-        raise NotEligible
-    if _is_self(approval.requirement, approval.call.grant, person):
-        raise SelfApproval
+    check_person(approval, person)
     if not decides_in(approval.requirement, channel):
-        raise WrongChannel
+        raise WrongChannel(f"This may not be decided here, but in {', '.join(approval.requirement.channels)}.")
 
 
 def decides_in(requirement: Requirement, channel: str) -> bool:
     """Whether it may be decided in `channel`: `slack` in a requirement is any place in Slack, `slack:#c` that one."""
     wanted = requirement.channels
-    return not wanted or not {channel, channel.partition(":")[0]}.isdisjoint(wanted)
+    return not wanted or not {channel, _kind(channel)}.isdisjoint(wanted)
 
 
-def _wanted(requirement: Requirement, late: tuple[str, ...]) -> tuple[str, ...]:
+def decides_in_any(requirement: Requirement, channels: Collection[str]) -> bool:
+    """Whether it may be decided in a broker that has `channels`, such as `web` and `slack`: all of Slack then."""
+    wanted = requirement.channels
+    return not wanted or any(channel in channels or _kind(channel) in channels for channel in wanted)
+
+
+def _kind(channel: str) -> str:
+    return channel.partition(":")[0]
+
+
+def _wanted(requirement: Requirement, *, escalated: bool) -> tuple[str, ...]:
+    late = requirement.escalate.to if requirement.escalate is not None and escalated else ()
     # Without names everyone with the role is asked already, and nobody can be added.
     return tuple(dict.fromkeys((*requirement.approvers, *late))) if requirement.approvers else ()
 
 
-def _is_asked(approval: Approval, person: Person) -> bool:
-    requirement = approval.requirement
-    return _among(asked(approval), person) and not _is_self(requirement, approval.call.grant, person)
+def _deciders(
+    requirement: Requirement, wanted: tuple[str, ...], grant: GrantRef, people: Iterable[Person]
+) -> list[Person]:
+    return [person for person in _among(wanted, people) if not _is_self(requirement, grant, person)]
 
 
-def _among(wanted: tuple[str, ...], person: Person) -> bool:
-    if not person.may(Permission.DECIDE):
-        return False
-    if not wanted:
-        return True
-    names = {normal_email(name) for name in wanted if "@" in name}
-    return person.email in names or not person.groups.isdisjoint(wanted)
+def _among(wanted: tuple[str, ...], people: Iterable[Person]) -> list[Person]:
+    """Those who may decide at all and are `wanted`: what has an `@` is one person's address, else it is a group."""
+    addresses = {normal_email(name) for name in wanted if "@" in name}
+    groups = {name for name in wanted if "@" not in name}
+    return [
+        person
+        for person in people
+        if person.may(Permission.DECIDE)
+        and (not wanted or person.email in addresses or not person.groups.isdisjoint(groups))
+    ]
 
 
 def _is_self(requirement: Requirement, grant: GrantRef, person: Person) -> bool:

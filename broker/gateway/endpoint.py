@@ -53,7 +53,7 @@ class Endpoint:
         self._grants = grants
         self._keyring = keyring
         self._origins = origins
-        self._serving: dict[asyncio.Task[Any], Inbound] = {}
+        self._serving: dict[asyncio.Task[Any], bool] = {}  # and whether its answer is endless
         self._releasing: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,11 +66,13 @@ class Endpoint:
             await _send(_refusal(error), send)
             return
         task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._serving[task] = inbound
+        self._serving[task] = is_endless(inbound)
         leaving = asyncio.ensure_future(_disconnected(receive))
         leaving.add_done_callback(partial(self._leave, task))
         try:
-            await self._serve(gate, inbound, send)
+            reply = await self._reply(gate, inbound)
+            del inbound  # an answer may take hours
+            await _send(reply, send)
         except asyncio.CancelledError:
             if not leaving.done():
                 raise
@@ -92,7 +94,7 @@ class Endpoint:
         gates = self._gates.values()
         for gate in gates:
             gate.stop()
-        running = [task for task, inbound in self._serving.items() if not is_endless(inbound)]
+        running = [task for task, endless in self._serving.items() if not endless]
         finishing = [asyncio.ensure_future(gate.finish()) for gate in gates]
         if ends := [*running, *finishing]:
             _, late = await asyncio.wait(ends, timeout=within)
@@ -122,7 +124,7 @@ class Endpoint:
                 self._releasing.add(releasing)
                 releasing.add_done_callback(self._releasing.discard)
 
-    async def _serve(self, gate: Gate, inbound: Inbound, send: Send) -> None:
+    async def _reply(self, gate: Gate, inbound: Inbound) -> UpstreamReply:
         try:
             reply = await gate.handle(inbound)
         except Exception as error:  # noqa: BLE001 - it is told and logged
@@ -130,7 +132,7 @@ class Endpoint:
         if reply.session is not None:
             sealed = seal_session(self._keyring, inbound.grant.id, gate.upstream.name, reply.session)
             reply.headers.append((_SESSION, sealed.encode()))
-        await _send(reply, send)
+        return reply
 
     # -- one request --------------------------------------------------------------------------------------------------
 
@@ -154,6 +156,7 @@ class Endpoint:
             headers=headers,
             modern=modern,
             check_grant=partial(self._grant, headers, gate.upstream.name),
+            came=asyncio.get_running_loop().time(),
             message=message,
             session=None if modern else self._session(headers, grant, gate.upstream.name),
         )

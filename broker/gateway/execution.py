@@ -5,17 +5,24 @@ What belongs here: the one way on which an approval leads to an execution. What 
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
+from mcp_types.methods import is_input_required
+
+from broker import stop_points
 from broker.approvals.permit import ClaimPermit
 from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, State
 from broker.domain.calls import Call, Verdict, transport_params
+from broker.domain.rounds import STATE
 from broker.errors import (
     SessionUnknown,
     StoreError,
@@ -25,15 +32,23 @@ from broker.errors import (
     UpstreamUnreachable,
 )
 from broker.gateway.catalog import Catalog
-from broker.gateway.holds import Hold
+from broker.gateway.held import Hold
+from broker.gateway.inbound import Inbound
 from broker.gateway.outcome import failed
 from broker.gateway.refusals import asked_id, marked
 from broker.gateway.replies import messages
 from broker.gateway.sse import sse_event
 from broker.gateway.upstreams import Permit, Upstream, UpstreamReply
 from broker.gateway.wire import answers as answers_to
+from broker.stop_points import Point
 
 log = logging.getLogger(__name__)
+
+CANCELLED_WITHIN = 5.0
+"""Seconds that a server has to say what came of a call that was cancelled while it ran; it owes no answer to that."""
+
+_CANCELLED = "The agent cancelled the call while it ran: it may or may not have run."
+_NOT_SENT = "The agent stopped waiting before the call was sent."
 
 
 class Execution:
@@ -41,15 +56,22 @@ class Execution:
 
     Args:
         judge: what the present policy says of a call.
+        cancelled_within: see `CANCELLED_WITHIN`.
     """
 
     def __init__(
-        self, upstream: Upstream, catalog: Catalog, approvals: Approvals, judge: Callable[[Call], Verdict]
+        self,
+        upstream: Upstream,
+        catalog: Catalog,
+        approvals: Approvals,
+        judge: Callable[[Call], Verdict],
+        cancelled_within: float = CANCELLED_WITHIN,
     ) -> None:
         self._upstream = upstream
         self._catalog = catalog
         self._approvals = approvals
         self._judge = judge
+        self._cancelled_within = cancelled_within
 
     async def run(self, hold: Hold) -> None:
         """Run the approved call of `hold` and send its answer.
@@ -61,10 +83,8 @@ class Execution:
         try:
             definition = await self._catalog.definition(hold.inbound, approval.call.tool)
             if hold.line.gone is not None:
-                await hold.insist(partial(self._approvals.requests.abandon, approval.id, hold.line.gone))
                 return
-            verdict = self._judge(self._approvals.as_asked(approval))
-            claimed = await self._approvals.claims.claim(approval.id, verdict, definition)
+            claimed = await self._approvals.claims.claim(approval.id, self._judge, definition)
         except UpstreamError as error:
             await self._put_back(hold, _unavailable(hold, error))
             return
@@ -75,77 +95,144 @@ class Execution:
             await self._put_back(hold, claimed)
         elif claimed.state is not State.EXECUTING:
             await hold.tell(answers.of(claimed, hold.review_url))
-        elif hold.line.gone is not None:  # while it was claimed: nothing runs for nobody
-            await hold.insist(partial(self._approvals.claims.release, claimed.id, "the caller went away"))
-            await hold.insist(partial(self._approvals.requests.abandon, claimed.id, hold.line.gone))
         else:
             await self._dispatch(hold, claimed)
 
     async def _dispatch(self, hold: Hold, claimed: Approval) -> None:
+        stop_points.reached(Point.BETWEEN_CLAIM_AND_DISPATCH)
         permit = ClaimPermit(self._approvals, claimed, self._judge)
         try:
-            reply = await self._send(hold, claimed, permit)
+            await self.carry_out(hold, claimed, permit, brought={})
         except UpstreamUnreachable as error:
             await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
             await self._put_back(hold, permit.told or _unavailable(hold, error))
+
+    async def carry_out(self, hold: Hold, claimed: Approval, permit: ClaimPermit, brought: Mapping[str, Any]) -> None:
+        """Send a claimed call, pass its answer on, and record what came of it.
+
+        Args:
+            brought: the input that its tool asked for.
+
+        Raises:
+            UpstreamUnreachable: it provably never reached the tool.
+        """
+        try:
+            response = await self._response(hold, _stored_request(hold, claimed, brought), permit)
+            asks = hold.inbound.modern and is_input_required(response.get("result"))
+            await (self._ask if asks else self._answer)(hold, claimed, {**response, "id": asked_id(hold.inbound)})
+        except UpstreamUnreachable:
+            raise
         except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
             await self._interrupted(hold, claimed, error)
-        else:
-            await self._pass_on(hold, claimed, reply)
 
-    async def _send(self, hold: Hold, claimed: Approval, permit: Permit) -> UpstreamReply:
-        reply = await self._upstream.send(hold.inbound.approved(_stored_request(hold, claimed), permit))
+    async def _response(self, hold: Hold, body: dict[str, Any], permit: ClaimPermit) -> dict[str, Any]:
+        """What the upstream answers. Once the call was sent only a cancel ends it; before, nothing runs for nobody.
+
+        Raises:
+            UpstreamUnreachable: it never reached the tool.
+            UpstreamInterrupted: it may have, and there is no answer.
+        """
+        asker = hold.asker
+        exchange = asyncio.ensure_future(self._exchange(hold, body, permit))
+        exchange.add_done_callback(lambda _: asker.news.set())
+        while not (exchange.done() or asker.cancelled or (asker.line.gone is not None and not permit.spent)):
+            asker.news.clear()
+            await asker.news.wait()
+        if not exchange.done():
+            await self._give_up(hold, exchange, permit)
+        return await exchange
+
+    async def _exchange(self, hold: Hold, body: dict[str, Any], permit: Permit) -> dict[str, Any]:
+        reply = await self._send(hold, body, permit)
+        try:
+            async with aclosing(messages(reply)) as said:
+                async for message, raw in said:
+                    if answers_to(message, asked_id(hold.inbound)):
+                        return message
+                    await hold.asker.pass_on(message, raw)
+        finally:
+            await reply.close()
+        raise UpstreamInterrupted("The answer ended before the result.")
+
+    async def _send(self, hold: Hold, body: dict[str, Any], permit: Permit) -> UpstreamReply:
+        reply = await self._upstream.send(hold.inbound.approved(body, permit))
         if reply.status == 404 and hold.inbound.session is not None:
             await reply.close()
             raise SessionUnknown  # it was over before the call came
         return reply
 
-    async def _pass_on(self, hold: Hold, claimed: Approval, reply: UpstreamReply) -> None:
-        try:
-            async for message, raw in messages(reply):
-                if answers_to(message, asked_id(hold.inbound)):
-                    await self._answer(hold, claimed, {**message, "id": asked_id(hold.inbound)})
-                    return
-                if _is_progress(message, hold):
-                    hold.line.offer(sse_event(_raised(message, hold)))
-                else:  # the server may wait for an answer to it
-                    await hold.line.send(raw)
-            await self._interrupted(hold, claimed, UpstreamInterrupted("The answer ended before the result."))
-        except Exception as error:  # noqa: BLE001 - it is told, logged and recorded
-            await self._interrupted(hold, claimed, error)
-        finally:
-            await reply.close()
-
     async def _answer(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
         result = response.get("result", response.get("error"))
         said_no = {"failed": failed(response), "errored": "error" in response}
         finish = partial(self._approvals.claims.finish, claimed.id, **said_no, result=result)
-        answer = sse_event(marked(response, answers.approved(claimed)))
+        stop_points.reached(Point.BEFORE_RESULT_IS_STORED)
+        # The result exists: withholding it when it cannot be recorded would only make the agent do it again.
+        await hold.conclude(finish, marked(response, answers.approved(claimed)))
+
+    async def _ask(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
+        """The tool asks for input first: its call goes on when the agent has brought it (see `continuation`)."""
         try:
-            await finish()
-        except StoreError:  # the result exists: withholding it would only make the agent do it again
-            await hold.line.send(answer)
-            hold.line.end()
-            await hold.insist(finish)
-        else:
-            await hold.line.send(answer)
+            await self._approvals.claims.await_input(claimed, response["result"].get(STATE))
+        except (StoreError, ValueError) as error:
+            raise UpstreamInterrupted("The tool asked for input, and that could not be recorded.") from error
+        except TransitionRefused as error:
+            raise UpstreamInterrupted(f"The call does not go on: {error}.") from error
+        await hold.line.send(sse_event(marked(response, answers.approved(claimed))))
 
     async def _interrupted(self, hold: Hold, claimed: Approval, error: Exception) -> None:
         """It was sent: whatever happened then, nobody knows the outcome, and the agent has to hear that."""
         expected = isinstance(error, UpstreamError)
         log.warning("Approval %s is interrupted: %s", claimed.id, error, exc_info=None if expected else error)
         why = str(error) if expected else "its answer could not be passed on"
-        interrupt = partial(self._approvals.claims.interrupt, claimed.id, why)
+        await hold.conclude(partial(self._interrupt, claimed.id, why), answers.interrupted(claimed.id, why))
+
+    async def _interrupt(self, approval_id: str, why: str) -> None:
         try:
-            await interrupt()
+            await self._approvals.claims.interrupt(approval_id, why)
         except TransitionRefused:
-            log.warning("the outcome of approval %s is recorded already", claimed.id)
-        except StoreError:
-            await hold.tell(answers.interrupted(claimed.id, why))
-            hold.line.end()
-            await hold.insist(interrupt)
-            return
-        await hold.tell(answers.interrupted(claimed.id, why))
+            log.warning("the outcome of approval %s is recorded already", approval_id)
+
+    # -- a call whose caller left -------------------------------------------------------------------------------------
+
+    async def _give_up(self, hold: Hold, exchange: asyncio.Future[dict[str, Any]], permit: ClaimPermit) -> None:
+        """Do not send it; or else tell the server, which may answer all the same.
+
+        Raises:
+            UpstreamUnreachable: it was not sent.
+            UpstreamInterrupted: it was, and there is no answer.
+        """
+        notice, sent = hold.asker.notice, permit.spent
+        if sent and notice is not None:
+            loop = asyncio.get_running_loop()
+            until = loop.time() + self._cancelled_within
+            await self._note_cancelled(hold, await self._pass_cancel_on(notice))
+            await asyncio.wait((exchange,), timeout=max(0, until - loop.time()))
+        exchange.cancel()
+        await asyncio.wait((exchange,))
+        if sent and notice is None:  # since 2026-07-28 the closed answer says it
+            await self._note_cancelled(hold, "the server was told")
+        if exchange.cancelled():
+            raise UpstreamInterrupted(_CANCELLED) if sent else UpstreamUnreachable(_NOT_SENT)
+
+    async def _note_cancelled(self, hold: Hold, told: str) -> None:
+        try:
+            await self._approvals.requests.note_cancelled(hold.approval.id, told)
+        except StoreError as error:
+            log.error("%s That the agent cancelled approval %s is not noted.", error, hold.approval.id)
+
+    async def _pass_cancel_on(self, notice: Inbound) -> str:
+        """What came of it, for the record."""
+        try:
+            async with asyncio.timeout(self._cancelled_within):
+                reply = await self._upstream.send(replace(notice.upward(), own=True))
+                await reply.close()
+        except TimeoutError:
+            return f"the server did not hear of it within {self._cancelled_within:g} s"
+        except UpstreamError as error:
+            return f"the server could not be told: {error}"
+        return "the server was told" if reply.status < 400 else f"the server refused to hear of it ({reply.status})"
+
+    # -- a call that did not run --------------------------------------------------------------------------------------
 
     async def _missed(self, hold: Hold) -> None:
         """There was nothing left to claim: it ended while the tool was looked up, or another call used it."""
@@ -157,8 +244,7 @@ class Execution:
 
     async def _put_back(self, hold: Hold, told: Answer) -> None:
         """Nothing ran, and the approval can still be used: the identical call picks it up."""
-        await self._approvals.requests.abandon(hold.approval.id, "it could not be run")
-        await hold.tell(told)
+        await hold.conclude(partial(hold.abandon, "it could not be run"), told)
 
 
 def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
@@ -166,30 +252,9 @@ def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
     return answers.unavailable(reason, hold.approval.id)
 
 
-def _stored_request(hold: Hold, claimed: Approval) -> dict[str, Any]:
-    """What was approved and nothing else, under the id and the progress token of the present request."""
+def _stored_request(hold: Hold, claimed: Approval, brought: Mapping[str, Any]) -> dict[str, Any]:
+    """What was approved, with the input that its tool asked for, and nothing else, under the id and the progress token
+    of the present request."""
     asked = hold.inbound.message
-    params = transport_params(claimed.call.params, asked.params if asked is not None else {})
+    params = transport_params({**claimed.call.params, **brought}, asked.params if asked is not None else {})
     return {"jsonrpc": "2.0", "id": asked_id(hold.inbound), "method": "tools/call", "params": params}
-
-
-def _is_progress(message: Any, hold: Hold) -> bool:
-    asked = hold.inbound.message
-    if asked is None or asked.progress_token is None or not isinstance(message, dict):
-        return False
-    notification = cast("dict[str, Any]", message)
-    params: Any = notification.get("params")
-    return (
-        notification.get("method") == "notifications/progress"
-        and isinstance(params, dict)
-        and cast("dict[str, Any]", params).get("progressToken") == asked.progress_token
-    )
-
-
-def _raised(message: Any, hold: Hold) -> Mapping[str, Any]:
-    """The upstream's progress continues above what the broker told while it waited, for it has to grow."""
-    params: dict[str, Any] = dict(message["params"])
-    for key in ("progress", "total"):
-        if isinstance(params.get(key), int | float):
-            params[key] += hold.progress
-    return {**message, "params": params}

@@ -17,17 +17,21 @@ from typing import Any, cast
 
 from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 
+from broker import stop_points
 from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.answers import Answer
+from broker.domain.approvals import Approval
 from broker.domain.calls import Action, Call, Verdict, lasting_params
 from broker.domain.canonical import new_id
+from broker.domain.rounds import without_input
 from broker.errors import SessionUnknown, StoreError, UpstreamError, UpstreamUnreachable
 from broker.gateway.catalog import Catalog
+from broker.gateway.continuation import Continuations
 from broker.gateway.delivery import Delivery
 from broker.gateway.eras import Eras
 from broker.gateway.execution import Execution
-from broker.gateway.holds import Holds, opened_later
+from broker.gateway.holds import Holds
 from broker.gateway.inbound import Inbound
 from broker.gateway.outcome import Outcome
 from broker.gateway.record import Admission, Record
@@ -37,6 +41,7 @@ from broker.gateway.upstreams import Upstream, UpstreamReply
 from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message, look_alike
 from broker.policy.judging.decide import Policy, decide
 from broker.policy.watch import InForce
+from broker.stop_points import Point
 
 log = logging.getLogger(__name__)
 
@@ -44,9 +49,6 @@ _TOOL_NAME = re.compile(r"[^\x00-\x1f\x7f-\x9f]{1,256}")
 
 _READ = frozenset({"name", "arguments", "_meta"})
 """The members of a call's params that are judged."""
-
-FIRST_SIGN = 0.8
-"""Seconds in which a call is held or refused; where the upstream takes longer to tell its tools, the stream begins."""
 
 WARN_EVERY = 60.0
 """Seconds between two log lines about the same trouble of an upstream."""
@@ -70,8 +72,9 @@ class Gate:
         self._eras = Eras(upstream)
         self._stopping = False
         self._warned, self._warn_again = "", 0.0
-        self._leaving: set[asyncio.Future[Any]] = set()
+        self._leaving: set[asyncio.Future[Answer | None]] = set()
         self._execution = Execution(upstream, self._catalog, approvals, self._judge)
+        self._continuations = Continuations(approvals, self._catalog, holds, self._execution, self._judge)
 
     @property
     def policy(self) -> Policy:
@@ -92,7 +95,7 @@ class Gate:
             return await self._call(inbound, message)
         if inbound.modern and _names_no_request_of_its_own(message):
             return empty_reply(202)
-        if message.method == "notifications/cancelled" and self._cancels_hold(inbound, message):
+        if message.method == "notifications/cancelled" and self._holds.cancel(inbound):
             return empty_reply(202)
         return await self._forward(inbound)
 
@@ -121,6 +124,8 @@ class Gate:
             if verdict.action is Action.DENY:
                 return refused(inbound, await self._record.deny(call, verdict))
             await self._check_params(inbound, call)
+            if (continued := await self._continuations.answer(inbound, call, verdict)) is not None:
+                return continued
             if verdict.action is Action.HOLD:
                 return await self._hold(inbound, call, verdict)
             admission = self._record.admission(call, verdict)
@@ -206,43 +211,26 @@ class Gate:
     async def _hold(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
         size = len(dumps(call.params))
         if size > LARGEST_HELD:
-            return await self._deny(
-                inbound,
-                call,
-                verdict,
-                f"the call has {size} bytes, and a person is shown at most "
-                f"{LARGEST_HELD}. Make it smaller, or ask the operator.",
+            reason = (
+                f"the call has {size} bytes, and a person is shown at most {LARGEST_HELD}: "
+                "split it into smaller calls, or tell your operator"
             )
-        # A caller that goes away just now must not leave an approval behind that believes in it.
-        opening = asyncio.ensure_future(self._open(inbound, call, verdict))
-        try:
-            await asyncio.wait((opening,), timeout=FIRST_SIGN)
-        except asyncio.CancelledError:
-            opening.add_done_callback(self._hang_up)
-            raise
-        if opening.done():
-            return opening.result()
-        return opened_later(inbound, opening, self._hang_up)
+            return refused(inbound, await self._deny(call, verdict, reason))
+        still_here = partial(self.upstream.touch, inbound.session or "")
+        return await self._holds.hold(inbound, self._open(inbound, call, verdict), self._execution.run, still_here)
 
-    async def _deny(self, inbound: Inbound, call: Call, verdict: Verdict, reason: str) -> UpstreamReply:
-        denied = replace(verdict, action=Action.DENY, reason=reason, charges=())
-        return refused(inbound, await self._record.deny(call, denied))
+    async def _deny(self, call: Call, verdict: Verdict, reason: str) -> Answer:
+        return await self._record.deny(call, replace(verdict, action=Action.DENY, reason=reason, charges=()))
 
-    async def _open(self, inbound: Inbound, call: Call, verdict: Verdict) -> UpstreamReply:
+    async def _open(self, inbound: Inbound, call: Call, verdict: Verdict) -> Approval | Answer:
         definition = await self._catalog.definition(inbound, call.tool)
         if definition is None:
-            return await self._deny(inbound, call, verdict, "this server has no such tool")
+            return await self._deny(call, verdict, "this server has no such tool")
         await inbound.check_grant()  # telling the tools may have taken long
+        stop_points.reached(Point.BEFORE_SUBMIT)
         held = await self._approvals.requests.submit(call, verdict, definition)
-        if isinstance(held, Answer):
-            return refused(inbound, held)
-        return self._holds.open(inbound, held, self._execution.run, partial(self.upstream.touch, inbound.session or ""))
-
-    def _hang_up(self, opening: asyncio.Future[UpstreamReply]) -> None:
-        if not opening.cancelled() and opening.exception() is None:
-            closing = asyncio.ensure_future(opening.result().close())
-            self._leaving.add(closing)
-            closing.add_done_callback(self._leaving.discard)
+        stop_points.reached(Point.AFTER_SUBMIT)
+        return held
 
     # -- everything else ----------------------------------------------------------------------------------------------
 
@@ -272,9 +260,6 @@ class Gate:
         if inbound.method == "DELETE" and inbound.session_key is not None and reply.status < 400:
             await self._approvals.requests.end_session(inbound.session_key)
         return reply
-
-    def _cancels_hold(self, inbound: Inbound, message: Message) -> bool:
-        return self._holds.cancel(inbound, message.params.get("requestId"))
 
     def _without_hidden(self, response: dict[str, Any]) -> Mapping[str, Any]:
         result: Any = response.get("result")
@@ -325,7 +310,7 @@ def _read_call(upstream: str, inbound: Inbound, message: Message) -> Call:
         id=new_id("call"),
         upstream=upstream,
         tool=name,
-        params=lasting_params(message.params),
+        params=lasting_params(without_input(message.params) if inbound.modern else message.params),
         grant=inbound.grant.ref,
         session=inbound.session_key,
     )

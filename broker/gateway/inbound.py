@@ -28,6 +28,7 @@ class Inbound:
     """A request that came in at `/mcp/{upstream}`, with its grant found and its envelope checked.
 
     Args:
+        came: when it was read, by the loop's clock.
         message: None for GET and DELETE.
         session: the upstream's session id, already found to belong to the grant.
         check_grant: raises when the grant has ended since.
@@ -38,6 +39,7 @@ class Inbound:
     headers: Headers
     modern: bool
     check_grant: Callable[[], Awaitable[object]]
+    came: float
     message: Message | None = None
     session: str | None = None
 
@@ -45,6 +47,15 @@ class Inbound:
     def session_key(self) -> str | None:
         """A stable key of the legacy session that can be stored: it does not let anybody in."""
         return hashlib.sha256(self.session.encode()).hexdigest()[:32] if self.session else None
+
+    @property
+    def progress_token(self) -> RequestId | None:
+        """What it wants to hear of progress by; None when it does not."""
+        return self.message.progress_token if self.message is not None else None
+
+    def outlined(self) -> Inbound:
+        """The same without the arguments of its call: for who only waits, since what is sent then is what is stored."""
+        return replace(self, message=self.message.outlined()) if self.message is not None else self
 
     def upward(self, permit: Permit = ALWAYS) -> UpstreamRequest:
         """The same for the upstream."""

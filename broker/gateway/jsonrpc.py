@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
 import orjson
@@ -85,6 +85,11 @@ class Message:
     method: str | None
     id: RequestId | None
     params: Mapping[str, Any]
+
+    def outlined(self) -> Message:
+        """The same without the arguments of a call."""
+        params = {name: value for name, value in self.params.items() if name != "arguments"}
+        return replace(self, body={**self.body, "params": params}, params=params)
 
     @property
     def progress_token(self) -> RequestId | None:

@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
+from mcp_types.methods import is_input_required
+
 from broker.gateway.wire import RequestId, answers, loads
 
 
@@ -17,8 +19,10 @@ class Outcome:
     """How a call ended.
 
     Args:
-        word: `succeeded`, `failed`, `answered` when that cannot be told, `interrupted` when the upstream went away or
-            answered with something else, `cancelled` when the caller left, `unreachable` when it was never asked.
+        word: `succeeded`, `failed`, `answered` when that cannot be told, `asked` when the tool asks for input first
+            (2026-07-28, Basic, Patterns, Multi Round-Trip Requests; what and with which state is not kept),
+            `interrupted` when the upstream went away or answered with something else, `cancelled` when the caller
+            left, `unreachable` when it was never asked.
         result: what the upstream answered, result or error, if it was looked into.
         why: what broke, for one that was interrupted.
         errored: whether the upstream answered with a protocol error, not with a result.
@@ -55,5 +59,7 @@ def _outcome(message: Any, request_id: RequestId) -> Outcome | None:
     response = next((one for one in said if answers(one, request_id)), None)
     if response is None:
         return None
+    if is_input_required(response.get("result")):
+        return Outcome("asked")
     said_no = "failed" if failed(response) else "succeeded"
     return Outcome(said_no, response.get("result", response.get("error")), errored="error" in response)

@@ -110,10 +110,9 @@ class Admission:
         """
         return self._record.store.submit(self._admit)
 
-    @property
-    def late(self) -> bool:
-        """Whether the call may not be sent any more with the slots that it has."""
-        return self._taken.late(self._record.store.now())
+    def spend(self) -> bool:
+        """Whether the call may be sent now with the slots that it has."""
+        return not self._taken.late(self._record.store.now())
 
     async def renew(self) -> None:
         """Let the call, which could not be sent in time, count from now.

@@ -214,6 +214,14 @@ def approvals_since(session: Session, seq: int) -> list[Row]:
     return [_from_columns(row) for row in session.exec(statement.order_by(col(AuditRow.seq)))]
 
 
+def next_about_no_call(session: Session, kinds: Collection[Kind], seq: int) -> Row | None:
+    """The first row of one of `kinds` after `seq` that is about no call."""
+    mine = (col(AuditRow.call_id).is_(None), col(AuditRow.kind).in_([kind.value for kind in kinds]))
+    statement = select(AuditRow).where(*mine, col(AuditRow.seq) > seq).order_by(col(AuditRow.seq))
+    found = session.exec(statement.limit(1)).first()
+    return _from_columns(found) if found is not None else None
+
+
 def contents(session: Session, call_id: str) -> dict[str, Any]:
     """What is still kept of a call, by what it is: see `ContentRow`."""
     return contents_of(session, [call_id])[call_id]

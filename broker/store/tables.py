@@ -88,6 +88,13 @@ class AuditRow(Base, table=True):
             sqlite_where=text("approval_id IS NOT NULL"),
             postgresql_where=text("approval_id IS NOT NULL"),
         ),
+        # what channels announce: rows about no call
+        Index(
+            "ix_audit_administrative_seq",
+            "seq",
+            sqlite_where=text("call_id IS NULL"),
+            postgresql_where=text("call_id IS NULL"),
+        ),
     )
     seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     at: datetime = Field(sa_type=Instant, index=True)
@@ -174,6 +181,33 @@ class ReviewRow(Base, table=True):
     channel: str
     revision: str
     at: datetime = Field(sa_type=Instant)
+
+
+class NoticeRow(Base, table=True):
+    """What people outside are told in one place: of one approval, or, with none, of the administrative record."""
+
+    __tablename__: ClassVar[Any] = "notices"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        Index("ix_notices_approval_id_place", "approval_id", "place", unique=True),
+        Index("ix_notices_channel_due", "channel", "due"),
+    )
+    id: int = Field(default=None, primary_key=True)
+    channel: str
+    place: str
+    approval_id: str | None = Field(default=None, foreign_key="approvals.id")
+    # counts the approval's changes; and what it was when the message was last posted or rewritten
+    wanted: int = 0
+    shown: int = 0
+    # what the channel finds the message by
+    reference: Any = Field(default=None, sa_type=Json, nullable=True)
+    # the last audit row that was remarked on
+    told: int = Field(default=0, sa_type=BigInteger)
+    # from when on it is to be looked at; NULL: all is told
+    due: datetime | None = Field(default=None, sa_type=Instant)
+    # who tells it is believed to be alive until then
+    lease_until: datetime | None = Field(default=None, sa_type=Instant)
+    # how often it failed since it last went well
+    attempts: int = 0
 
 
 class CountRow(Base, table=True):

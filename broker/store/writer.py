@@ -26,7 +26,7 @@ from sqlmodel import Session
 from broker.domain.audit import Event, Head, Row, chained
 from broker.domain.clock import Clock
 from broker.errors import StoreError
-from broker.store.chain import Chain
+from broker.store import chain
 from broker.store.engine import WRITER, driver, first_line, in_transaction, is_sqlite, make_engine
 from broker.store.schema import migrate
 
@@ -141,7 +141,6 @@ class Store:
         self.engine = make_engine(url)
         migrate(self.engine)
         self._writer = self.engine.execution_options(**{WRITER: True})
-        self._chain = Chain(self.engine)
         self._items: queue.SimpleQueue[_Item[Any] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
@@ -249,12 +248,12 @@ class Store:
             with connection.begin():
                 if not durable and not is_sqlite(self.engine):
                     driver(connection).execute("SET LOCAL synchronous_commit = off")
-                head = self._chain.lock(connection)
+                head = chain.lock(connection)
                 now = self._clock.now()
                 batch = _Batch(head, now)
                 for item in items:
                     _run_work(item, Transaction(connection, now), batch)
-                self._chain.append(connection, batch.rows, batch.contents)
+                chain.append(connection, batch.rows, batch.contents)
 
 
 def _run_work(item: _Item[Any], transaction: Transaction, batch: _Batch) -> None:

@@ -6,15 +6,17 @@ What belongs here: from a request to a call of the broker's parts, and back to J
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from broker.domain.approvals import Approval
 from broker.domain.audit import as_json
 from broker.domain.people import Person
-from broker.errors import AlreadyResolved, BrokerError, NotFound
+from broker.errors import AlreadyResolved, BrokerError, NotFound, TransitionRefused
 from broker.policy.language.schema import policy_schema
-from broker.store import audit
+from broker.store import audit, people
 from broker.web import presentation
 from broker.web.decisions import DecisionBody
 from broker.web.identity import AskerOf, GuardedRoute
@@ -61,10 +63,13 @@ async def list_approvals(
     parts: PartsOf, asker: AskerOf, wanted: ApprovalsWanted, before: ApprovalsBefore = None
 ) -> Response:
     """Approvals that the asker sees, newest first."""
-    found = await parts.store.read(
-        lambda session: visible_page(session, asker.person, wanted, before=before, limit=PAGE)
+    found, everyone = await parts.store.read(
+        lambda session: (
+            visible_page(session, asker.person, wanted, before=before, limit=PAGE),
+            people.everyone(session),
+        )
     )
-    items = [presentation.approval(approval) for approval in found.items]
+    items = [presentation.approval(approval, everyone) for approval in found.items]
     return json_response({"items": items, "next": cursor_of(found.next)})
 
 
@@ -77,19 +82,22 @@ async def get_approval(parts: PartsOf, asker: AskerOf, approval_id: str) -> Resp
 @router.post("/api/v1/approvals/{approval_id}/decision", tags=["approvals"])
 async def decide(parts: PartsOf, asker: AskerOf, approval_id: str, body: DecisionBody) -> Response:
     """Approve or reject. Below the quorum the approval stays pending."""
-    try:
-        decided = await parts.approvals.reviews.review(
-            approval_id,
-            asker.person,
-            body.decision,
-            channel=asker.channel,
-            revision=body.revision,
-            reason=body.reason,
-        )
-    except AlreadyResolved as error:
-        late = await parts.approvals.get(approval_id)
-        return problem_of(error, resolution=presentation.resolution(late.resolution))
-    return await _one(parts, decided)
+    deciding = parts.approvals.reviews.review(
+        approval_id, asker.person, body.decision, channel=asker.channel, revision=body.revision, reason=body.reason
+    )
+    return await _done(parts, approval_id, deciding)
+
+
+@router.post("/api/v1/approvals/{approval_id}/withdraw", tags=["approvals"])
+async def withdraw(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
+    """End what is pending or approved, so that it does not run: for administrators."""
+    return await _done(parts, approval_id, parts.approvals.reviews.withdraw(approval_id, asker.person))
+
+
+@router.post("/api/v1/approvals/{approval_id}/forget", tags=["approvals"])
+async def forget(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
+    """Forget a rejection: the identical call asks again. For those who may decide it, and for administrators."""
+    return await _done(parts, approval_id, parts.approvals.reviews.forget(approval_id, asker.person))
 
 
 @router.get("/api/v1/audit", tags=["audit"])
@@ -114,8 +122,6 @@ async def seen_by(parts: Parts, person: Person, approval_id: str) -> Approval:
         NotFound: there is none, or they may not.
     """
     missing = NotFound("There is no such approval, or it is not yours to see.")
-    if not approval_id.isascii() or not approval_id.isprintable():
-        raise missing
     try:
         approval = await parts.approvals.get(approval_id)
     except NotFound as error:
@@ -125,7 +131,22 @@ async def seen_by(parts: Parts, person: Person, approval_id: str) -> Approval:
     return approval
 
 
+async def _done(parts: Parts, approval_id: str, doing: Awaitable[Approval]) -> Response:
+    """What came of it; to whom is late, with how it ended."""
+    try:
+        return await _one(parts, await doing)
+    except (AlreadyResolved, TransitionRefused) as error:
+        late = await parts.approvals.get(approval_id)
+        return problem_of(error, resolution=presentation.resolution(late.resolution))
+
+
 async def _one(parts: Parts, approval: Approval) -> Response:
-    history = await parts.approvals.history(approval.id)
-    kept = await parts.store.read(lambda session: audit.contents(session, approval.call.id))
-    return json_response(presentation.whole_approval(approval, history, kept.get("explanation", ())))
+    history, kept, everyone = await parts.store.read(
+        lambda session: (
+            audit.history(session, approval.id),
+            audit.contents(session, approval.call.id),
+            people.everyone(session),
+        )
+    )
+    explanation = kept.get("explanation", ())
+    return json_response(presentation.whole_approval(approval, everyone, history, explanation))

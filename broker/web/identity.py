@@ -1,7 +1,7 @@
 """Who asks, and whether they may: one table says what each route needs, and no route exists without a line in it.
 
 What belongs here: session cookies, API tokens, form tokens, permissions of routes. What does not: which approvals
-somebody sees (`broker.web.visibility`), who may decide one (`broker.domain.approvals`).
+somebody sees (`broker.web.visibility`), who may decide one (`broker.domain.reviewers`).
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/api/v1/approvals"): Permission.SIGNED_IN,
     ("GET", "/api/v1/approvals/{approval_id}"): Permission.SIGNED_IN,
     ("POST", "/api/v1/approvals/{approval_id}/decision"): Permission.DECIDE,
+    ("POST", "/api/v1/approvals/{approval_id}/withdraw"): Permission.ADMINISTER,
+    ("POST", "/api/v1/approvals/{approval_id}/forget"): Permission.DECIDE,
     ("GET", "/api/v1/audit"): Permission.SEE_AUDIT,
     ("GET", "/api/v1/audit/export"): Permission.SEE_AUDIT,
     ("GET", "/api/v1/audit/head"): Permission.SEE_AUDIT,
@@ -36,6 +38,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/"): Permission.SIGNED_IN,
     ("GET", "/approvals/{approval_id}"): Permission.SIGNED_IN,
     ("POST", "/approvals/{approval_id}/decision"): Permission.DECIDE,
+    ("POST", "/approvals/{approval_id}/withdraw"): Permission.ADMINISTER,
+    ("POST", "/approvals/{approval_id}/forget"): Permission.DECIDE,
     ("GET", "/audit"): Permission.SEE_AUDIT,
     ("GET", "/audit/{seq}"): Permission.SEE_AUDIT,
     ("GET", "/policies"): Permission.SEE_POLICIES,

@@ -5,6 +5,7 @@ What belongs here: gathering what a page shows. What does not: words (`words`), 
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ from starlette.responses import RedirectResponse, Response
 from broker.domain.approvals import Approval, Decision, State
 from broker.domain.audit import Kind, Row
 from broker.domain.people import Permission, Person
-from broker.errors import Invalid, NotFound, ReviewRefused
+from broker.errors import Invalid, NotFound, ReviewRefused, TransitionRefused
 from broker.store import approvals as stored
 from broker.store import audit, people
 from broker.store.approvals import ApprovalFilter
@@ -76,27 +77,39 @@ async def decide(
     """Approve or reject from the card's form."""
     try:
         word = DecisionBody.model_validate({"decision": decision, "revision": revision, "reason": reason})
-        await parts.approvals.reviews.review(
-            approval_id,
-            asker.person,
-            word.decision,
-            channel=asker.channel,
-            revision=word.revision,
-            reason=word.reason,
-        )
     except ValidationError as error:
         raise Invalid(sentence_of(error.errors()[0])) from error
-    except ReviewRefused as error:
-        approval = await seen_by(parts, asker.person, approval_id)
-        return await _card(parts, asker, approval, note=_not_taken(decision, error), status=status_of(error))
-    return RedirectResponse(f"/approvals/{approval_id}", 303)
-
-
-def _not_taken(decision: str, error: ReviewRefused) -> str:
-    why = str(error)
-    return (
-        f"Your {'approval' if decision == Decision.APPROVE else 'rejection'} was not taken: {why[0].lower()}{why[1:]}"
+    deciding = parts.approvals.reviews.review(
+        approval_id, asker.person, word.decision, channel=asker.channel, revision=word.revision, reason=word.reason
     )
+    given = "approval" if word.decision is Decision.APPROVE else "rejection"
+    return await _done(parts, asker, approval_id, deciding, f"Your {given} was not taken")
+
+
+@router.post("/approvals/{approval_id}/withdraw")
+async def withdraw(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
+    """End what must not run, from the card's form."""
+    withdrawing = parts.approvals.reviews.withdraw(approval_id, asker.person)
+    return await _done(parts, asker, approval_id, withdrawing, "It was not withdrawn")
+
+
+@router.post("/approvals/{approval_id}/forget")
+async def forget(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
+    """Forget a rejection, from the card's form."""
+    forgetting = parts.approvals.reviews.forget(approval_id, asker.person)
+    return await _done(parts, asker, approval_id, forgetting, "The rejection was not forgotten")
+
+
+async def _done(parts: Parts, asker: Asker, approval_id: str, doing: Awaitable[Approval], failed: str) -> Response:
+    """Back to the card; when it was refused, the card with what `failed` and why."""
+    try:
+        await doing
+    except (ReviewRefused, TransitionRefused) as error:
+        approval = await seen_by(parts, asker.person, approval_id)
+        why = str(error)
+        note = f"{failed}: {why[0].lower()}{why[1:]}"
+        return await _card(parts, asker, approval, note=note, status=status_of(error))
+    return RedirectResponse(f"/approvals/{approval_id}", 303)
 
 
 async def _card(

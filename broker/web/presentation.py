@@ -14,10 +14,16 @@ from broker.domain.approvals import Approval, Resolution, Review
 from broker.domain.audit import Row, as_json, timestamp
 from broker.domain.calls import Requirement
 from broker.domain.durations import written_duration
+from broker.domain.people import Person
+from broker.domain.reviewers import may_still_vote
 
 
-def approval(value: Approval) -> dict[str, Any]:
-    """An approval as it stands in lists."""
+def approval(value: Approval, people: Iterable[Person]) -> dict[str, Any]:
+    """An approval as it stands in lists.
+
+    Args:
+        people: everybody, for who may still vote.
+    """
     call = value.call
     return {
         "id": value.id,
@@ -38,17 +44,22 @@ def approval(value: Approval) -> dict[str, Any]:
         "execute_by": _instant(value.execute_by),
         "caller": value.caller.value,
         "withdraw_at": _instant(value.withdraw_at),
+        "may_decide": [person.email for person in may_still_vote(value, people)],
+        "reminded": value.reminded,
         "escalated_at": _instant(value.escalated_at),
-        "awaits_input": value.awaiting is not None,
         "forgotten_at": _instant(value.forgotten_at),
+        "rounds": value.rounds,
+        "awaits_input": value.awaiting is not None,
         "reviews": [_review(given) for given in value.reviews],
         "resolution": resolution(value.resolution),
     }
 
 
-def whole_approval(value: Approval, history: Iterable[Row], explanation: Sequence[Any]) -> dict[str, Any]:
+def whole_approval(
+    value: Approval, people: Iterable[Person], history: Iterable[Row], explanation: Sequence[Any]
+) -> dict[str, Any]:
     """One approval with its audit rows, oldest first, and with the rules that were looked at before it was held."""
-    return approval(value) | {"history": [as_json(row) for row in history], "explanation": list(explanation)}
+    return approval(value, people) | {"history": [as_json(row) for row in history], "explanation": list(explanation)}
 
 
 def other_params(value: Approval) -> dict[str, Any]:
@@ -82,12 +93,14 @@ def _review(given: Review) -> dict[str, Any]:
 
 
 def _requirement(wanted: Requirement) -> dict[str, Any]:
-    kept = wanted.remember
+    kept, late = wanted.remember, wanted.escalate
     return {
         "approvers": list(wanted.approvers),
         "quorum": wanted.quorum,
         "channels": list(wanted.channels),
+        "allow_self": bool(wanted.allow_self),
         "allow_edit": wanted.allow_edit,
+        "escalate": {"after": written_duration(late.after), "to": list(late.to)} if late is not None else None,
         "remember": {"scopes": list(kept.scopes), "max": written_duration(kept.max)} if kept is not None else None,
     }
 

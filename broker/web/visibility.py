@@ -13,8 +13,7 @@ from sqlmodel import Session
 
 from broker.domain.approvals import Approval, State
 from broker.domain.people import Permission, Person, normal_email
-from broker.domain.reviewers import check_reviewer
-from broker.errors import NotEligible, ReviewRefused
+from broker.domain.reviewers import is_asked
 from broker.store import approvals as stored
 from broker.store.approvals import ApprovalFilter
 
@@ -33,18 +32,7 @@ def sees(person: Person, approval: Approval) -> bool:
         return True
     if not person.may(Permission.SEE_QUEUE):
         return False
-    return not approval.state.final or _could_decide(person, approval)
-
-
-def _could_decide(person: Person, approval: Approval) -> bool:
-    """Whether `person` is among those who were asked, wherever they are and whoever owns the agent."""
-    try:
-        check_reviewer(approval, person, "web")
-    except NotEligible:
-        return False
-    except ReviewRefused:
-        return True
-    return True
+    return not approval.state.final or is_asked(approval, person)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 
 from broker.store.writer import Store
 from tests.approvals.desk import Desk
+from tests.approvals.office import Office, open_office
 from tests.clock import MovableClock
 
 
@@ -23,3 +24,10 @@ def other_store(store_url: str, clock: MovableClock) -> Iterator[Store]:
     other = Store(store_url, clock)
     yield other
     other.close()
+
+
+@pytest.fixture
+async def office(desk: Desk) -> AsyncGenerator[Office]:
+    """A desk whose approvals are told on a board."""
+    async with open_office(desk) as office:
+        yield office

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 
 from broker.approvals.feed import Feed
 from broker.approvals.ledger import Rules
+from broker.approvals.notices import Channel
 from broker.approvals.service import Approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Decision, State
@@ -42,6 +44,11 @@ STATES = {
 def hold(*charges: Charge, **requirement: Any) -> Verdict:
     """The verdict of a policy that holds the call."""
     return Verdict(Action.HOLD, "tools.press.action", "moves a desk", None, Requirement(**requirement), charges)
+
+
+def saying(verdict: Verdict) -> Callable[[Call], Verdict]:
+    """A policy that says the same of every call."""
+    return lambda _call: verdict
 
 
 def replayed(rows: list[Row]) -> State | None:
@@ -78,11 +85,16 @@ class Desk:
         return cls(store, clock, feed, Approvals(store, clock, KEYRING, feed, Rules()), await store.write(work))
 
     def service(
-        self, store: Store | None = None, *, keyring: Keyring = KEYRING, rules: Rules | None = None
+        self,
+        store: Store | None = None,
+        *,
+        keyring: Keyring = KEYRING,
+        rules: Rules | None = None,
+        channels: Sequence[Channel] = (),
     ) -> Approvals:
         """Another service, as in another process when it has another store."""
         store = store or self.store
-        return Approvals(store, self.clock, keyring, Feed(store), rules or Rules())
+        return Approvals(store, self.clock, keyring, Feed(store), rules or Rules(), channels)
 
     def call(self, tool: str = "press", **arguments: Any) -> Call:
         """A call of the grant."""
@@ -114,7 +126,8 @@ class Desk:
         self, approval: Approval, service: Approvals | None = None, *, verdict: Verdict | None = None
     ) -> Approval:
         """A claim, under a policy without limits unless it is given."""
-        claimed = await (service or self.approvals).claims.claim(approval.id, verdict or hold(), DEFINITION)
+        claims = (service or self.approvals).claims
+        claimed = await claims.claim(approval.id, saying(verdict or hold()), DEFINITION)
         assert isinstance(claimed, Approval)
         return claimed
 

@@ -8,15 +8,17 @@ import weakref
 from collections.abc import AsyncIterator
 
 import pytest
+import sqlalchemy as sa
 
 from broker.approvals.feed import BACKLOG, LOOK_EVERY
-from broker.domain.approvals import Decision
+from broker.domain.approvals import Approval, Decision, State
 from broker.domain.audit import Event, Kind
 from broker.store.writer import Store, Transaction
 from tests.approvals.desk import Desk, hold
 from tests.domain.values import ALICE, BOB, CAROL
 
 NEVER_LATER = LOOK_EVERY + 1
+APPROVALS = sa.table("approvals", sa.column("id"), sa.column("requirement"))
 
 
 async def note(store: Store, approval_id: str, count: int = 1) -> None:
@@ -34,54 +36,85 @@ async def running(desk: Desk) -> AsyncIterator[Desk]:
     """A desk whose feed has begun to look."""
     task = asyncio.ensure_future(desk.feed.run())
     begun = asyncio.Event()
-    with desk.feed.waiter("apr_probe", begun):
-        async with asyncio.timeout(20):
-            while not begun.is_set():
-                await note(desk.store, "apr_probe")
-                desk.feed.nudge()
+    with desk.feed.waiter("apr_probe", lambda _: begun.set()):
+        await asyncio.wait_for(begun.wait(), 20)
     yield desk
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 
 
 async def following(desk: Desk, count: int) -> list[str]:
-    """The actors of the next rows; the last of what the fixture noted may still be on its way."""
-    rows = (row async for row in desk.feed.follow() if row.approval_id != "apr_probe")
+    """The actors of the next rows."""
+    rows = desk.feed.follow()
     return [(await anext(rows)).actor for _ in range(count)]
 
 
-async def test_a_waiter_is_woken_by_what_its_own_process_does_without_waiting_for_the_next_look(running: Desk) -> None:
-    approval = await running.held(hold(quorum=3))
-    changed = asyncio.Event()
-    with running.feed.waiter(approval.id, changed):
+class Ear:
+    """What one waiter hears."""
+
+    def __init__(self) -> None:
+        self._told: asyncio.Queue[Approval | None] = asyncio.Queue()
+
+    def __call__(self, approval: Approval | None) -> None:
+        self._told.put_nowait(approval)
+
+    async def next(self) -> Approval | None:
+        return await asyncio.wait_for(self._told.get(), NEVER_LATER)
+
+    async def until(self, state: State) -> Approval:
+        while (approval := await self.next()) is None or approval.state is not state:
+            pass
+        return approval
+
+
+async def test_a_waiter_hears_of_what_its_own_process_does_without_waiting_for_the_next_look(running: Desk) -> None:
+    approval, ear = await running.held(hold(quorum=3)), Ear()
+    with running.feed.waiter(approval.id, ear):
+        assert await ear.next() == approval
         async with asyncio.timeout(3 * LOOK_EVERY * 0.9):  # looks alone would take three of them
             for person in (ALICE, BOB, CAROL):
-                changed.clear()
-                await running.review(approval, person)
-                await changed.wait()
+                reviewed = await running.review(approval, person)
+                assert await ear.next() == reviewed
 
 
-async def test_a_waiter_is_woken_by_what_another_process_does(running: Desk, other_store: Store) -> None:
-    approval = await running.held()
-    changed = asyncio.Event()
-    with running.feed.waiter(approval.id, changed):
-        await running.service(other_store).reviews.review(approval.id, ALICE, Decision.APPROVE, channel="web")
-        async with asyncio.timeout(NEVER_LATER):
-            await changed.wait()
+async def test_a_waiter_hears_of_what_another_process_does(running: Desk, other_store: Store) -> None:
+    approval, ear = await running.held(), Ear()
+    with running.feed.waiter(approval.id, ear):
+        service = running.service(other_store)
+        approved = await service.reviews.review(approval.id, ALICE, Decision.APPROVE, channel="web")
+        assert await ear.until(State.APPROVED) == approved
 
 
-async def test_only_the_waiters_of_that_approval_are_woken(running: Desk) -> None:
-    mine, other = asyncio.Event(), asyncio.Event()
-    with running.feed.waiter("apr_1", mine), running.feed.waiter("apr_2", other):
-        await note(running.store, "apr_1")
-        running.feed.nudge()
-        async with asyncio.timeout(NEVER_LATER):
-            await mine.wait()
-        assert not other.is_set()
+async def test_a_waiter_hears_of_its_own_approval_only(running: Desk) -> None:
+    first, second, mine, other = await running.held(), await running.held(), Ear(), Ear()
+    with running.feed.waiter(first.id, mine), running.feed.waiter(second.id, other):
+        assert (await mine.next(), await other.next()) == (first, second)
+        await running.review(first, ALICE)
+        assert (await mine.until(State.APPROVED)).id == first.id
+        await running.review(second, ALICE)
+        assert await other.next() != second
+
+
+async def test_what_happened_before_a_waiter_came_is_told(running: Desk) -> None:
+    approval, ear = await running.held(), Ear()
+    approved = await running.review(approval, ALICE)
+    await following(running, 1)  # the feed has seen it
+    with running.feed.waiter(approval.id, ear):
+        assert await ear.next() == approved
+
+
+async def test_an_approval_that_cannot_be_read_keeps_nobody_from_hearing_of_theirs(running: Desk) -> None:
+    altered, approval, first, second = await running.held(), await running.held(), Ear(), Ear()
+    nonsense = sa.update(APPROVALS).where(APPROVALS.c.id == altered.id).values(requirement="nonsense")
+    await running.store.write(lambda tx: tx.connection.execute(nonsense))
+    with running.feed.waiter(altered.id, first), running.feed.waiter(approval.id, second):
+        assert await first.next() is None
+        await running.review(approval, ALICE)
+        await second.until(State.APPROVED)
 
 
 async def test_a_waiter_leaves_nothing_behind(desk: Desk) -> None:
-    first, second = asyncio.Event(), asyncio.Event()
+    first, second = Ear(), Ear()
     left = [weakref.ref(first), weakref.ref(second)]
     with desk.feed.waiter("apr_1", first), pytest.raises(ZeroDivisionError), desk.feed.waiter("apr_1", second):
         raise ZeroDivisionError
@@ -107,11 +140,8 @@ async def test_a_follower_that_is_too_slow_is_cut_off_and_the_others_go_on(runni
     await asyncio.sleep(0)
     for size in (1, BACKLOG, 1):
         await note(running.store, "apr_1", size)
-        awaited = asyncio.Event()
-        with running.feed.waiter("apr_1", awaited):
-            running.feed.nudge()
-            async with asyncio.timeout(NEVER_LATER):
-                await awaited.wait()
+        with running.feed.waiter("apr_1", ear := Ear()):  # it is told in a look that has seen all of these
+            await ear.next()
         await asyncio.sleep(0)
     await first
     assert len([row async for row in slow]) < BACKLOG

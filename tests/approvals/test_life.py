@@ -88,7 +88,9 @@ class Life(RuleBasedStateMachine):
     def claim(self, number: int, service: int, change: str) -> None:
         verdict: Verdict = hold() if change != "policy" else Verdict(Action.DENY, "default")
         definition = DEFINITION if change != "tool" else {"name": "press"}
-        claimed = self.step(self.services[service].claims.claim(self.approval(number).id, verdict, definition))
+        claimed = self.step(
+            self.services[service].claims.claim(self.approval(number).id, lambda _call: verdict, definition)
+        )
         if claimed is not None and change != "nothing":
             assert isinstance(claimed, Approval)
             assert claimed.state is State.WITHDRAWN

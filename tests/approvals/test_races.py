@@ -18,7 +18,7 @@ from broker.domain.audit import Kind
 from broker.domain.people import Person
 from broker.errors import AlreadyResolved, BrokerError, TransitionRefused
 from broker.store.writer import Store
-from tests.approvals.desk import Desk, again, hold
+from tests.approvals.desk import Desk, again, hold, saying
 from tests.clock import MovableClock
 from tests.domain.values import ALICE, BOB, CAROL, DEFINITION, QUARTER, charge
 
@@ -56,7 +56,9 @@ def reviewing(service: Approvals, approval: Approval, person: Person, decision: 
 @pytest.mark.parametrize("turn", ROUNDS)
 async def test_of_two_that_claim_one_executes(desk: Desk, services: list[Approvals], turn: int) -> None:
     approved = await desk.approved(hold(charge(who=f"{turn}")))
-    works: list[Work] = [lambda s=service: s.claims.claim(approved.id, hold(), DEFINITION) for service in services * 2]
+    works: list[Work] = [
+        lambda s=service: s.claims.claim(approved.id, saying(hold()), DEFINITION) for service in services * 2
+    ]
     outcomes = await at_once(*works)
     claimed = [each for each in outcomes if isinstance(each, Approval)]
     assert [each.state for each in claimed] == [State.EXECUTING]
@@ -133,7 +135,7 @@ async def test_a_claim_and_the_end_of_its_time_exclude_each_other(desk: Desk, st
     ahead = Store(store_url, MovableClock(desk.clock.now() + QUARTER))
     approved = await desk.approved()
     outcomes = await at_once(
-        lambda: desk.service().claims.claim(approved.id, hold(), DEFINITION), lambda: sweep(desk.service(ahead))
+        lambda: desk.service().claims.claim(approved.id, saying(hold()), DEFINITION), lambda: sweep(desk.service(ahead))
     )
     kinds = await desk.kinds(approved)
     assert (Kind.APPROVAL_CLAIMED in kinds) is isinstance(outcomes[0], Approval)

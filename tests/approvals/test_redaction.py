@@ -25,7 +25,7 @@ from broker.domain.people import Role
 from broker.domain.redaction import MASK
 from broker.store import audit, grants, people
 from broker.store.audit import check_contents
-from tests.approvals.desk import Desk, again, hold
+from tests.approvals.desk import Desk, again, hold, saying
 from tests.domain.values import ALICE, BOB, DEFINITION, KEYRING, QUARTER, charge, person
 from tests.store.dump import whole_store
 
@@ -73,6 +73,11 @@ async def revoked(desk: Desk, _: Approval) -> None:
     await sweep(desk.approvals)
 
 
+async def without_input(desk: Desk, approval: Approval) -> None:
+    await desk.approvals.claims.await_input(approval, "mark")
+    await after(desk, QUARTER)
+
+
 async def answered(desk: Desk, approval: Approval, *, failed: bool = False) -> None:
     echo = {"told": f"{SECRET} {NUMBER} {SHORT}"}
     await desk.approvals.claims.finish(approval.id, failed=failed, result=echo)
@@ -95,6 +100,7 @@ ENDS: dict[State, dict[str, Callable[[Desk, Approval], Awaitable[Any]]]] = {
         "failed": partial(answered, failed=True),
         "interrupted": lambda desk, one: desk.approvals.claims.interrupt(one.id, "it went away"),
         "recovered": lambda desk, _: recover(desk.service()),
+        "without input": without_input,
     },
 }
 """The ways in which an approval ends, by the state in which it does."""
@@ -153,7 +159,9 @@ async def test_the_secret_is_in_no_row_and_no_answer_whatever_happens_on_the_way
         await desk.review(approval, approver)
     await desk.claim(approval)
     await claims.release(approval.id, "the server was not reached")
-    await desk.claim(approval)
+    claimed = await desk.claim(approval)
+    await claims.await_input(claimed, "mark")
+    await claims.continue_with_input(claimed.call, "mark", saying(hold_redacted()), DEFINITION)
     await claims.interrupt(approval.id, "it went away")
     await claims.finish(approval.id, failed=False, result={"told": SECRET})  # late: what is masked is erased already
     rejected = await desk.held(hold_redacted(), again(asked))
@@ -231,7 +239,7 @@ async def test_a_call_that_is_pending_while_redaction_is_edited_keeps_its_mask_a
     picked_up = await desk.held(replace(hold(), redact=after), again(asked))
     assert (picked_up.id, picked_up.call) == (first.id, seen)
     await desk.review(first, ALICE)
-    claimed = await desk.approvals.claims.claim(first.id, replace(hold(), redact=after), DEFINITION)
+    claimed = await desk.approvals.claims.claim(first.id, saying(replace(hold(), redact=after)), DEFINITION)
     assert isinstance(claimed, Approval)
     assert claimed.call.params == asked.params
     await desk.approvals.claims.finish(first.id, failed=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -29,9 +30,10 @@ from broker.errors import (
     WrongChannel,
 )
 from broker.store import audit, grants, people
-from tests.approvals.desk import OUTSIDER, Desk, again, hold
+from tests.approvals.desk import OUTSIDER, Desk, again, hold, saying
 from tests.domain.values import ALICE, BOB, CAROL, DEFINITION, KEYRING, MINUTE, OLGA, QUARTER, charge
 
+SECOND = timedelta(seconds=1)
 DENY = replace(hold(), action=Action.DENY)
 
 
@@ -135,6 +137,17 @@ async def test_what_is_over_is_not_picked_up_even_before_it_is_swept(desk: Desk)
     first = await desk.held()
     await desk.approvals.requests.abandon(first.id, "lost")
     desk.clock.advance(QUARTER)
+    assert (await desk.held(asked=again(first.call))).id != first.id
+
+
+@pytest.mark.parametrize("approved", [False, True])
+async def test_who_comes_back_after_the_grace_asks_anew_even_before_it_is_swept(desk: Desk, approved: bool) -> None:
+    first = await (desk.approved if approved else desk.held)()
+    await desk.approvals.requests.abandon(first.id, "cancelled")
+    desk.clock.advance(desk.approvals.rules.retry_grace - SECOND)
+    assert (await desk.held(asked=again(first.call))).id == first.id
+    await desk.approvals.requests.abandon(first.id, "cancelled")
+    desk.clock.advance(desk.approvals.rules.retry_grace)
     assert (await desk.held(asked=again(first.call))).id != first.id
 
 
@@ -280,13 +293,22 @@ async def test_a_claim_is_withdrawn_when_policy_or_tool_are_not_the_same(
     desk: Desk, verdict: Any, definition: Any, cause: Cause
 ) -> None:
     approved = await desk.approved(hold(charge()))
-    ended = await desk.approvals.claims.claim(approved.id, verdict, definition)
+    ended = await desk.approvals.claims.claim(approved.id, saying(verdict), definition)
     assert isinstance(ended, Approval)
     assert ended.state is State.WITHDRAWN
     assert ended.resolution is not None
     assert ended.resolution.cause is cause
     assert (await desk.approvals.history(approved.id))[-1].detail["cause"] == cause.value
     assert await desk.slots() == []
+
+
+async def test_nothing_is_claimed_for_a_caller_that_went_away(desk: Desk) -> None:
+    approved = await desk.approved()
+    await desk.approvals.requests.abandon(approved.id, "lost")
+    with pytest.raises(TransitionRefused):
+        await desk.claim(approved)
+    picked_up = await desk.held(asked=again(approved.call))
+    assert (await desk.claim(picked_up)).state is State.EXECUTING
 
 
 async def test_a_policy_that_now_allows_does_not_hinder_a_claim(desk: Desk) -> None:
@@ -385,11 +407,63 @@ async def test_a_late_outcome_is_recorded_and_the_state_stays(desk: Desk, failed
     claimed = await desk.claimed()
     interrupted = await desk.approvals.claims.interrupt(claimed.id, "it went away")
     ended = await desk.approvals.claims.finish(claimed.id, failed=failed, result={"a": 1})
-    assert ended == interrupted == await desk.approvals.get(claimed.id)
+    assert ended == replace(interrupted, holder=None) == await desk.approvals.get(claimed.id)
     row = (await desk.approvals.history(claimed.id))[-1]
     assert row.kind is Kind.APPROVAL_LATE
     assert row.detail["outcome"] == ("approval.failed" if failed else "approval.succeeded")
     assert (await contents(desk, claimed))["result"] == {"a": 1}
+    with pytest.raises(TransitionRefused):  # and not a failure of the store, which would be tried again without an end
+        await desk.approvals.claims.finish(claimed.id, failed=failed, result={"a": 1})
+
+
+async def test_only_the_process_that_executes_a_call_says_what_came_of_it(desk: Desk) -> None:
+    claimed, other = await desk.claimed(), desk.service().claims
+    for word in (
+        other.finish(claimed.id, failed=False),
+        other.release(claimed.id, "it went away"),
+        other.interrupt(claimed.id, "it went away"),
+        other.await_input(claimed, "state"),
+    ):
+        with pytest.raises(TransitionRefused):
+            await word
+    assert await desk.approvals.get(claimed.id) == claimed
+
+
+# -- input ------------------------------------------------------------------------------------------------------------
+
+
+async def test_a_call_whose_tool_asked_for_input_has_reached_it_and_is_never_given_back(desk: Desk) -> None:
+    """Else the retry would run it from the start again."""
+    claimed = await desk.claimed()
+    await desk.approvals.claims.await_input(claimed, "state")
+    with pytest.raises(TransitionRefused):
+        await desk.approvals.claims.release(claimed.id, "connection refused")
+    continued = await desk.approvals.claims.continue_with_input(claimed.call, "state", saying(hold()), DEFINITION)
+    with pytest.raises(TransitionRefused):
+        await desk.approvals.claims.release(claimed.id, "connection refused")
+    assert await desk.approvals.get(claimed.id) == continued
+
+
+async def test_whose_word_was_refused_does_not_keep_a_call_executing_for_ever(desk: Desk) -> None:
+    claimed = await desk.claimed()
+    await desk.approvals.claims.await_input(claimed, "state")
+    await desk.approvals.claims.continue_with_input(claimed.call, "state", saying(hold()), DEFINITION)
+    with pytest.raises(TransitionRefused):
+        await desk.approvals.claims.release(claimed.id, "connection refused")
+    desk.clock.advance(LEASE)
+    await sweep(desk.approvals)
+    assert (await desk.approvals.get(claimed.id)).state is State.INTERRUPTED
+
+
+async def test_input_may_take_its_time_whatever_is_swept_meanwhile(desk: Desk) -> None:
+    claimed = await desk.claimed()
+    # As when the sweep is in the same commit: this process does not know yet that it executes nothing.
+    await asyncio.gather(desk.approvals.claims.await_input(claimed, "state"), sweep(desk.approvals))
+    desk.clock.advance(QUARTER - MINUTE)
+    await sweep(desk.approvals)
+    going_on = await desk.approvals.claims.continue_with_input(claimed.call, "state", saying(hold()), DEFINITION)
+    assert isinstance(going_on, Approval)
+    assert going_on.state is State.EXECUTING
 
 
 async def test_what_is_interrupted_is_never_claimed_again(desk: Desk) -> None:
@@ -443,7 +517,7 @@ async def test_an_approved_call_for_which_the_present_policy_has_no_room_can_be_
     first = await desk.approved(hold(charge(maximum=2)), desk.call(key=1))
     second = await desk.held(hold(charge(maximum=2)), desk.call(key=2))
     strict = hold(charge(maximum=1))
-    told = await desk.approvals.claims.claim(first.id, strict, DEFINITION)
+    told = await desk.approvals.claims.claim(first.id, saying(strict), DEFINITION)
     assert isinstance(told, Answer)
     assert (told.status, told.approval_id) == (Status.LIMITED, first.id)
     assert await desk.approvals.get(first.id) == first

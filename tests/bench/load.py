@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
-import re
 import statistics
 import sys
 from collections import deque
@@ -18,7 +16,6 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from pathlib import Path
 from time import perf_counter
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
@@ -27,21 +24,14 @@ import aiohttp
 import orjson
 import uvloop
 
-from tests.bench.answers import SAID, TOOL
+from tests.bench.answers import SAID
+from tests.bench.processes import cpu_time
+from tests.bench.requests import INITIALIZE, LEGACY, call, closed, http_request, message, opened, whole
 
-LEGACY, MODERN = "2025-11-25", "2026-07-28"
 WARM_UP = 0.2
 """Of the time of a job, before anything is measured."""
 
 _SAID = SAID.encode()
-_LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
-_CLIENT = {"name": "load", "version": "1"}
-_ENVELOPE = {
-    "io.modelcontextprotocol/protocolVersion": MODERN,
-    "io.modelcontextprotocol/clientInfo": _CLIENT,
-    "io.modelcontextprotocol/clientCapabilities": {},
-}
-_INITIALIZE = {"protocolVersion": LEGACY, "capabilities": {}, "clientInfo": _CLIENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +130,7 @@ class _HttpCaller(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._got += data
-        if _whole(self._got):
+        if whole(self._got):
             answer, self._got = self._got, b""
             self._calls.answered(self, answer)
 
@@ -148,20 +138,12 @@ class _HttpCaller(asyncio.Protocol):
         self._calls.failed("The server closed a connection.")
 
 
-def _whole(answer: bytes) -> bool:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    length = _LENGTH.search(head)
-    return len(body) == int(length[1]) if length else body.endswith(b"0\r\n\r\n")
-
-
 @asynccontextmanager
 async def _over_http(job: Job, url: str, calls: _Calls) -> AsyncGenerator[tuple[Sequence[_Caller], int]]:
     loop, address = asyncio.get_running_loop(), urlsplit(url)
-    fields = {"Accept": "application/json, text/event-stream", "MCP-Protocol-Version": job.revision}
-    if job.token is not None:
-        fields["Authorization"] = f"Bearer {job.token}"
-    async with _session(job, url, fields):
-        request = _request(address.netloc, address.path, fields, _call(job.revision, 1))
+    async with aiohttp.ClientSession(raise_for_status=True) as http:
+        fields = await opened(http, url, job.revision, job.token)
+        request = http_request(url, fields, call(job.revision, 1))
         callers: list[_HttpCaller] = []
         for _ in range(job.callers):
             _, caller = await loop.create_connection(
@@ -173,27 +155,7 @@ async def _over_http(job: Job, url: str, calls: _Calls) -> AsyncGenerator[tuple[
         finally:
             for caller in callers:
                 caller.transport.abort()
-
-
-@asynccontextmanager
-async def _session(job: Job, url: str, fields: dict[str, str]) -> AsyncGenerator[None]:
-    """Adds to `fields` what a call has to say: the session of a legacy one, what a modern one calls."""
-    if job.revision == MODERN:
-        fields.update({"Mcp-Method": "tools/call", "Mcp-Name": TOOL})
-        yield
-        return
-    async with aiohttp.ClientSession(headers=fields, raise_for_status=True) as http:
-        async with http.post(url, json=_message("initialize", _INITIALIZE, 0)) as opened:
-            fields["Mcp-Session-Id"] = opened.headers["Mcp-Session-Id"]
-        await (await http.post(url, json=_message("notifications/initialized"), headers=fields)).read()
-        yield
-        await (await http.delete(url, headers=fields)).read()
-
-
-def _request(host: str, path: str, fields: dict[str, str], body: bytes) -> bytes:
-    whole = {"Host": host, "Content-Type": "application/json", "Content-Length": str(len(body)), **fields}
-    lines = "".join(f"{name}: {value}\r\n" for name, value in whole.items())
-    return f"POST {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+            await closed(http, url, fields)
 
 
 # -- over the pipes of a process --------------------------------------------------------------------------------------
@@ -250,10 +212,10 @@ async def _over_pipes(job: Job, calls: _Calls) -> AsyncGenerator[tuple[Sequence[
     try:
         if job.revision == LEGACY:
             opened: asyncio.Future[bytes] = loop.create_future()
-            pipes.ask(_line(_message("initialize", _INITIALIZE, 0)), opened.set_result)
+            pipes.ask(_line(message("initialize", INITIALIZE, 0)), opened.set_result)
             await opened
-            pipes.tell(_line(_message("notifications/initialized")))
-        requests = [_call(job.revision, number + 1) + b"\n" for number in range(job.callers)]
+            pipes.tell(_line(message("notifications/initialized")))
+        requests = [call(job.revision, number + 1) + b"\n" for number in range(job.callers)]
         yield [_PipeCaller(calls, pipes, request) for request in requests], transport.get_pid()
     finally:
         transport.close()
@@ -266,32 +228,15 @@ def _line(message: dict[str, Any]) -> bytes:
 # -- one job ----------------------------------------------------------------------------------------------------------
 
 
-def _message(method: str, params: dict[str, Any] | None = None, request_id: int | None = None) -> dict[str, Any]:
-    said = {"jsonrpc": "2.0", "method": method, "params": params or {}}
-    return said if request_id is None else {**said, "id": request_id}
-
-
-def _call(revision: str, request_id: int) -> bytes:
-    meta = {"_meta": _ENVELOPE} if revision == MODERN else {}
-    arguments = {"path": "/srv/reports/2026/q3.txt", "lines": [1, 80], "follow": False}
-    return orjson.dumps(_message("tools/call", {"name": TOOL, "arguments": arguments, **meta}, request_id))
-
-
-def _cpu(process: int) -> float:
-    """Seconds of CPU time that a process has used (proc(5), fields 14 and 15 of stat)."""
-    after_name = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(after_name[11]) + int(after_name[12])) / os.sysconf("SC_CLK_TCK")
-
-
 async def _done(job: Job) -> Load:
     calls = _Calls()
     over = _over_http(job, job.url, calls) if job.url is not None else _over_pipes(job, calls)
     async with over as (callers, charged):
         await calls.make(callers, job.seconds * WARM_UP)
         gc.collect()
-        before = _cpu(charged)
+        before = cpu_time(charged)
         times, seconds = await calls.make(callers, job.seconds)
-        cpu = _cpu(charged) - before
+        cpu = cpu_time(charged) - before
     *_, p99 = statistics.quantiles(times, n=100) if len(times) > 1 else times
     return Load(len(times), seconds, statistics.median(times), p99, cpu)
 

@@ -17,7 +17,8 @@ from statistics import median
 
 import orjson
 
-from tests.bench.load import LEGACY, MODERN, Job, Load
+from tests.bench.load import Job, Load
+from tests.bench.requests import LEGACY, MODERN
 from tests.bench.ways import Way
 from tests.servers import ROOT
 

@@ -9,8 +9,6 @@ import asyncio
 import contextlib
 import shutil
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +18,10 @@ from urllib.parse import urlsplit
 import orjson
 
 from tests.bench.answers import TOOL
+from tests.bench.processes import BROKER, MODULE, run, start
 from tests.servers import BOUND, ROOT
 
-_MODULE = (sys.executable, "-m")
-_BROKER = (*_MODULE, "broker.cli")
-_STDIO_UPSTREAM = (*_MODULE, "tests.bench.stdio_upstream")
+_STDIO_UPSTREAM = (*MODULE, "tests.bench.stdio_upstream")
 
 POLICY = {
     "version": "1",
@@ -62,7 +59,7 @@ class Way:
 async def all_ways(folder: Path) -> AsyncGenerator[dict[str, list[Way]]]:
     """Start everything, with its files in `folder`; gives the ways to each kind of upstream, the direct one first."""
     async with contextlib.AsyncExitStack() as stack:
-        upstream, url = await _started(stack, *_MODULE, "tests.bench.http_upstream")
+        upstream, url = await start(stack, *MODULE, "tests.bench.http_upstream")
         program = shutil.which("nginx")
         nginx = [await _nginx(stack, program, folder, url)] if program is not None else []
         broker = await _broker(stack, folder, url)
@@ -76,7 +73,7 @@ async def _nginx(stack: contextlib.AsyncExitStack, program: str, folder: Path, u
     with socket.create_server(("127.0.0.1", 0)) as free:
         port: int = free.getsockname()[1]
     (folder / "nginx.conf").write_text(NGINX.format(folder=folder, upstream=urlsplit(url).netloc, port=port))
-    process = await _process(stack, program, "-p", str(folder), "-c", "nginx.conf")
+    process = await run(stack, program, "-p", str(folder), "-c", "nginx.conf")
     await asyncio.wait_for(_listens(port), BOUND)
     return Way("nginx", {"url": f"http://127.0.0.1:{port}/mcp", "charged": process.pid})
 
@@ -101,38 +98,12 @@ async def _broker(stack: contextlib.AsyncExitStack, folder: Path, url: str) -> d
         f'[server]\nport = 0\n[upstreams.http]\nurl = "{url}"\npolicy = "policy.json"\n'
         f'[upstreams.stdio]\ncommand = {command}\nenv = {{ PYTHONPATH = "{ROOT}" }}\npolicy = "policy.json"\n'
     )
-    process, started = await _started(stack, *_BROKER, "serve", "--json", "--config", str(config))
+    process, started = await start(stack, *BROKER, "serve", "--json", "--config", str(config))
     names = ("--upstream", "http", "--upstream", "stdio", "--label", "load", "--owner", "load@example.com")
-    grant = (*_BROKER, "grant", "create", *names, "--json", "--config", str(config))
-    _, made = await _started(stack, *grant)
+    grant = (*BROKER, "grant", "create", *names, "--json", "--config", str(config))
+    _, made = await start(stack, *grant)
     base, token = orjson.loads(started)["url"], orjson.loads(made)["token"]
     return {
         name: Way("broker", {"url": f"{base}/mcp/{name}", "token": token, "charged": process.pid})
         for name in ("http", "stdio")
     }
-
-
-async def _started(stack: contextlib.AsyncExitStack, *command: str) -> tuple[Process, str]:
-    """A process that runs until the stage ends, and its first line of output."""
-    process = await _process(stack, *command)
-    assert process.stdout is not None
-    line = await asyncio.wait_for(process.stdout.readline(), BOUND)
-    if not line:
-        raise RuntimeError(f"{' '.join(command)} ended before it said anything.")
-    return process, line.decode().strip()
-
-
-async def _process(stack: contextlib.AsyncExitStack, *command: str) -> Process:
-    process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=DEVNULL, stdout=PIPE)
-    stack.push_async_callback(_end, process)
-    return process
-
-
-async def _end(process: Process) -> None:
-    if process.returncode is None:
-        process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), BOUND)
-        except TimeoutError:
-            process.kill()
-    await process.wait()

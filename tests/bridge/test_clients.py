@@ -78,7 +78,7 @@ async def test_a_held_call_that_the_client_cancels_has_no_caller_any_more(
         calling.cancel()
         row = await scene.happened("approval.abandoned", agent)
         assert (await scene.broker.approvals.get(approval)).caller == "gone"
-        assert row.detail["why"] == {"legacy": "cancelled", "auto": "lost"}[era]
+        assert row.detail["why"] == "cancelled"
         assert text(await own.call_tool("echo", {"text": "on"})) == "on"
 
 

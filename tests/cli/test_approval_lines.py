@@ -20,7 +20,7 @@ from tests.domain.values import ALICE, MINUTE, QUARTER, held, in_state, reviewed
 def of_api(approval: Approval, *events: Event) -> dict[str, Any]:
     """`approval` and what happened to it, as the API tells it."""
     rows = [chained(event, seq, NOON + seq * MINUTE, "") for seq, event in enumerate(events, 1)]
-    return whole_approval(approval, rows, [])
+    return whole_approval(approval, [ALICE], rows, [])
 
 
 def shown(capsys: pytest.CaptureFixture[str], approval: Approval, *events: Event) -> list[str]:

@@ -99,15 +99,27 @@ async def test_a_held_call_is_shown_and_approved_from_a_terminal(served: Served)
     assert served.repository.commits()[0] == "two lines"
 
 
-async def test_a_rejection_reaches_the_agent_with_its_reason(served: Served) -> None:
+async def test_a_rejection_reaches_the_agent_with_its_reason_and_can_be_forgotten(served: Served) -> None:
     async with served.agent() as agent:
         call, approval_id = await served.held(agent)
         await served.command("approvals", "reject", approval_id, "--reason", "not today")
         outcome = await call
+        approve = partial(served.shell.refused, "approvals", "approve", approval_id, **served.door)
+        assert "Already rejected by alice@x.org" in await asyncio.to_thread(approve)
+        (said,) = await served.text("approvals", "forget", approval_id)
+        assert said == "Forgot the rejection of git / git_commit for the [red]agent\\u001b: it asks again."
+        asked_again, again = await served.held(agent)
+        forget = partial(served.shell.refused, "approvals", "forget", again, **served.door)
+        assert "There is nothing to forget" in await asyncio.to_thread(forget)
+        withdraw = ("approvals", "withdraw", again)
+        refused = partial(served.shell.refused, *withdraw, **served.door)
+        assert await asyncio.to_thread(refused) == "broker: Your role does not allow this."
+        await asyncio.to_thread(served.shell.lines, "user", "add", "alice@x.org", "--role", "admin")
+        assert (await served.command(*withdraw))["resolution"]["by"] == "alice@x.org"
+        withdrawn = await asked_again
     assert (outcome.decision["status"], outcome.decision["reason"]) == ("rejected", "not today")
+    assert (withdrawn.decision["status"], withdrawn.decision["cause"]) == ("withdrawn", "administrator")
     assert len(served.repository.commits()) == 1
-    approve = partial(served.shell.refused, "approvals", "approve", approval_id, **served.door)
-    assert "Already rejected by alice@x.org" in await asyncio.to_thread(approve)
 
 
 async def test_what_an_agent_wrote_is_shown_and_never_acts(served: Served) -> None:

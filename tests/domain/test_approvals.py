@@ -52,7 +52,7 @@ MOVES: dict[Move, Callable[[Approval], Approval]] = {
     Move.FAIL: lambda approval: finish(approval, failed=True),
     Move.RELEASE: release,
     Move.ASK: lambda approval: await_input(approval, "mark", NOON + QUARTER),
-    Move.CONTINUE: lambda approval: continue_with_input(asking(approval), "mark", "proc_2", NOON + MINUTE, LEASE),
+    Move.CONTINUE: lambda approval: continue_with_input(asking(approval), ["mark"], "proc_2", NOON + MINUTE, LEASE),
     Move.INTERRUPT: interrupt,
 }
 

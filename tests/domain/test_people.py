@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import unicodedata
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from broker.domain.people import Grant, Permission, Person, Role, normal_email
 from tests.clock import NOON
@@ -27,6 +30,32 @@ def test_addresses_compare_trimmed_and_case_folded(address: str) -> None:
 
 def test_case_folding_knows_more_than_ascii() -> None:
     assert normal_email("STRASSE@example.com") == normal_email("straße@example.com")
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "\uff41lice\uff20example\uff0ecom",  # full-width, as an input method for Japanese writes it
+        "alice@\uff45xample.com",
+        "al\u200bice@example.com\ufeff",
+        "\u00a0alice\u00ad@example.com\u3000",
+        "\u202ealice@example.com",
+    ],
+)
+def test_an_address_that_unicode_or_the_eye_takes_for_the_same_is_the_same(address: str) -> None:
+    assert normal_email(address) == "alice@example.com"
+
+
+@pytest.mark.parametrize("address", ["\u0430lice@example.com", "alice@example.\u0441\u043em"])  # Cyrillic
+def test_letters_of_another_alphabet_are_other_letters(address: str) -> None:
+    assert normal_email(address) != "alice@example.com"
+
+
+@given(st.text())
+def test_an_address_has_one_form_in_whichever_form_of_unicode_it_comes(address: str) -> None:
+    normal = normal_email(address)
+    assert normal_email(normal) == normal
+    assert {normal_email(unicodedata.normalize(form, address)) for form in ("NFC", "NFD", "NFKC", "NFKD")} == {normal}
 
 
 @pytest.mark.parametrize(("role", "permission"), list(itertools.product(Role, Permission)))

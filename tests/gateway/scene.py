@@ -45,6 +45,9 @@ CLIENT: dict[str, Any] = {
     "clientInfo": {"name": "test", "version": "1"},
 }
 
+LEGACY: dict[str, None] = dict.fromkeys(("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name"))
+"""Without these fields a request that has `_meta` is none of the stateless era."""
+
 
 def modern(method: str, params: Mapping[str, Any] | None = None, request_id: int | str = 1) -> dict[str, Any]:
     """A request of the stateless era."""

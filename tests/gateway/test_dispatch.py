@@ -210,6 +210,39 @@ async def test_an_approved_call_that_is_late_for_its_limit_is_not_sent_and_can_b
     assert slow.calls == ["look", "act"]
 
 
+@pytest.mark.parametrize(("era", "why"), [("legacy", "lost"), ("legacy", "cancelled"), ("modern", "cancelled")])
+async def test_a_caller_that_leaves_between_the_claim_and_the_call_gets_nothing_run_and_can_come_back(
+    before_slow: Scene, slow: SlowToConnect, era: str, why: str
+) -> None:
+    agent = await before_slow.agent()
+    call = tool_call("act")
+    if era == "legacy":
+        del call["params"]["_meta"]
+    held = await agent.send("one", call)
+    approval = await before_slow.submitted(agent)
+    slow.shut_after = "tools/list"
+    await before_slow.decide(approval)
+    door = await slow.knocked()  # it is claimed, and waits for a connection
+    slow.shut, slow.shut_after = False, None
+    if (era, why) == ("legacy", "cancelled"):
+        notice = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}
+        assert (await agent.send("one", notice)).status == 202
+    else:
+        held.leave()
+    assert (await before_slow.happened("approval.abandoned", agent)).detail["why"] == why
+    door.set()
+    row = await before_slow.happened("approval.released", agent)
+    assert row.detail["why"] == "The agent stopped waiting before the call was sent."
+    released = await before_slow.broker.approvals.get(approval)
+    assert (released.state, released.caller) == ("approved", "gone")
+    assert (released.withdraw_at is not None) is (why == "cancelled")
+    assert slow.calls == []
+    assert "approval.cancelled" not in await before_slow.kinds(agent)
+    answer = await (await agent.send("one", call)).message()
+    assert block(answer)["approval_id"] == approval
+    assert slow.calls == ["act"]
+
+
 @pytest.mark.parametrize("limits", [POLICY["tools"]["act"]["limits"], []], ids=["limited", "unlimited"])
 async def test_an_approved_call_that_is_late_is_not_sent_when_the_policy_denies_it_by_now(
     before_slow: Scene, slow: SlowToConnect, clock: MovableClock, limits: list[Any]
@@ -235,15 +268,16 @@ class Wanting:
     """A permit that is late until it is renewed, and may be refused."""
 
     def __init__(self, *, refused: bool = False) -> None:
-        self.late = True
         self.renewed = asyncio.Event()
         self._refused = refused
+
+    def spend(self) -> bool:
+        return self.renewed.is_set()
 
     async def renew(self) -> None:
         self.renewed.set()
         if self._refused:
             raise UpstreamUnreachable("too late")
-        self.late = False
 
 
 def with_permit(request: UpstreamRequest, permit: Wanting) -> UpstreamRequest:

@@ -329,7 +329,7 @@ async def test_what_nobody_foresaw_is_answered_in_json_rpc(
     small: Scene, server: Scripted, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent, broker, keyring = await small.agent(), small.broker, Keyring([b"k" * 64])
-    holds = Holds(broker.approvals, broker.feed, broker.clock, str)
+    holds = Holds(broker.approvals, broker.feed, broker.clock, str, patience=50)
     record = Record(broker.store, keyring, keep_results=False)
     upstream = Failing("one", server.url, {}, answer_within=1)
     gate = Gate(upstream, broker.policies["one"], broker.approvals, record, holds)

@@ -226,6 +226,7 @@ asyncio.run(main(*sys.argv[1:]))
 async def test_for_a_client_that_was_killed_nothing_runs(
     scene: Scene, agent: Agent, effects: Path, mode: str, transport: str
 ) -> None:
+    """Since 2026-07-28 its closed stream is a cancel; before, it was lost and may come back all the time."""
     line = f"killed {mode} {transport}"
     upstream = f"held-{transport}"
     client = await asyncio.create_subprocess_exec(
@@ -237,6 +238,8 @@ async def test_for_a_client_that_was_killed_nothing_runs(
         os.kill(client.pid, signal.SIGKILL)
         await client.wait()
     await caller_gone(scene, agent, approval)
+    left = await scene.broker.approvals.get(approval)
+    assert (left.withdraw_at is not None) is (mode == "auto")
     await scene.decide(approval)
     again = await agent.call(upstream, "echo", {"text": "a round trip"})
     await scene.review(agent, nth=2)
@@ -337,26 +340,6 @@ async def test_an_approval_that_ends_between_the_decision_and_its_claim_is_told_
         assert (block(said)["status"], block(said)["cause"]) == ("expired", "unused")
         assert block(said)["retry"] == "ask"
         assert server.calls == []
-
-
-async def test_an_execution_that_began_is_recorded_when_its_caller_leaves(small: Scene, server: Scripted) -> None:
-    began, end = asyncio.Event(), asyncio.Event()
-
-    async def act(message: Message) -> Response:
-        began.set()
-        await end.wait()
-        return said(message)
-
-    server.on["tools/call"] = act
-    agent = await small.agent()
-    held = await agent.call("one", "act")
-    approval = (await small.review(agent)).id
-    await asyncio.wait_for(began.wait(), BOUND)
-    held.leave()
-    end.set()
-    await small.happened("approval.succeeded", agent)
-    assert (await small.broker.approvals.get(approval)).state == "succeeded"
-    assert len(server.calls) == 1
 
 
 # -- decisions --------------------------------------------------------------------------------------------------------

@@ -183,9 +183,9 @@ async def test_a_late_call_that_cannot_be_recorded_is_not_sent_and_gives_back_no
     admission = record.admission(call(), Verdict(Action.ALLOW, "default", charges=(charge(maximum=2),)))
     assert await admission.write() is None
     clock.advance(MINUTE / 2)
-    assert admission.late
+    assert not admission.spend()
     store.close()
     with pytest.raises(UpstreamUnreachable, match="The call was not sent"):
         await admission.renew()
     assert admission.told is None
-    assert not admission.late  # it has nothing left that it could give back
+    assert admission.spend()  # it has nothing left that it could give back

@@ -22,8 +22,8 @@ from broker.store import audit, people
 from broker.store.people import CredentialKind
 from tests.cli.conftest import Shell
 from tests.clock import MovableClock
-from tests.gateway.scene import APPROVER, Agent, Bare, Scene, block, playing
-from tests.servers.scripted import Message, Scripted, said, tool
+from tests.gateway.scene import APPROVER, Agent, Bare, Scene, block, playing, tool_call
+from tests.servers.scripted import Message, Scripted, result, said, tool
 from tests.store.dump import whole_store
 
 SECRET = "correcthorsebatterystaple"
@@ -301,3 +301,36 @@ async def test_why_a_call_is_held_is_told_by_page_program_and_terminal_without_t
     assert "  tools.held.approve_if[0]  holds" in lines
     assert f"    saw {telling['saw']}" in lines
     held.leave()
+
+
+async def test_what_a_tool_asks_of_its_agent_and_what_that_answers_is_kept_nowhere(
+    searched: Searched, server: Scripted, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Though the tool gives what is redacted back in its question and its state, as servers without a memory do."""
+    caplog.set_level(logging.DEBUG)
+    scene, agent = searched.scene, searched.agent
+
+    async def ask(message: Message) -> Response:
+        if "requestState" in message["params"]:
+            return said(message)
+        wanted = {"sure": {"method": "elicitation/create", "params": {"message": f"Is it {SECRET}?"}}}
+        return result(message, {"resultType": "input_required", "inputRequests": wanted, "requestState": SECRET})
+
+    server.on["tools/call"] = ask
+    hidden = {"password": SECRET, "items": [{"secret": SECRET}, {}], "note": PLAIN}
+    for name in ("held", "allowed"):
+        asking = await agent.call("one", name, hidden)
+        if name == "held":
+            await scene.review(agent)
+        assert (await asking.message())["result"]["requestState"] == SECRET
+        assert SECRET not in whole_store(searched.url)
+        again = tool_call(name, hidden)
+        again["params"] |= {"requestState": SECRET, "inputResponses": {"sure": {"content": {"word": SECRET}}}}
+        assert (await (await agent.send("one", again)).message())["result"]["content"][0]["text"] == "done"
+        assert server.calls[-1]["params"] == again["params"]
+        refused = await agent.send("one", {**again, "params": {**again["params"], "name": "both"}})
+        assert block(await refused.message())["cause"] == "input"
+    await scene.recorded(agent, "call.answered", 2)
+    left = whole_store(searched.url)
+    assert PLAIN in left
+    assert SECRET not in left + caplog.text + searched.events.decode()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,19 @@ async def test_a_cancelled_request_is_over_though_its_process_never_answers_it()
         await server.send(post("notifications/cancelled", {"requestId": 7}, id=None, session=session))
         answer = await said(await asyncio.wait_for(held, BOUND))
     assert (answer["id"], answer["error"]["code"]) == (7, -32800)
+
+
+async def test_when_the_broker_cancels_for_itself_it_hears_what_the_process_answers_nonetheless() -> None:
+    async with upstream() as server:
+        session = await opened(server)
+        held = asyncio.create_task(server.send(post("test/hold", {"name": "a"}, id=7, session=session)))
+        await asyncio.sleep(0)
+        cancel = post("notifications/cancelled", {"requestId": 7}, id=None, session=session)
+        await server.send(replace(cancel, own=True))
+        assert "notifications/cancelled" in [message["method"] for message in await seen(server, session)]
+        assert not held.done()
+        await result(server, post("test/let-go", {"name": "a"}, session=session))
+        assert (await said(await held))["result"] == {"held": "a"}
 
 
 async def test_a_modern_answer_closed_early_is_a_cancel() -> None:

@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 
 from tests.gateway.scene import HOLD_ACT, Bare, Scene, block, modern, playing
 from tests.gateway.streams import sse
-from tests.servers.scripted import Message, Scripted, said
+from tests.servers.scripted import Message, Scripted, Slow
 
 
 class Stopping:
@@ -36,20 +36,6 @@ async def broker(tmp_path: Path, server: Scripted) -> AsyncGenerator[Stopping]:
         upstreams = {"one": {"url": server.url, "policy": HOLD_ACT}}
         scene = await stack.enter_async_context(playing(tmp_path, upstreams, server={"stop_within": "4s"}))
         yield Stopping(scene, stack)
-
-
-class Slow:
-    """A call of the scripted server that ends when the test says so."""
-
-    def __init__(self, server: Scripted) -> None:
-        self.began, self.end = asyncio.Event(), asyncio.Event()
-        server.on["tools/call"] = self.answer
-
-    async def answer(self, message: Message) -> Response:
-        """Answer when told."""
-        self.began.set()
-        await self.end.wait()
-        return said(message)
 
 
 async def begun(answer: asyncio.Future[Bare], slow: Slow) -> None:

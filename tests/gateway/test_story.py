@@ -83,14 +83,14 @@ async def test_the_wire_says_what_each_era_wants(
         del request["params"]["_meta"]
         session = await agent.open(f"git-{transport}")
     answers: list[dict[str, Any]] = []
-    for nth, decision in enumerate((Decision.REJECT, Decision.APPROVE), 1):
+    for nth, decision in enumerate((Decision.APPROVE, Decision.REJECT), 1):
         held = await agent.send(f"git-{transport}", request, session=session)
         assert (held.status, held.headers["content-type"]) == (200, "text/event-stream")
         await scene.review(agent, decision, nth=nth)
         answers.append(await held.message())
-    rejected, approved = answers
+    approved, rejected = answers
     assert [answer["id"] for answer in answers] == [7, 7]
-    assert [block(answer)["status"] for answer in answers] == ["rejected", "approved"]
+    assert [block(answer)["status"] for answer in answers] == ["approved", "rejected"]
     assert rejected["result"]["isError"] is True
     assert approved["result"]["content"][0]["text"].startswith("Changes committed")
     wanted = {"resultType": "complete"} if era == "auto" else {}

@@ -9,6 +9,7 @@ import sys
 import threading
 from collections.abc import AsyncGenerator, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -227,23 +228,22 @@ class OneThread(ThreadPoolExecutor):
 
 
 async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_missed(own: Scene, tmp_path: Path) -> None:
-    """One thread does all that is read, in order: the store goes away between the news and the look at it."""
+    """One thread does all that is read, in order: the store goes away between the decision and the look at it."""
     executor, busy, table = OneThread(), threading.Event(), contextlib.ExitStack()
     store, threads = own.broker.store, own.broker.store.lookers
     store.lookers = executor
     agent = await own.agent()
     held = await agent.call("one", "act")
     approval = await own.submitted(agent)
-    await asyncio.wrap_future(executor.submit(bool))  # the held call has looked at what was submitted
     executor.submit(busy.wait, BOUND)
-    executor.asked.clear()
-    await own.decide(approval)  # written by the store's own thread
-    await executor.asked.wait()  # the feed's look at it stands in the line
     executor.submit(table.enter_context, missing(tmp_path, "approvals"))
-    busy.set()
+    executor.asked.clear()
     try:
-        await own.happened("approval.approved", agent)
-        await asyncio.wrap_future(executor.submit(bool))  # the held call's own look has failed by now
+        await own.decide(approval)  # written by the store's own thread
+        await executor.asked.wait()  # the feed's look at it stands in the line
+        busy.set()
+        await asyncio.wrap_future(executor.submit(bool))  # it has failed by now
+        assert not held.response.content.at_eof()
     finally:
         await asyncio.wrap_future(executor.submit(table.close))
         store.lookers = threads
@@ -259,6 +259,44 @@ async def test_that_a_caller_left_is_noted_once_the_store_can_be_written_again(o
         assert block(await refused_hold(agent))["status"] == "unavailable"
     await own.happened("approval.abandoned", agent)
     assert (await own.broker.approvals.get(approval)).caller == "gone"
+
+
+async def test_a_ticket_is_given_though_the_store_is_away_and_can_be_used_once_it_is_back(
+    tmp_path: Path, server: Scripted
+) -> None:
+    brief = {"patience": timedelta(milliseconds=200)}
+    async with playing(tmp_path, {"one": {"url": server.url, "policy": HOLD_ACT}}, approvals=brief) as scene:
+        agent = await scene.agent()
+        held = await agent.call("one", "act")
+        approval = await scene.submitted(agent)
+        with missing(tmp_path, "approvals"):
+            told = block(await held.message())
+            assert (told["status"], told["approval_id"]) == ("pending", approval)
+            assert block(await (await agent.call("one", "act")).message())["status"] == "unavailable"
+        await scene.happened("approval.abandoned", agent)
+        await scene.decide(approval)
+        assert block(await (await agent.call("one", "act")).message())["approval_id"] == approval
+        assert len(server.calls) == 1
+
+
+async def test_a_ticket_of_a_broker_that_stops_while_the_store_is_away_is_good_at_its_successor(
+    tmp_path: Path, server: Scripted
+) -> None:
+    upstreams = {"one": {"url": server.url, "policy": HOLD_ACT}}
+    with contextlib.ExitStack() as store:
+        async with playing(tmp_path, upstreams) as scene:
+            agent = await scene.agent()
+            held = await agent.call("one", "act")
+            approval = await scene.submitted(agent)
+            reading = asyncio.ensure_future(held.message())
+            store.enter_context(missing(tmp_path, "approvals"))
+        assert block(await reading)["status"] == "pending"
+    async with playing(tmp_path, upstreams) as scene:
+        again = Agent(scene.broker.url, agent.grant, agent.token, scene.http)
+        waiting = await again.call("one", "act")
+        await scene.happened("approval.resumed", again)
+        await scene.decide(approval)
+        assert block(await waiting.message())["approval_id"] == approval
 
 
 async def refused_hold(agent: Agent) -> dict[str, Any]:

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import warnings
+from typing import Annotated
 
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.mcpserver import Context, Elicit, MCPServer, Resolve
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp.types import SamplingMessage, TextContent
 from pydantic import BaseModel
@@ -34,6 +36,29 @@ async def ask(ctx: Context) -> str:
     assert isinstance(word.content, TextContent)
     assert chosen.action == "accept"
     return f"{word.content.text} {chosen.data.colour} {roots.roots[0].uri}"
+
+
+class Name(BaseModel):
+    """What else is."""
+
+    name: str
+
+
+def _who() -> Elicit[Name]:
+    return Elicit("Who paints?", Name)
+
+
+def _with_what(who: Annotated[Name, Resolve(_who)]) -> Elicit[Colour]:
+    return Elicit(f"Which colour, {who.name}?", Colour)
+
+
+_goes = itertools.count(1)
+
+
+@server.tool()
+async def paint(thing: str, who: Annotated[Name, Resolve(_who)], what: Annotated[Colour, Resolve(_with_what)]) -> str:
+    """Ask two things of the user, one after the other, and then do it."""
+    return f"{who.name} painted the {thing} {what.colour}, in {next(_goes)} go"
 
 
 @server.tool()

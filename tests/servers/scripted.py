@@ -136,6 +136,20 @@ class Scripted:
         return response
 
 
+class Slow:
+    """The server's tool calls from now on: each ends when the test says so."""
+
+    def __init__(self, server: Scripted) -> None:
+        self.began, self.end = asyncio.Event(), asyncio.Event()
+        server.on["tools/call"] = self.answer
+
+    async def answer(self, message: Message) -> Response:
+        """Answer when told."""
+        self.began.set()
+        await self.end.wait()
+        return said(message)
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Any:

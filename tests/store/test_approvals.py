@@ -30,6 +30,7 @@ WHOLE = Requirement(
     remember=Memory(("exact", "tool"), timedelta(hours=1)),
 )
 
+MICROSECOND = timedelta(microseconds=1)
 APPROVALS = sa.table("approvals", sa.column("requirement"))
 
 
@@ -166,12 +167,19 @@ async def test_only_open_approvals_of_a_gone_caller_are_unattended(store: Store)
     assert await found("f" * 64, 15) is None
 
 
-async def test_leases_are_renewed_of_what_is_named_only(store: Store) -> None:
-    mine, theirs = (replace(in_state(State.EXECUTING), id=name, holder=name) for name in ("mine", "theirs"))
-    await save(store, mine, theirs)
-    await store.write(lambda tx: approvals.renew_leases(tx.session, {"mine"}, NOON + QUARTER))
+async def test_leases_are_renewed_of_what_is_named_and_executed_by_the_holder(store: Store) -> None:
+    executing = in_state(State.EXECUTING)
+    mine, unnamed = (replace(executing, id=name, holder="me") for name in ("mine", "unnamed"))
+    theirs, asking = replace(executing, id="theirs", holder="they"), replace(executing, id="asking", holder=None)
+    ended = replace(in_state(State.INTERRUPTED), id="ended", holder="me")
+    await save(store, mine, unnamed, theirs, asking, ended)
+    named = {"mine", "theirs", "asking", "ended"}
+    await store.write(lambda tx: approvals.renew_leases(tx.session, "me", named, NOON + QUARTER))
     assert await get(store, "mine") == replace(mine, lease_until=NOON + QUARTER)
-    assert await get(store, "theirs") == theirs
+    for other in (unnamed, theirs, asking, ended):
+        assert await get(store, other.id) == other
+    found = await store.read(lambda session: approvals.due(session, NOON + QUARTER - MICROSECOND))
+    assert {approval.id for approval in found} == {"unnamed", "theirs", "asking"}
 
 
 async def test_open_approvals_of_ended_grants_are_found(store: Store) -> None:

@@ -105,9 +105,22 @@ class Desk:
         assert isinstance(held, Approval)
         return held
 
-    async def claim(self, approval: Approval) -> None:
+    async def ask_for_input(self, approval: Approval) -> Approval:
+        """Let an approved call run until its tool asks for input."""
+        return await self.approvals.claims.await_input(await self.claim(approval), "a state")
+
+    async def go_on(self, approval: Approval) -> None:
+        """Let the agent bring what the tool asked for."""
+        verdict = Verdict(Action.HOLD, approval.rule)
+        claims, definition = self.approvals.claims, approval.definition
+        await claims.continue_with_input(approval.call, "a state", lambda _call: verdict, definition)
+
+    async def claim(self, approval: Approval) -> Approval:
         """Let an approved call begin to run."""
-        await self.approvals.claims.claim(approval.id, Verdict(Action.HOLD, approval.rule), approval.definition)
+        verdict = Verdict(Action.HOLD, approval.rule)
+        claimed = await self.approvals.claims.claim(approval.id, lambda _call: verdict, approval.definition)
+        assert isinstance(claimed, Approval)
+        return claimed
 
     async def run(self, approval: Approval, result: Any) -> None:
         """Let an approved call run, with `result` as its server's answer."""

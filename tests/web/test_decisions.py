@@ -9,15 +9,16 @@ from typing import Any
 import httpx2
 import pytest
 
+from broker.approvals.sweeps import sweep
 from broker.domain.approvals import Approval, Decision
-from broker.domain.calls import Memory, Requirement, Said, Step
+from broker.domain.calls import Escalation, Memory, Requirement, Said, Step
 from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 
 SHAPE = (
     "id state upstream tool arguments other_params revision fingerprint grant risk reason rule requirement created_at "
-    "deadline execute_by caller withdraw_at escalated_at awaits_input forgotten_at reviews resolution history "
-    "explanation"
+    "deadline execute_by caller withdraw_at may_decide reminded escalated_at forgotten_at rounds awaits_input reviews "
+    "resolution history explanation"
 )
 
 
@@ -39,7 +40,9 @@ async def test_an_approval_has_the_shape_that_programs_rely_on(desk: Desk) -> No
         "approvers": ["approver@example.com"],
         "quorum": 1,
         "channels": ["web", "api"],
+        "allow_self": False,
         "allow_edit": False,
+        "escalate": None,
         "remember": None,
     }
     assert got["grant"] == {"id": desk.grant.id, "label": "release-bot", "owner": "owner@example.com"}
@@ -122,7 +125,7 @@ async def test_a_form_decides_without_a_script_and_leads_back_to_the_card(desk: 
     ("requirement", "name", "status", "code"),
     [
         (Requirement(("second@example.com",)), "approver", 403, "not_eligible"),
-        (Requirement(channels=("slack",)), "approver", 403, "wrong_channel"),
+        (Requirement(channels=("web",)), "approver", 403, "wrong_channel"),
         (Requirement(), "auditor", 403, "forbidden"),
     ],
 )
@@ -149,6 +152,33 @@ async def test_another_vote_than_before_is_refused_and_the_same_again_is_not(des
     assert (await decide(client, held)).status_code == 200
     got = await decide(client, held, "reject")
     assert (got.status_code, got.json()["code"]) == (409, "already_voted")
+
+
+async def test_a_program_is_told_who_may_still_vote_and_what_time_did(desk: Desk, clock: MovableClock) -> None:
+    late = Escalation(timedelta(minutes=5), ("admin@example.com",))
+    wanted = Requirement(("approver@example.com", "second@example.com"), 2, allow_self=True, escalate=late)
+    held = await desk.hold(requirement=wanted)
+    client = await desk.program("approver")
+
+    async def shown() -> Any:
+        one = (await client.get(f"/api/v1/approvals/{held.id}")).json()
+        (listed,) = (await client.get("/api/v1/approvals")).json()["items"]
+        assert listed == {key: value for key, value in one.items() if key not in ("history", "explanation")}
+        return one
+
+    got = await shown()
+    assert got["may_decide"] == ["approver@example.com", "second@example.com"]
+    assert got["requirement"]["escalate"] == {"after": "5m", "to": ["admin@example.com"]}
+    assert (got["requirement"]["allow_self"], got["escalated_at"], got["reminded"]) == (True, None, 0)
+    await decide(client, held)
+    assert (await shown())["may_decide"] == ["second@example.com"]
+    clock.advance(timedelta(minutes=8))
+    await sweep(desk.approvals)
+    got = await shown()
+    assert got["may_decide"] == ["admin@example.com", "second@example.com"]
+    assert (got["escalated_at"], got["reminded"]) == ("2026-07-28T12:08:00.000000Z", 1)
+    await decide(await desk.program("admin"), held)
+    assert (await shown())["may_decide"] == []
 
 
 @pytest.mark.parametrize(

@@ -88,3 +88,16 @@ async def test_the_own_calls_of_somebody_without_a_role_are_listed_without_a_str
     assert held.id in text
     assert "queue.js" not in text
     assert held.id not in (await (await desk.browser("nobody")).get("/")).text
+
+
+async def test_what_waits_for_input_is_told_to_programs_too(desk: Desk) -> None:
+    held = await desk.hold()
+    await desk.approvals.reviews.review(held.id, person("second"), Decision.APPROVE, channel="web")
+    waiting = await desk.ask_for_input(held)
+    got = (await (await desk.program("approver")).get(f"/api/v1/approvals/{held.id}")).json()
+    assert (got["state"], got["rounds"], got["awaits_input"]) == ("executing", 1, True)
+    assert got["history"][-1]["detail"] == {"round": 1, "state": "executing"}
+    await desk.go_on(held)
+    await desk.approvals.claims.await_again(waiting, "a state", "it is away")
+    text = (await (await desk.browser("approver")).get(f"/approvals/{held.id}")).text
+    assert "it is away" in text

@@ -11,10 +11,11 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 from starlette.routing import Mount
 
+from broker.domain.approvals import Decision
 from broker.policy.language.schema import policy_schema
 from broker.store import people
 from broker.web import identity
-from tests.web.desk import Desk
+from tests.web.desk import Desk, person
 from tests.web.stream import listening
 
 EVERYBODY = ("admin", "approver", "auditor", "policy_manager", "owner", "nobody")
@@ -22,6 +23,7 @@ OPEN = dict.fromkeys(EVERYBODY, 200) | {"anonymous": 200}
 READ_AUDIT = {"admin": 200, "approver": 403, "auditor": 200, "policy_manager": 403, "owner": 403, "nobody": 403}
 READ_POLICIES = {"admin": 200, "approver": 403, "auditor": 200, "policy_manager": 200, "owner": 403, "nobody": 403}
 DECIDE = {"admin": 200, "approver": 200, "auditor": 403, "policy_manager": 403, "owner": 403, "nobody": 403}
+WITHDRAW = dict.fromkeys(EVERYBODY, 403) | {"admin": 200}
 ONE = {"admin": 200, "approver": 200, "auditor": 200, "policy_manager": 404, "owner": 200, "nobody": 404}
 PERSONAL = dict.fromkeys(EVERYBODY, 200)
 API, PAGE = {"anonymous": 401}, {"anonymous": 303}
@@ -34,6 +36,8 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/api/v1/approvals"): PERSONAL | API,
     ("GET", "/api/v1/approvals/{approval_id}"): ONE | API,
     ("POST", "/api/v1/approvals/{approval_id}/decision"): DECIDE | API,
+    ("POST", "/api/v1/approvals/{approval_id}/withdraw"): WITHDRAW | API,
+    ("POST", "/api/v1/approvals/{approval_id}/forget"): DECIDE | API,
     ("GET", "/api/v1/audit"): READ_AUDIT | API,
     ("GET", "/api/v1/audit/export"): READ_AUDIT | API,
     ("GET", "/api/v1/audit/head"): READ_AUDIT | API,
@@ -44,6 +48,8 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/"): PERSONAL | PAGE,
     ("GET", "/approvals/{approval_id}"): ONE | PAGE,
     ("POST", "/approvals/{approval_id}/decision"): {**DECIDE, "admin": 303, "approver": 303} | {"anonymous": 401},
+    ("POST", "/approvals/{approval_id}/withdraw"): {**WITHDRAW, "admin": 303} | {"anonymous": 401},
+    ("POST", "/approvals/{approval_id}/forget"): {**DECIDE, "admin": 303, "approver": 303} | {"anonymous": 401},
     ("GET", "/audit"): READ_AUDIT | PAGE,
     ("GET", "/audit/{seq}"): READ_AUDIT | PAGE,
     ("GET", "/policies"): READ_POLICIES | PAGE,
@@ -51,7 +57,7 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     ("POST", "/sign-in"): dict.fromkeys((*EVERYBODY, "anonymous"), 404),  # no link is given
     ("POST", "/sign-out"): dict.fromkeys(EVERYBODY, 303) | {"anonymous": 401},
 }
-"""What everybody gets. A held call of `owner`'s agent is asked for."""
+"""What everybody gets. A held call of `owner`'s agent is asked for; a rejected one where it is to be forgotten."""
 
 WRITES_OF_SOMEBODY = [key for key in EXPECTED if key[0] == "POST" and key[1] != "/sign-in"]
 
@@ -79,6 +85,8 @@ async def test_every_route_there_is_has_an_expectation_and_every_expectation_a_r
 
 async def ask(desk: Desk, client: httpx2.AsyncClient, method: str, path: str, csrf: str | None) -> int:
     held = await desk.hold()
+    if path.endswith("/forget"):
+        await desk.approvals.reviews.review(held.id, person("second"), Decision.REJECT, channel="web")
     address = path.format(approval_id=held.id, seq="1")
     if method == "GET" and path == "/api/v1/events":
         async with listening(desk.app, client, address) as heard:
@@ -122,7 +130,9 @@ async def test_a_write_without_the_token_of_its_own_session_does_nothing(desk: D
     of_another_session = await desk.csrf(await desk.browser("admin"))
     for forged in (None, "", "0" * 64, of_another_person, of_another_session):
         assert await ask(desk, client, method, path, forged) == 403, repr(forged)
-    assert (await client.get("/api/v1/approvals?state=approved")).json()["items"] == []
+    found = (await client.get("/api/v1/approvals")).json()["items"]
+    untouched = "rejected" if path.endswith("/forget") else "pending"
+    assert {(each["state"], each["forgotten_at"]) for each in found} == {(untouched, None)}
     assert (await client.get("/")).status_code == 200
 
 

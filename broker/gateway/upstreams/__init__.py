@@ -17,9 +17,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Permit(Protocol):
     """The right to send a request, which lasts for a moment: what limits count is when a call is sent."""
 
-    @property
-    def late(self) -> bool:
-        """Whether the moment is over."""
+    def spend(self) -> bool:
+        """Use it up: whether the request may be sent now. Then it is sent, with nothing more before its first byte."""
         ...
 
     async def renew(self) -> None:
@@ -32,7 +31,9 @@ class Permit(Protocol):
 
 
 class _Always:
-    late = False
+    def spend(self) -> bool:
+        """It is never used up."""
+        return True
 
     async def renew(self) -> None:
         """It never ends."""
@@ -54,8 +55,9 @@ class UpstreamRequest:
         session: the upstream's own session id (legacy), already found to belong to the grant.
         grant_id: whose request it is; a stdio process serves one grant only.
         modern: whether the request is of the stateless era (2026-07-28).
-        own: whether the broker asks for itself: only the answer is of use, for nobody hears what comes before it.
-        permit: looked at when nothing more stands before the first byte; while it is late, it is renewed.
+        own: whether the broker asks for itself: only the answer is of use, for nobody hears what comes before it. What
+            it cancels for itself may still be answered.
+        permit: spent when nothing more stands before the first byte, and renewed until it can be.
     """
 
     method: Literal["POST", "GET", "DELETE"]

@@ -86,10 +86,10 @@ class RateLimitTerms(Terms):
 
 
 class EscalateTerms(Terms):
-    """Who else is told when nobody answers."""
+    """Who else is asked when nobody has decided for a while."""
 
     after: Duration
-    """How long nobody answered."""
+    """How long nobody has decided."""
     to: list[Approver] = Field(min_length=1)
     """Groups and people."""
 
@@ -113,7 +113,7 @@ class ApprovalTerms(Terms):
     timeout: Duration | None = None
     """How long the call waits for them; approvals.timeout of the settings when left out."""
     escalate: EscalateTerms | None = None
-    """Who else is told when nobody answers."""
+    """Who else is asked when nobody has decided for a while."""
     channels: list[Channel] = Field(default=[], min_length=1)
     """Where it is posted and may be decided; everywhere when left out."""
     allow_self: bool | None = None

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from broker.domain.calls import Action, Requirement
+from broker.domain.durations import written_duration
 from broker.domain.paths import written
 from broker.domain.people import GrantRef, Permission, Person, normal_email
 from broker.domain.reviewers import eligible_people
@@ -32,6 +33,7 @@ def warnings(tree: Tree, book: Rulebook, people: Sequence[Person] | None = None)
         people: all who are known to the broker; None when that is not known itself.
     """
     found = [*_without_effect(tree), *_hidden(tree, book), *_shadows(tree, book), *_counters(tree, book)]
+    found += _late(tree, book)
     if people is not None:
         found += _people(tree, book, people)
     return sorted(found, key=lambda one: (one.line or 0, one.column or 0))
@@ -40,7 +42,7 @@ def warnings(tree: Tree, book: Rulebook, people: Sequence[Person] | None = None)
 def asks_for_people(book: Rulebook) -> bool:
     """Whether it depends on the people what is wrong with a policy."""
     asked = [entry.requirement for entry in book.entries.values()]
-    return any(requirement.approvers or requirement.quorum > 1 for requirement in asked)
+    return any(one.approvers or one.quorum > 1 or one.escalate is not None for one in asked)
 
 
 def _tools(tree: Tree) -> Mapping[str, Mapping[str, Any]]:
@@ -105,18 +107,36 @@ def _unit(limit: Limit) -> str:
     return "one for each call" if limit.add == 1 else str(limit.add)
 
 
+# -- time -------------------------------------------------------------------------------------------------------------
+
+
+def _late(tree: Tree, book: Rulebook) -> Iterator[Finding]:
+    for at, requirement in _approvals(tree, book):
+        late, timeout = requirement.escalate, requirement.timeout
+        if late is not None and timeout is not None and late.after >= timeout:
+            why = f"is not before the timeout of {written_duration(timeout)}: nobody else is asked"
+            yield tree.finding(why, (*at, "escalate", "after"))
+
+
+def _approvals(tree: Tree, book: Rulebook) -> Iterator[tuple[tuple[str, ...], Requirement]]:
+    """Who is asked, wherever the document says it of calls that may be held."""
+    for name, entry in book.entries.items():
+        at = ("tools", name, "approval")
+        if entry.action is not Action.DENY and at in tree.places:
+            yield at, entry.requirement
+
+
 # -- people -----------------------------------------------------------------------------------------------------------
 
 
 def _people(tree: Tree, book: Rulebook, people: Sequence[Person]) -> Iterator[Finding]:
-    for name, entry in book.entries.items():
-        at = ("tools", name, "approval")
-        if entry.action is Action.DENY or at not in tree.places:
-            continue
-        for index, approver in enumerate(entry.requirement.approvers):
-            if (why := _unknown(approver, people)) is not None:
-                yield tree.finding(why[0], (*at, "approvers", index), nearest=why[1])
-        yield from _quorum(tree, at, entry.requirement, people)
+    for at, requirement in _approvals(tree, book):
+        late = requirement.escalate.to if requirement.escalate is not None else ()
+        for key, names in ((("approvers",), requirement.approvers), (("escalate", "to"), late)):
+            for index, name in enumerate(names):
+                if (why := _unknown(name, people)) is not None:
+                    yield tree.finding(why[0], (*at, *key, index), nearest=why[1])
+        yield from _quorum(tree, at, requirement, people)
 
 
 def _quorum(tree: Tree, at: tuple[str, ...], requirement: Requirement, people: Sequence[Person]) -> Iterator[Finding]:

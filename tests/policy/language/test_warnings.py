@@ -168,6 +168,11 @@ def test_rules_for_all_tools_where_none_is_listed_are_told() -> None:
 @pytest.mark.parametrize(
     ("approval", "told"),
     [
+        ({"approvers": ["desktop-owners"], "escalate": {"after": "5m", "to": ["Bob@Example.com"]}, "quorum": 2}, []),
+        (
+            {"escalate": {"after": "5m", "to": ["bob@example.com", "on-call"]}},
+            ["escalate.to[1]: nobody who may decide is in this group"],
+        ),
         ({"approvers": ["desktop-owners", "Bob@Example.com"], "quorum": 2}, []),
         ({"quorum": 2}, []),
         ({"quorum": 3}, ["quorum: 3 people must approve, and 2 people are able to decide"]),
@@ -193,6 +198,19 @@ def test_approvers_who_do_not_exist_and_quorums_that_nobody_reaches_are_told(
     tools = {"x": {"action": "hold", "approval": approval}}
     assert warned(PEOPLE, tools=tools) == [f"tools.x.approval.{line}" for line in told]
     assert warned(None, tools=tools) == []
+
+
+@pytest.mark.parametrize(
+    ("timeout", "told"),
+    [
+        ({}, []),  # then it is that of the settings
+        ({"timeout": "301s"}, []),
+        ({"timeout": "5m"}, ["tools.x.approval.escalate.after: is not before the timeout of 5m: nobody else is asked"]),
+    ],
+)
+def test_an_escalation_that_comes_too_late_is_told(timeout: dict[str, Any], told: list[str]) -> None:
+    approval = {"escalate": {"after": "5m", "to": ["oncall"]}} | timeout
+    assert warned(tools={"x": {"action": "hold", "approval": approval}}) == told
 
 
 def test_warnings_come_in_the_order_of_the_text_with_their_places() -> None:

@@ -142,13 +142,13 @@ class Pool:
         else:
             connection = await self._connect(tenant)
         tenant.busy.add(connection)
-        if permit.late:
+        if not permit.spend():
             await self._renew(permit, connection)
         return connection
 
     async def _renew(self, permit: Permit, connection: Connection) -> None:
         try:
-            while permit.late:
+            while not permit.spend():
                 await permit.renew()
         except BaseException:
             connection.end("left")

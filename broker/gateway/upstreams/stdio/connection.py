@@ -125,8 +125,12 @@ class Connection(ABC):
         """Send a request and return its response, without what comes before; raises the same."""
         return await self._first(self._begin(message, streams=False), message)
 
-    async def notify(self, message: Mapping[str, Any]) -> None:
-        """Send a notification or a response as it is; raises as `request` does."""
+    async def notify(self, message: Mapping[str, Any], *, own: bool = False) -> None:
+        """Send a notification or a response as it is; raises as `request` does.
+
+        Args:
+            own: whether it is the broker's own, which still wants the answer to what it cancels.
+        """
         self.touch()
         await self._process.write(dumps(message))
 

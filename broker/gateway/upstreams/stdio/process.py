@@ -137,20 +137,20 @@ class ServerProcess:
         """Write `line` and a newline; waits for its turn while the process does not read what it has.
 
         Args:
-            permit: renewed while it is late when the turn has come.
+            permit: spent when the turn has come, and renewed until it can be.
 
         Raises:
             UpstreamUnreachable: not a byte of it was taken.
             UpstreamInterrupted: some of it may have been.
         """
-        if not self._in_line and self._writable.is_set() and not permit.late:
+        if not self._in_line and self._writable.is_set() and permit.spend():
             self._put(line)
             return
         self._in_line += 1
         try:
             async with asyncio.timeout(self._patience), self._turn:
                 await self._writable.wait()
-                while permit.late:
+                while not permit.spend():
                     await permit.renew()
                     await self._writable.wait()
                 self._put(line)

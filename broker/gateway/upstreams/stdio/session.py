@@ -65,11 +65,12 @@ class Session(Connection):
 
         return UpstreamReply(200, list(SSE_HEADERS), reader.events(), close=close)
 
-    async def notify(self, message: Mapping[str, Any]) -> None:
+    async def notify(self, message: Mapping[str, Any], *, own: bool = False) -> None:
         """Send a notification, or an answer to a request of the server.
 
         A cancellation is sent only if it names a request that is under way. The server then owes it no answer
-        (2025-11-25, Cancellation), and one that comes all the same is dropped: the request is over.
+        (2025-11-25, Cancellation), and one that comes all the same is dropped: the request is over. That of a
+        request which the broker cancels for itself is still wanted.
         """
         if is_response(message):
             self._settle(message.get("id"))
@@ -79,7 +80,8 @@ class Session(Connection):
             if exchange is None:
                 return
             message = {**message, "params": {**params, "requestId": exchange.number}}
-            self._end_cancelled(exchange)
+            if not own:
+                self._end_cancelled(exchange)
         await super().notify(message)
 
     def _end_cancelled(self, exchange: Exchange) -> None:

@@ -159,7 +159,7 @@ class StdioUpstream:
             streams = any(name == b"accept" and b"text/event-stream" in value for name, value in request.headers)
             return await connection.request(message, request.permit, streams=streams and not request.own)
         if not request.modern or not is_response(message):  # a modern server asks nothing
-            await connection.notify(message)
+            await connection.notify(message, own=request.own)
         return empty_reply(202)
 
     # -- processes ----------------------------------------------------------------------------------------------------
