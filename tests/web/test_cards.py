@@ -91,7 +91,7 @@ async def test_card_and_queue_say_what_time_did_to_a_call(desk: Desk, clock: Mov
     assert "The agent stopped waiting at 2026-07-28 12:00:00 UTC: it cancelled the call." in told
     assert "It is withdrawn at 2026-07-28 12:02:00 UTC unless the agent comes back for it." in told
     assert "agent gone" in await page(desk, "approver", "/")
-    await desk.ask(held.call, Verdict(Action.HOLD, held.rule))
+    await desk.submit(held.call, Verdict(Action.HOLD, held.rule))
     clock.advance(8 * MINUTE)
     await sweep(desk.approvals)
     told = await card(desk, held)
