@@ -7,8 +7,8 @@ not: making it happen (`world`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
@@ -28,11 +28,11 @@ from broker.errors import (
 from tests.domain.values import person
 
 ANN, BEN, CLEO, DORA = person("ann", "desk"), person("ben", "desk"), person("cleo", "desk"), person("dora", "oncall")
-OLGA, OSCAR = person("olga"), person("oscar", "desk", role=Role.AUDITOR)
-PEOPLE = {each.email: each for each in (ANN, BEN, CLEO, DORA, OLGA, OSCAR)}
+OLGA, ROOT, OSCAR = person("olga"), person("root", role=Role.ADMIN), person("oscar", "desk", role=Role.AUDITOR)
+PEOPLE = {each.email: each for each in (ANN, BEN, CLEO, DORA, OLGA, ROOT, OSCAR)}
 
-EVERYBODY = {ANN.email, BEN.email, CLEO.email, DORA.email, OLGA.email}
-"""Who has the approver role; Oscar has not. Olga owns the grants."""
+EVERYBODY = {ANN.email, BEN.email, CLEO.email, DORA.email, OLGA.email, ROOT.email}
+"""Who may decide at all; Oscar may not. Olga owns the grants."""
 
 STANDS_FOR = {"desk": {ANN.email, BEN.email, CLEO.email}, "oncall": {DORA.email}, OLGA.email: {OLGA.email}}
 
@@ -102,15 +102,25 @@ class Known:
 
     # -- people -------------------------------------------------------------------------------------------------------
 
-    def asked(self) -> set[str]:
-        """Who is asked by now."""
-        late = self.wanted.escalate.to if self.wanted.escalate and self.escalated else ()
-        return among(self.wanted, late)
+    def asked(self, now: datetime) -> set[str]:
+        """Who is asked by now, whether or not anybody has looked."""
+        late = self.wanted.escalate
+        return among(self.wanted, late.to if late and (self.escalated or self.escalates(now)) else ())
 
-    def objections(self, by: Person, channel: str) -> set[type[Exception]]:
+    def escalates(self, now: datetime) -> bool:
+        """Whether it is time to ask more people."""
+        late = self.wanted.escalate
+        in_time = late is not None and now >= self.made + late.after
+        return self.state is State.PENDING and in_time and not self.escalated
+
+    def escalate(self) -> None:
+        self.escalated = True
+        self.kinds.append(Kind.APPROVAL_ESCALATED)
+
+    def objections(self, by: Person, channel: str, now: datetime) -> set[type[Exception]]:
         """Why this person may not say anything here."""
         found: set[type[Exception]] = set()
-        if by.email not in self.asked():
+        if by.email not in self.asked(now):
             found.add(NotEligible)
         if by == OLGA and not self.wanted.allow_self:
             found.add(SelfApproval)
@@ -130,6 +140,8 @@ class Known:
 
     def vote(self, by: Person, decision: Decision, now: datetime) -> None:
         """A word that counts."""
+        if self.escalates(now):
+            self.escalate()
         self.votes[by.email] = decision
         if decision is Decision.REJECT:
             self.end(Kind.APPROVAL_REJECTED, now)
@@ -147,8 +159,10 @@ class Known:
             self.gone, self.grace_ends = True, grace_ends
             self.kinds.append(Kind.APPROVAL_ABANDONED)
 
-    def come_back(self) -> None:
+    def come_back(self, session: str | None) -> None:
+        """The identical call waits for it, in a session of its own."""
         self.gone, self.grace_ends = False, None
+        self.call = replace(self.call, session=session)
         self.kinds.append(Kind.APPROVAL_RESUMED)
 
     def waits_for_caller(self, now: datetime) -> bool:
@@ -184,8 +198,8 @@ class Known:
         """Whether its holder's word on it can be taken."""
         if self.state is State.INTERRUPTED:
             return word in ("finish", "fail")
-        impossible = (word == "release" and self.rounds > 0) or (word == "ask" and self.rounds == MOST_ROUNDS)
-        return self.state is State.EXECUTING and not impossible
+        possible = {"release": self.rounds == 0, "ask": self.rounds < MOST_ROUNDS}
+        return self.state is State.EXECUTING and possible.get(word, True)
 
     def hear(self, word: str, mark: str, now: datetime) -> None:
         """Its holder says what came of it."""
@@ -197,16 +211,20 @@ class Known:
             self.kinds.append(Kind.APPROVAL_RELEASED)
             self._let_go(None)
         elif word == "ask":
-            self.rounds, self.mark = self.rounds + 1, mark
+            self.rounds, self.mark, self.execute_by = self.rounds + 1, mark, now + QUARTER
             self.marks.append(mark)
             self.kinds.append(Kind.APPROVAL_ASKED)
-            self._let_go(now + QUARTER)
+            self._let_go(self.execute_by)
+        elif word == "ask again":
+            self.mark = self.marks[-1]
+            self.kinds.append(Kind.APPROVAL_ASKED)
+            self._let_go(self.execute_by)
         else:
             self.end(WORDS[word], now)
 
     def go_on(self, holder: str, now: datetime) -> None:
         """The input came."""
-        self.mark = None
+        self.mark, self.gone, self.grace_ends = None, False, None
         self.kinds.append(Kind.APPROVAL_CONTINUED)
         self._hold(holder, now)
 
@@ -222,13 +240,15 @@ class Known:
     # -- time ---------------------------------------------------------------------------------------------------------
 
     def pass_time(self, now: datetime) -> None:
-        """Somebody looks what time did."""
+        """Somebody looks what time did; what came first ends it."""
         limit = {State.PENDING: self.deadline, State.APPROVED: self.execute_by}.get(self.state)
-        if limit is not None and now >= limit:
-            cause = Cause.UNUSED if self.state is State.APPROVED else Cause.UNANSWERED
-            self.end(Kind.APPROVAL_EXPIRED, now, cause)
-        elif self.state in OPEN and self.grace_ends is not None and now >= self.grace_ends:
-            self.end(Kind.APPROVAL_WITHDRAWN, now, Cause.CANCELLED)
+        grace = self.grace_ends or datetime.max.replace(tzinfo=UTC)
+        if limit is not None and now >= min(limit, grace):
+            if grace < limit:
+                self.end(Kind.APPROVAL_WITHDRAWN, now, Cause.CANCELLED)
+            else:
+                cause = Cause.UNUSED if self.state is State.APPROVED else Cause.UNANSWERED
+                self.end(Kind.APPROVAL_EXPIRED, now, cause)
         elif self.state is State.PENDING:
             self._urge(now)
         elif self.state is State.EXECUTING and self.lease_ends is not None and now >= self.lease_ends:
@@ -243,9 +263,8 @@ class Known:
         return [each for each in (*mine.get(self.state, ()), self.grace_ends) if each is not None]
 
     def _urge(self, now: datetime) -> None:
-        if self.wanted.escalate and not self.escalated and now >= self.made + self.wanted.escalate.after:
-            self.escalated = True
-            self.kinds.append(Kind.APPROVAL_ESCALATED)
+        if self.escalates(now):
+            self.escalate()
         gone_by = (now - self.made) / (self.deadline - self.made)
         if (due := (gone_by >= 0.5) + (gone_by >= 0.9)) > self.reminders:
             self.reminders = due
@@ -262,6 +281,7 @@ class Known:
         assert (stored.deadline, stored.execute_by) == (self.deadline, self.execute_by)
         assert (stored.holder, stored.lease_until) == (self.holder, self.lease_ends)
         assert (stored.rounds, stored.awaiting) == (self.rounds, self.mark)
+        assert stored.call.session == self.call.session
         assert stored.forgotten_at is not None if self.forgotten else stored.forgotten_at is None
         assert (stored.resolution.cause if stored.resolution else None) is self.cause
         assert stored.call.arguments["password"] == MASK
@@ -277,7 +297,9 @@ class Known:
 
 
 class Oracle(dict[str, Known]):
-    """All approvals of one example, by id, in the order in which they were made."""
+    """All approvals of one example, by id, in the order in which they were made; and who lost their role."""
+
+    dismissed: set[str]
 
     def of(self, *states: State) -> list[Known]:
         return [each for each in self.values() if each.state in states]
@@ -290,18 +312,20 @@ class Oracle(dict[str, Known]):
         return {each.id for each in self.identical(identity) if each.remembered(now)}
 
     def picked_up(self, identity: Any, now: datetime) -> set[str]:
-        """Which of them this call picks up: one of the newest."""
+        """Which of them this call picks up: one of the newest, and of those that were approved if there are any."""
         left = [each for each in self.identical(identity) if each.waits_for_caller(now)]
+        left = [each for each in left if each.state is State.APPROVED] or left
         newest = max((each.made for each in left), default=None)
         return {each.id for each in left if each.made == newest}
 
     def refusals(self, grant: str, wanted: Requirement, limit: int, now: datetime) -> tuple[set[str], bool]:
         """What an agent may be told of a new call that is not held, and whether it cannot be held."""
         mine = [each for each in self.values() if each.call.grant.id == grant]
-        pending = sum(each.state is State.PENDING for each in mine)
+        pending = sum(each.state is State.PENDING and now < each.deadline for each in mine)
         recent = sum(each.made > now - timedelta(hours=1) for each in mine)
-        late = wanted.escalate.to if wanted.escalate else ()
-        reviewers = among(wanted, late) - (set() if wanted.allow_self else {OLGA.email})
+        late = wanted.escalate
+        reviewers = among(wanted, late.to if late and late.after < (wanted.timeout or QUARTER) else ())
+        reviewers = reviewers - self.dismissed - (set() if wanted.allow_self else {OLGA.email})
         capped, taken = pending >= MOST_PENDING or recent >= MOST_IN_AN_HOUR, self.taken(grant, now)
         nobody = len(reviewers) < wanted.quorum
         applies = {"limited": capped or taken.stop > limit, "denied": nobody}

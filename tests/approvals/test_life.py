@@ -17,10 +17,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_sta
 from broker.domain.approvals import Decision, State
 from broker.domain.audit import Row, verify
 from broker.domain.calls import Escalation, Requirement
+from broker.domain.people import Person
 from broker.store import audit
 from broker.store.writer import Store
 from tests.approvals.desk import again, replayed
-from tests.approvals.oracle import LEASE, OLGA, OPEN, PEOPLE, Known
+from tests.approvals.oracle import ANN, CLEO, LEASE, OLGA, OPEN, PEOPLE, ROOT, Known
 from tests.approvals.world import POLICIES, World
 from tests.clock import MovableClock
 
@@ -47,7 +48,7 @@ requirements = st.builds(
 chosen = st.integers(0, 19)
 process = st.integers(0, 1)
 words = st.sampled_from(
-    ["nothing yet", "finish", "finish", "fail", "release", "release", "ask", "ask", "ask often", "interrupt"]
+    ["nothing yet", *["finish"] * 2, "fail", *["release"] * 2, *["ask"] * 2, "ask again", "ask often", "interrupt"]
 )
 
 
@@ -132,14 +133,19 @@ class Life(RuleBasedStateMachine):
         if one := self.some(number, state):
             self.world.carry_out(one, self.holder(one) ^ stranger, word)
 
-    @rule(number=chosen, by=process, which=st.sampled_from(["right", "right", "right", "used", "wrong"]))
-    def bring_input(self, number: int, by: int, which: str) -> None:
+    @rule(
+        number=chosen,
+        by=process,
+        which=st.sampled_from(["right", "right", "right", "used", "wrong"]),
+        definition=st.sampled_from([0] * 9 + [1]),
+    )
+    def bring_input(self, number: int, by: int, which: str, definition: int) -> None:
         one = self.some(number, State.EXECUTING)
         if one and not one.marks:
             self.world.carry_out(one, self.holder(one), "ask")
         if one and one.marks:
             mark = {"right": one.marks[-1], "used": one.marks[0], "wrong": "wrong"}[which]
-            self.world.bring_input(one, by, mark)
+            self.world.bring_input(one, by, mark, definition)
 
     # -- time, crashes, administrators --------------------------------------------------------------------------------
 
@@ -166,12 +172,15 @@ class Life(RuleBasedStateMachine):
                 self.world.sweep(self.world.processes[by])
 
     @rule(
-        what=st.sampled_from(["restart", "revoke", "end session", "withdraw", "forget", *POLICIES, "ordinary"]),
+        what=st.sampled_from(
+            ["restart", "revoke", "end session", "withdraw", "forget", "dismiss", *POLICIES, "ordinary"]
+        ),
         state=st.sampled_from([State.PENDING, State.APPROVED, State.EXECUTING, State.REJECTED]),
         number=chosen,
+        who=st.sampled_from([ROOT, ROOT, ANN, OLGA]),
         by=process,
     )
-    def interfere(self, what: str, state: State, number: int, by: int) -> None:
+    def interfere(self, what: str, state: State, number: int, who: Person, by: int) -> None:
         """Whatever else may come in between, none of it often."""
         if (one := self.some(number, state)) is None:
             return
@@ -183,9 +192,11 @@ class Life(RuleBasedStateMachine):
             case "end session":
                 self.world.end_session(by)
             case "withdraw":
-                self.world.withdraw(one, by)
+                self.world.withdraw(one, who)
             case "forget":
-                self.world.forget(one, by)
+                self.world.forget(one, who)
+            case "dismiss":
+                self.world.dismiss(CLEO)
             case _:
                 self.world.edit_the_policy(what, by)
 

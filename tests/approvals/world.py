@@ -26,11 +26,12 @@ from broker.approvals.service import Approvals
 from broker.approvals.sweeps import recover, sweep
 from broker.domain import schedule
 from broker.domain.answers import Answer
-from broker.domain.approvals import Cause, Decision, State
+from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import Head, Kind, Row, row_digest
 from broker.domain.calls import UNIT, Action, Call, Requirement, Verdict
-from broker.domain.people import GrantRef, Person
-from broker.errors import BrokerError, ReviewRefused, TransitionRefused
+from broker.domain.people import GrantRef, Person, Role
+from broker.domain.rounds import continuations
+from broker.errors import BrokerError, Forbidden, NotEligible, ReviewRefused, SelfApproval, TransitionRefused
 from broker.policy.judging.decide import decide
 from broker.policy.watch import InForce
 from broker.store import approvals as stored
@@ -38,9 +39,8 @@ from broker.store import audit, grants, people
 from broker.store.audit import AuditFilter
 from broker.store.tables import ApprovalRow
 from broker.store.writer import Store
-from tests.approvals.desk import new_grant
+from tests.approvals.desk import again, new_grant
 from tests.approvals.oracle import (
-    ANN,
     GRACE,
     LEASE,
     MOST_IN_AN_HOUR,
@@ -49,6 +49,7 @@ from tests.approvals.oracle import (
     OPEN,
     PEOPLE,
     QUARTER,
+    ROOT,
     Known,
     Oracle,
 )
@@ -87,9 +88,12 @@ class World:
         clock.advance(NOON - clock.now())
         self.rules = Rules(allow_self=allow_self, max_pending=MOST_PENDING, max_per_hour=MOST_IN_AN_HOUR)
         self.known = Oracle()
+        self.known.dismissed = set()
         self.processes = [self.process(), self.process()]
         self._in_force, self._policy = InForce("desk", POLICIES["ordinary"], clock.now()), "ordinary"
         self._revoked: set[str] = set()
+        self._at_hand: dict[str, Approval] = {}
+        self._states: dict[str, str] = {}
         self._do(store.write(_let_in))
         self._grant: GrantRef = self._do(store.write(new_grant))
         self._head = store.read_now(audit.head)
@@ -132,10 +136,11 @@ class World:
             assert not remembered
             if picked_up:
                 assert told.id in picked_up
-                self.known[told.id].come_back()
+                self.known[told.id].come_back(asked.session)
             else:
                 assert not must
                 self.known[told.id] = Known(told.id, asked, identity, settled, now, now + (wanted.timeout or QUARTER))
+                self._at_hand[told.id] = told
         return self.known[told.id]
 
     def leave(self, one: Known, by: int, why: str) -> None:
@@ -157,7 +162,9 @@ class World:
     def review(self, one: Known, who: Person, decision: Decision, channel: str, *, seen: bool) -> None:
         """One person's word; `seen`: for what is there."""
         now, reviews = self.clock.now(), self.processes[0].reviews
-        objections, too_late = one.objections(who, channel), one.too_late(who, now, seen=seen)
+        objections, too_late = one.objections(who, channel, now), one.too_late(who, now, seen=seen)
+        if who.email in self.known.dismissed:
+            objections.add(NotEligible)
         revision = None if seen else "0" * 64
         with self._step():
             refusal = self._refused(
@@ -176,23 +183,41 @@ class World:
     def settle(self, one: Known, decision: Decision) -> None:
         """Whoever still may says the same, until it is decided."""
         now = self.clock.now()
-        for who in (PEOPLE[email] for email in sorted(one.asked())):
-            if not one.objections(who, "web") and not one.too_late(who, now, seen=True):
+        for who in (PEOPLE[email] for email in sorted(one.asked(now) - self.known.dismissed)):
+            if not one.objections(who, "web", now) and not one.too_late(who, now, seen=True):
                 self.review(one, who, decision, "web", seen=True)
 
-    def withdraw(self, one: Known, by: int) -> None:
+    def withdraw(self, one: Known, who: Person) -> None:
+        """Only an administrator may, and what is over or runs stays as it is."""
         with self._step():
-            refusal = self._refused(self.processes[by].reviews.withdraw(one.id, ANN), TransitionRefused)
-            assert (refusal is None) is (one.state in OPEN)
+            refusal = self._refused(self.processes[1].reviews.withdraw(one.id, who), TransitionRefused, Forbidden)
+            assert (refusal is None) is (who == ROOT and one.state in OPEN)
             if refusal is None:
                 one.end(Kind.APPROVAL_WITHDRAWN, self.clock.now(), Cause.ADMINISTRATOR)
 
-    def forget(self, one: Known, by: int) -> None:
+    def forget(self, one: Known, who: Person) -> None:
+        """Who may decide it may, and an administrator."""
+        now = self.clock.now()
+        objections = one.objections(who, one.wanted.channels[0] if one.wanted.channels else "web", now)
+        may = who == ROOT or (who.email not in self.known.dismissed and not objections)
         with self._step():
-            refusal = self._refused(self.processes[by].reviews.forget(one.id, ANN), TransitionRefused)
-            assert (refusal is None) is (one.state is State.REJECTED and not one.forgotten)
+            refusal = self._refused(
+                self.processes[0].reviews.forget(one.id, who), TransitionRefused, NotEligible, SelfApproval
+            )
+            assert (refusal is None) is (may and one.remembered(now))
             if refusal is None:
                 one.forget()
+
+    def dismiss(self, who: Person) -> None:
+        """They lose the role; next time they get it back. What they said before counts."""
+        known = self.known
+        role = Role.APPROVER if who.email in known.dismissed else Role.AUDITOR
+        with self._step() as beside:
+            self._do(
+                self._store.write(lambda tx: people.save(tx, "cli:root", who.email, frozenset({role}), who.groups))
+            )
+            beside.append(Kind.PERSON_SAVED)
+            known.dismissed ^= {who.email}
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
@@ -215,6 +240,7 @@ class World:
             else:
                 assert taken.start < limit
                 assert told.call == one.call, "what is sent is what was asked for, and nothing of it is masked"
+                self._at_hand[one.id] = told
                 one.run(claims.holder, now)
 
     def carry_out(self, one: Known, by: int, word: str) -> None:
@@ -229,28 +255,43 @@ class World:
             while one.state is State.EXECUTING and one.holder == holder and one.rounds < MOST_ROUNDS:
                 self._say(one, by, "ask")
                 self.bring_input(one, by, one.marks[-1])
+        if word == "ask again" and not one.rounds:
+            word = "ask"
         if word != "nothing yet":
             self._say(one, by, word.removesuffix(" often"))
 
-    def bring_input(self, one: Known, by: int, mark: str) -> None:
-        """The same call, with what its tool asked for."""
+    def bring_input(self, one: Known, by: int, mark: str, definition: int = 0) -> None:
+        """The same call, with what its tool asked for; `mark` is as it stands for the `requestState` in the store."""
         claims, now = self.processes[by].claims, self.clock.now()
-        awaited = one.state is State.EXECUTING and one.mark == mark and one.call.grant.id not in self._revoked
+        bringing = claims.continue_with_input(
+            again(one.call), self._states.get(mark), self._judge, DEFINITIONS[definition]
+        )
         in_time = one.lease_ends is not None and now < one.lease_ends
-        with self._step():
-            refusal = self._refused(claims.continue_with_input(one.id, mark), TransitionRefused)
-            assert (refusal is None) is (awaited and in_time)
-            if refusal is None:
+        with self._step() as beside:
+            told = self._do(bringing)
+            if one.state is not State.EXECUTING or one.mark != mark or not in_time:
+                assert told.status == "expired"
+                beside.append(Kind.CALL_DENIED)
+            elif self._hindrances(one, definition):
+                assert told.status == "interrupted"
+                one.end(Kind.APPROVAL_INTERRUPTED, now)
+            else:
+                assert told.call == one.call
+                self._at_hand[one.id] = told
                 one.go_on(claims.holder, now)
 
     def _say(self, one: Known, by: int, word: str) -> None:
-        claims, now, mark = self.processes[by].claims, self.clock.now(), f"{one.id} {one.rounds}"
+        claims, now, at_hand = self.processes[by].claims, self.clock.now(), self._at_hand[one.id]
+        state = f"{one.rounds - 1 if word == 'ask again' else one.rounds} of {one.id}"
+        mark = continuations(KEYRING, at_hand.call, state)[0]
+        self._states[mark] = state
         saying: dict[str, Callable[[], Awaitable[Any]]] = {
             "finish": lambda: claims.finish(one.id, failed=False, result={"ok": True}),
             "fail": lambda: claims.finish(one.id, failed=True, errored=True, result={"ok": False}),
             "interrupt": lambda: claims.interrupt(one.id, "it went away"),
             "release": lambda: claims.release(one.id, "connection refused"),
-            "ask": lambda: claims.await_input(one.id, mark),
+            "ask": lambda: claims.await_input(at_hand, state),
+            "ask again": lambda: claims.await_again(at_hand, state, "connection refused"),
         }
         with self._step():
             refusal = self._refused(saying[word](), TransitionRefused)
@@ -283,6 +324,7 @@ class World:
             for each in self.known.of(State.EXECUTING):
                 if each.mark is None:
                     each.end(Kind.APPROVAL_INTERRUPTED, self.clock.now())
+                    each.gone = True
 
     def revoke(self) -> None:
         """The agent goes on with a new grant; what the old one asked for is open until somebody looks at it."""
@@ -324,14 +366,14 @@ class World:
 
         return self._runner.run(doing())
 
-    def _outcome(self, work: Awaitable[Any], expected: type[BrokerError]) -> tuple[Any, BrokerError | None]:
+    def _outcome(self, work: Awaitable[Any], *expected: type[BrokerError]) -> tuple[Any, BrokerError | None]:
         try:
             return self._do(work), None
         except expected as refusal:
             return None, refusal
 
-    def _refused(self, work: Awaitable[Any], expected: type[BrokerError]) -> BrokerError | None:
-        return self._outcome(work, expected)[1]
+    def _refused(self, work: Awaitable[Any], *expected: type[BrokerError]) -> BrokerError | None:
+        return self._outcome(work, *expected)[1]
 
     # -- looking at what came of it -----------------------------------------------------------------------------------
 
