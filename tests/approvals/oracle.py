@@ -140,8 +140,6 @@ class Known:
 
     def vote(self, by: Person, decision: Decision, now: datetime) -> None:
         """A word that counts."""
-        if self.escalates(now):
-            self.escalate()
         self.votes[by.email] = decision
         if decision is Decision.REJECT:
             self.end(Kind.APPROVAL_REJECTED, now)
@@ -281,7 +279,7 @@ class Known:
         assert (stored.deadline, stored.execute_by) == (self.deadline, self.execute_by)
         assert (stored.holder, stored.lease_until) == (self.holder, self.lease_ends)
         assert (stored.rounds, stored.awaiting) == (self.rounds, self.mark)
-        assert stored.call.session == self.call.session
+        assert (stored.requirement, stored.call.session) == (self.wanted, self.call.session)
         assert stored.forgotten_at is not None if self.forgotten else stored.forgotten_at is None
         assert (stored.resolution.cause if stored.resolution else None) is self.cause
         assert stored.call.arguments["password"] == MASK

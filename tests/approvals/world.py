@@ -118,7 +118,9 @@ class World:
         assert (verdict.action is Action.DENY) is self._denied(asked)
         if verdict.action is Action.DENY:
             return None
-        settled = wanted if wanted.allow_self is not None else replace(wanted, allow_self=self.rules.allow_self)
+        timeout = wanted.timeout or QUARTER
+        allow_self = self.rules.allow_self if wanted.allow_self is None else wanted.allow_self
+        settled = replace(wanted, timeout=timeout, allow_self=allow_self)
         identity, now = (self._grant.id, asked.arguments["key"], definition), self.clock.now()
         remembered, picked_up = self.known.remembered(identity, now), self.known.picked_up(identity, now)
         may, must = self.known.refusals(self._grant.id, settled, LIMITS[self._policy], now)
@@ -139,7 +141,7 @@ class World:
                 self.known[told.id].come_back(asked.session)
             else:
                 assert not must
-                self.known[told.id] = Known(told.id, asked, identity, settled, now, now + (wanted.timeout or QUARTER))
+                self.known[told.id] = Known(told.id, asked, identity, settled, now, now + timeout)
                 self._at_hand[told.id] = told
         return self.known[told.id]
 
@@ -170,6 +172,8 @@ class World:
             refusal = self._refused(
                 reviews.review(one.id, who, decision, channel=channel, revision=revision), ReviewRefused
             )
+            if refusal is None and one.escalates(now):
+                one.escalate()  # for a word that is only repeated, too
             if objections:
                 assert type(refusal) in objections
             elif one.votes.get(who.email) is decision:
@@ -191,6 +195,7 @@ class World:
         """Only an administrator may, and what is over or runs stays as it is."""
         with self._step():
             refusal = self._refused(self.processes[1].reviews.withdraw(one.id, who), TransitionRefused, Forbidden)
+            assert isinstance(refusal, Forbidden) is (who != ROOT)
             assert (refusal is None) is (who == ROOT and one.state in OPEN)
             if refusal is None:
                 one.end(Kind.APPROVAL_WITHDRAWN, self.clock.now(), Cause.ADMINISTRATOR)
@@ -204,6 +209,7 @@ class World:
             refusal = self._refused(
                 self.processes[0].reviews.forget(one.id, who), TransitionRefused, NotEligible, SelfApproval
             )
+            assert isinstance(refusal, NotEligible | SelfApproval) is not may
             assert (refusal is None) is (may and one.remembered(now))
             if refusal is None:
                 one.forget()
