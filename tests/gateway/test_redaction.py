@@ -28,8 +28,8 @@ from tests.store.dump import whole_store
 
 SECRET = "correcthorsebatterystaple"
 NUMBER = 918273645546372819
-SHORT = "\u00a7\u00b6"
-HIDDEN = (SECRET, "keythatnobodysees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1])
+SHORT = "\u0416\u0407"  # two bytes of Latin-1 would be found by chance in any file
+HIDDEN = (SECRET, "keythatnobodysees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1], SHORT.encode().decode("latin-1"))
 """What the policy redacts of every call, in every spelling."""
 
 PLAIN = "whateverybodymaysee"
