@@ -83,11 +83,11 @@ class Keyring:
 
     def signatures(self, purpose: str, message: bytes) -> list[str]:
         """HMAC-SHA-256 (RFC 2104) of `message` in hex by every present key for `purpose`, the newest first."""
-        return [hmac.digest(key, message, "sha256").hex() for key in self.keys(purpose)]
+        return [hmac.new(key, message, "sha256").hexdigest() for key in self.keys(purpose)]
 
     def sign(self, purpose: str, message: bytes) -> str:
         """The signature by the newest key."""
-        return hmac.digest(self.keys(purpose)[0], message, "sha256").hex()
+        return hmac.new(self.keys(purpose)[0], message, "sha256").hexdigest()
 
     def verify(self, purpose: str, message: bytes, signature: str) -> bool:
         """Whether any present key made `signature`, in constant time."""

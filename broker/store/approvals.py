@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, bindparam, func, or_, update
+from sqlalchemy import Select, and_, bindparam, func, or_, update
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from broker.domain.approvals import Approval, Caller, State
 from broker.store.approval_rows import from_rows, review_to_columns, to_columns
@@ -22,8 +21,23 @@ from broker.store.rows import Rows
 from broker.store.tables import ApprovalRow, GrantRow, ReviewRow, table_of
 
 _APPROVALS, _REVIEWS = Rows(table_of(ApprovalRow)), Rows(table_of(ReviewRow))
+_ALL = sql_select(table_of(ApprovalRow))  # rows as they are stored: no session keeps another state of them
 _AT_ONCE = 1000  # a statement takes a bounded number of values
-_BY_IDS = sql_select(table_of(ApprovalRow)).where(table_of(ApprovalRow).c.id.in_(bindparam("ids", expanding=True)))
+_BY_IDS = _ALL.where(col(ApprovalRow.id).in_(bindparam("ids", expanding=True)))
+_OF_FINGERPRINTS = _ALL.where(col(ApprovalRow.fingerprint).in_(bindparam("fingerprints", expanding=True)))
+_UNATTENDED = _OF_FINGERPRINTS.where(
+    col(ApprovalRow.caller) == Caller.GONE,
+    or_(
+        and_(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.deadline) > bindparam("now")),
+        and_(col(ApprovalRow.state) == State.APPROVED, col(ApprovalRow.execute_by) > bindparam("now")),
+    ),
+    or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > bindparam("now")),
+).order_by(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.created_at).desc())
+_REMEMBERED = _OF_FINGERPRINTS.where(
+    col(ApprovalRow.state) == State.REJECTED,
+    col(ApprovalRow.resolved_at) > bindparam("since"),
+    col(ApprovalRow.forgotten_at).is_(None),
+).order_by(col(ApprovalRow.resolved_at).desc())
 
 
 def get(session: Session, approval_id: str) -> Approval | None:
@@ -35,8 +49,7 @@ def by_ids(session: Session, ids: Collection[str]) -> list[Approval]:
     """Those of `ids` that there are."""
     wanted, found = list(ids), list[Approval]()
     for start in range(0, len(wanted), _AT_ONCE):
-        rows = session.connection().execute(_BY_IDS, {"ids": wanted[start : start + _AT_ONCE]}).all()
-        found += from_rows(rows, session)
+        found += _found(session, _BY_IDS, ids=wanted[start : start + _AT_ONCE])
     return found
 
 
@@ -45,7 +58,6 @@ def save(session: Session, approval: Approval) -> None:
     connection = session.connection()
     _APPROVALS.put(connection, [to_columns(approval)])
     _REVIEWS.put(connection, [review_to_columns(approval.id, *given) for given in enumerate(approval.reviews)])
-    session.expire_all()  # what this session read before
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +93,14 @@ def page(
     session: Session, wanted: ApprovalFilter, *, before: tuple[datetime, str] | None = None, limit: int = 50
 ) -> list[Approval]:
     """The newest approvals that match, newest first; `before` is (created_at, id) of the last one seen."""
-    statement = select(ApprovalRow).where(*wanted.conditions())
+    statement = _ALL.where(*wanted.conditions())
     if before is not None:
         at, last = before
         older = col(ApprovalRow.created_at) < at
         same = and_(col(ApprovalRow.created_at) == at, col(ApprovalRow.id) < last)
         statement = statement.where(or_(older, same))
     order = (col(ApprovalRow.created_at).desc(), col(ApprovalRow.id).desc())
-    return from_rows(session.exec(statement.order_by(*order).limit(limit)).all(), session)
+    return _found(session, statement.order_by(*order).limit(limit))
 
 
 def count(session: Session, wanted: ApprovalFilter) -> int:
@@ -98,25 +110,21 @@ def count(session: Session, wanted: ApprovalFilter) -> int:
 
 def due(session: Session, now: datetime) -> list[Approval]:
     """Those to which time has done something by `now` (see `broker.domain.schedule`)."""
-    statement = select(ApprovalRow).where(col(ApprovalRow.due) <= now).order_by(col(ApprovalRow.due))
-    return from_rows(session.exec(statement).all(), session)
+    statement = _ALL.where(col(ApprovalRow.due) <= now).order_by(col(ApprovalRow.due))
+    return _found(session, statement)
 
 
 def of_ended_grants(session: Session, now: datetime) -> list[Approval]:
     """Those that could still run, of grants that are revoked or expired."""
     ended = or_(col(GrantRow.revoked_at).is_not(None), col(GrantRow.expires_at) <= now)
-    statement = (
-        select(ApprovalRow)
-        .join(GrantRow, col(GrantRow.id) == col(ApprovalRow.grant_id))
-        .where(_may_be_withdrawn(), ended)
-    )
-    return from_rows(session.exec(statement).all(), session)
+    statement = _ALL.join(GrantRow, col(GrantRow.id) == col(ApprovalRow.grant_id)).where(_may_be_withdrawn(), ended)
+    return _found(session, statement)
 
 
 def in_states(session: Session, states: Sequence[State]) -> list[Approval]:
     """Every approval in one of `states`."""
     wanted = ApprovalFilter(states=tuple(states))
-    return from_rows(session.exec(select(ApprovalRow).where(*wanted.conditions())).all(), session)
+    return _found(session, _ALL.where(*wanted.conditions()))
 
 
 def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> Approval | None:
@@ -124,49 +132,31 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
 
     Of several one that was approved comes first, and then the newest.
     """
-    statement = (
-        select(ApprovalRow)
-        .where(col(ApprovalRow.fingerprint).in_(fingerprints), ApprovalRow.caller == Caller.GONE)
-        .where(
-            or_(
-                and_(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.deadline) > now),
-                and_(col(ApprovalRow.state) == State.APPROVED, col(ApprovalRow.execute_by) > now),
-            ),
-            or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > now),
-        )
-        .order_by(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.created_at).desc())
-    )
-    return _first(session, statement)
+    return _first(session, _UNATTENDED, fingerprints=fingerprints, now=now)
 
 
 def remembered(session: Session, fingerprints: Sequence[str], since: datetime) -> Approval | None:
     """The latest rejection of one of these fingerprints after `since` that nobody has let be forgotten."""
-    statement = (
-        select(ApprovalRow)
-        .where(col(ApprovalRow.fingerprint).in_(fingerprints), ApprovalRow.state == State.REJECTED)
-        .where(col(ApprovalRow.resolved_at) > since, col(ApprovalRow.forgotten_at).is_(None))
-        .order_by(col(ApprovalRow.resolved_at).desc())
-    )
-    return _first(session, statement)
+    return _first(session, _REMEMBERED, fingerprints=fingerprints, since=since)
 
 
 def awaiting(session: Session, marks: Sequence[str], now: datetime) -> Approval | None:
     """The executing approval whose tool has waited longest for the input of one of these marks, and still does."""
     until = col(ApprovalRow.lease_until)
-    statement = select(ApprovalRow).where(col(ApprovalRow.awaiting).in_(marks), ApprovalRow.state == State.EXECUTING)
+    statement = _ALL.where(col(ApprovalRow.awaiting).in_(marks), col(ApprovalRow.state) == State.EXECUTING)
     return _first(session, statement.where(until > now).order_by(until))
 
 
 def of_session(session: Session, key: str) -> list[Approval]:
     """Those that a legacy session asked for and that may still run."""
-    statement = select(ApprovalRow).where(ApprovalRow.session == key, _may_be_withdrawn())
-    return from_rows(session.exec(statement).all(), session)
+    statement = _ALL.where(col(ApprovalRow.session) == key, _may_be_withdrawn())
+    return _found(session, statement)
 
 
 def of_upstream(session: Session, upstream: str) -> list[Approval]:
     """Those that wait for a person or for their caller, of calls of one upstream, oldest first."""
-    statement = select(ApprovalRow).where(ApprovalRow.upstream == upstream, _may_be_withdrawn())
-    return from_rows(session.exec(statement.order_by(col(ApprovalRow.created_at))).all(), session)
+    statement = _ALL.where(col(ApprovalRow.upstream) == upstream, _may_be_withdrawn())
+    return _found(session, statement.order_by(col(ApprovalRow.created_at)))
 
 
 def _may_be_withdrawn() -> Any:
@@ -203,6 +193,10 @@ def last_held(session: Session) -> datetime | None:
     return session.exec(select(func.max(ApprovalRow.created_at))).one()
 
 
-def _first(session: Session, statement: SelectOfScalar[ApprovalRow]) -> Approval | None:
-    found = session.exec(statement).first()
-    return from_rows([found], session)[0] if found is not None else None
+def _first(session: Session, statement: Select[Any], **values: Any) -> Approval | None:
+    row = session.connection().execute(statement, values).first()
+    return from_rows([row], session)[0] if row is not None else None
+
+
+def _found(session: Session, statement: Select[Any], **values: Any) -> list[Approval]:
+    return from_rows(session.connection().execute(statement, values).all(), session)
