@@ -115,7 +115,9 @@ class Searched:
         commands = ["audit search --limit 1000", "audit search --limit 1000 --json", "audit export", "audit verify"]
         commands += [f"approvals show {each}" for each in approvals]
         commands += [f"approvals {each}{form}" for each in ("list --state all", "list") for form in ("", " --json")]
-        commands.append(f"approvals show {min(approvals)} --json")  # what it prints of each is the API's, fetched above
+        commands.append(
+            f"approvals show {self.scene.rows[0].approval_id} --json"
+        )  # what it prints of each is the API's, fetched above
         door = {"BROKER_URL": broker.url, "BROKER_TOKEN": await self._secret(CredentialKind.TOKEN)}
         for command in commands:
             done = await asyncio.to_thread(self.shell.run, *command.split(), **door)
