@@ -27,6 +27,8 @@ from tests.servers.board import Message
 
 MINUTE = timedelta(minutes=1)
 
+on_one_store = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+
 
 def kinds(message: Message) -> list[str]:
     return [each["kind"] for each in message.below]
@@ -79,6 +81,7 @@ async def test_what_happens_is_remarked_on_in_the_thread_in_order_and_once(offic
     assert len(office.board.asked) == asked
 
 
+@on_one_store
 async def test_a_rejection_is_told_with_who_and_why(office: Office) -> None:
     approval = await office.held()
     await office.deliver()
@@ -118,6 +121,7 @@ async def test_reminders_and_escalations_call_those_who_are_asked(office: Office
     assert office.the(approval).text["escalated"] is True
 
 
+@on_one_store
 async def test_nobody_is_called_to_what_is_decided_meanwhile(office: Office) -> None:
     approval = await office.held()
     await office.deliver()
@@ -128,6 +132,7 @@ async def test_nobody_is_called_to_what_is_decided_meanwhile(office: Office) -> 
     assert kinds(office.the(approval)) == ["approval.approved"]
 
 
+@on_one_store
 @pytest.mark.parametrize("end", ["rejected", "expired", "withdrawn", "succeeded"])
 async def test_what_is_over_before_anybody_saw_it_is_not_posted(office: Office, end: str) -> None:
     approval = await office.held()
@@ -147,6 +152,7 @@ async def test_what_is_over_before_anybody_saw_it_is_not_posted(office: Office, 
     assert await office.waiting() == set()
 
 
+@on_one_store
 async def test_what_may_have_run_is_posted_however_late(office: Office) -> None:
     approval = await office.held()
     await office.decided(approval, ALICE)
@@ -271,6 +277,7 @@ async def test_announcements_follow_the_default_place(office: Office) -> None:
     assert [message.place for message in office.board.messages.values()] == ["slack:#elsewhere"]
 
 
+@on_one_store
 async def test_an_announcement_carries_no_secret(office: Office) -> None:
     await office.deliver()
     hour = timedelta(hours=1)
@@ -285,6 +292,7 @@ async def test_an_announcement_carries_no_secret(office: Office) -> None:
 # -- what is masked ---------------------------------------------------------------------------------------------------
 
 
+@on_one_store
 @pytest.mark.parametrize("end", ["succeeded", "failed", "interrupted", "released", "late"])
 async def test_what_a_policy_masks_reaches_no_channel(office: Office, end: str) -> None:
     desk = office.desk

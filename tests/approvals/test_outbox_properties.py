@@ -180,7 +180,7 @@ class Telling(RuleBasedStateMachine):
         return self.held[number % len(self.held)]
 
 
-@pytest.mark.parametrize(("examples", "steps"), [(12, 30)])
+@pytest.mark.parametrize(("examples", "steps"), [(8, 30)])
 def test_in_the_end_every_place_shows_the_last_state_and_every_remark_was_made_in_order(
     store: Store, clock: MovableClock, store_url: str, examples: int, steps: int
 ) -> None:
