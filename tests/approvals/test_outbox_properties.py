@@ -45,7 +45,7 @@ class Telling(RuleBasedStateMachine):
         super().__init__()
         self.runner = runner
         desk = runner.run(Desk.open(office.desk.store, office.desk.clock))
-        self.office = Office.at(desk, office.board, office.channel)
+        self.office = runner.run(Office.at(desk, office.board, office.channel))
         runner.run(self.office.deliver_all())  # that there is a desk now
         office.board.clear()
         self.begin = runner.run(desk.store.read(audit.head)).seq
@@ -108,7 +108,7 @@ class Telling(RuleBasedStateMachine):
 
     @rule()
     def restart(self) -> None:
-        self.office.restart()
+        self.runner.run(self.office.restart())
 
     # -- what must be -------------------------------------------------------------------------------------------------
 
