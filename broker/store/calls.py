@@ -105,6 +105,6 @@ def _fate(found: Mapping[str, Any]) -> tuple[Fate, str | None]:
     """What the policy said; that too many wait already, or that nobody may decide, was not its doing."""
     if found["kind"] != Kind.CALL_LIMITED:
         return Fate(found["verdict"]), found["rule"]
-    if found["rule"] == "approvals":
+    if (found["rule"] or "").partition(".")[0] == "approvals":  # a setting, such as approvals.max_pending
         return Fate(found["verdict"]), None
     return Fate.LIMITED, found["rule"]
