@@ -88,7 +88,6 @@ class World:
         clock.advance(NOON - clock.now())
         self.rules = Rules(allow_self=allow_self, max_pending=MOST_PENDING, max_per_hour=MOST_IN_AN_HOUR)
         self.known = Oracle()
-        self.known.dismissed = set()
         self.processes = [self.process(), self.process()]
         self._in_force, self._policy = InForce("desk", POLICIES["ordinary"], clock.now()), "ordinary"
         self._revoked: set[str] = set()
