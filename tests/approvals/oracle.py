@@ -51,12 +51,8 @@ ENDS = {
     Kind.APPROVAL_INTERRUPTED: State.INTERRUPTED,
 }
 
-GRACE, MEMORY, QUARTER, LEASE = (
-    timedelta(minutes=2),
-    timedelta(minutes=10),
-    timedelta(minutes=15),
-    timedelta(seconds=30),
-)
+QUARTER, MEMORY = timedelta(minutes=15), timedelta(minutes=10)
+GRACE, LEASE = timedelta(minutes=2), timedelta(seconds=30)
 MOST_PENDING, MOST_IN_AN_HOUR, MOST_ROUNDS = 5, 14, 10
 
 
@@ -69,7 +65,7 @@ class Known:
         kinds: of the rows that its record has to have.
         counts_from: when it was dispatched, if it was.
         renewed: whether its holder says in each sweep that it is still at it.
-        reached: how often its tool was reached with it from the start.
+        sent: whether who claimed it last sent it; `reached` how often that was done.
         marks: of all the input that its tool asked for.
     """
 
@@ -94,8 +90,8 @@ class Known:
     lease_ends: datetime | None = None
     counts_from: datetime | None = None
     renewed: bool = False
-    reached: int = 0
     sent: bool = False
+    reached: int = 0
     rounds: int = 0
     mark: str | None = None
     marks: list[str] = field(default_factory=list[str])
@@ -182,12 +178,12 @@ class Known:
 
     def run(self, holder: str, now: datetime) -> None:
         """It is claimed."""
-        self.state, self.counts_from = State.EXECUTING, now
+        self.state, self.counts_from, self.sent = State.EXECUTING, now, False
         self.kinds.append(Kind.APPROVAL_CLAIMED)
         self._hold(holder, now)
 
     def send(self) -> None:
-        """Its holder sends it to the tool: once ever, whatever happens."""
+        """Its holder sends it to the tool, which happens once, whatever else does."""
         if not self.sent:
             self.sent, self.reached = True, self.reached + 1
         assert self.reached == 1
@@ -297,7 +293,9 @@ class Known:
 class Oracle(dict[str, Known]):
     """All approvals of one example, by id, in the order in which they were made; and who lost their role."""
 
-    dismissed: set[str]
+    def __init__(self) -> None:
+        super().__init__()
+        self.dismissed: set[str] = set()
 
     def of(self, *states: State) -> list[Known]:
         return [each for each in self.values() if each.state in states]

@@ -172,32 +172,37 @@ class Life(RuleBasedStateMachine):
                 self.world.sweep(self.world.processes[by])
 
     @rule(
-        what=st.sampled_from(
-            ["restart", "revoke", "end session", "withdraw", "forget", "dismiss", *POLICIES, "ordinary"]
-        ),
-        state=st.sampled_from([State.PENDING, State.APPROVED, State.EXECUTING, State.REJECTED]),
+        what=st.sampled_from(["withdraw", "withdraw", "forget", "forget", "dismiss", "end session", "revoke"]),
+        state=st.sampled_from([State.PENDING, State.APPROVED, State.REJECTED, State.REJECTED]),
         number=chosen,
         who=st.sampled_from([ROOT, ROOT, ANN, OLGA]),
         by=process,
     )
-    def interfere(self, what: str, state: State, number: int, who: Person, by: int) -> None:
-        """Whatever else may come in between, none of it often."""
-        if (one := self.some(number, state)) is None:
-            return
-        match what:
-            case "restart":
+    def administer(self, what: str, state: State, number: int, who: Person, by: int) -> None:
+        if one := self.some(number, state):
+            match what:
+                case "withdraw":
+                    self.world.withdraw(one, who)
+                case "forget":
+                    self.world.forget(one, who)
+                case "dismiss":
+                    self.world.dismiss(CLEO)
+                case "end session":
+                    self.world.end_session(by)
+                case _:
+                    self.world.revoke()
+
+    @rule(
+        what=st.sampled_from(["restart", "restart", *POLICIES, "ordinary"]),
+        state=st.sampled_from([State.PENDING, State.APPROVED, State.EXECUTING]),
+        number=chosen,
+        by=process,
+    )
+    def disturb(self, what: str, state: State, number: int, by: int) -> None:
+        if self.some(number, state):
+            if what == "restart":
                 self.world.restart()
-            case "revoke":
-                self.world.revoke()
-            case "end session":
-                self.world.end_session(by)
-            case "withdraw":
-                self.world.withdraw(one, who)
-            case "forget":
-                self.world.forget(one, who)
-            case "dismiss":
-                self.world.dismiss(CLEO)
-            case _:
+            else:
                 self.world.edit_the_policy(what, by)
 
     # -- whom it happens to -------------------------------------------------------------------------------------------

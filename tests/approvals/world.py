@@ -35,9 +35,8 @@ from broker.errors import BrokerError, Forbidden, NotEligible, ReviewRefused, Se
 from broker.policy.judging.decide import decide
 from broker.policy.watch import InForce
 from broker.store import approvals as stored
-from broker.store import audit, grants, people
+from broker.store import audit, grants, people, slots
 from broker.store.audit import AuditFilter
-from broker.store.tables import ApprovalRow
 from broker.store.writer import Store
 from tests.approvals.desk import again, new_grant
 from tests.approvals.oracle import (
@@ -70,6 +69,7 @@ def _holding(most: int, **terms: Any) -> Any:
 POLICIES = {name: _holding(most, **(EVEN if name == "denies" else {})) for name, most in LIMITS.items()}
 DEFINITIONS = (DEFINITION, {"name": "press", "description": "another"})
 
+_DUE = sa.text("SELECT id, due FROM approvals WHERE id IN :ids").bindparams(sa.bindparam("ids", expanding=True))
 _SLOTS = sa.text("""
     SELECT call_id, until IS NULL, 0 FROM held_slots WHERE counter IN :counters
     UNION ALL SELECT '', NULL, amount FROM counts WHERE counter IN :counters
@@ -88,7 +88,6 @@ class World:
         clock.advance(NOON - clock.now())
         self.rules = Rules(allow_self=allow_self, max_pending=MOST_PENDING, max_per_hour=MOST_IN_AN_HOUR)
         self.known = Oracle()
-        self.known.dismissed = set()
         self.processes = [self.process(), self.process()]
         self._in_force, self._policy = InForce("desk", POLICIES["ordinary"], clock.now()), "ordinary"
         self._revoked: set[str] = set()
@@ -404,11 +403,13 @@ class World:
             new = [row for row in rows if row.approval_id == one.id]
             assert [row.kind for row in new] == one.kinds[before.get(one.id, 0) :]
             assert {row.detail["state"] for row in new[-1:]} <= {one.state.value}
-        for one in {row.approval_id or "" for row in rows} & self.known.keys() | {one.id for one in others}:
-            approval = stored.get(session, one)
-            assert approval is not None
-            self.known[one].check(approval)
-            assert session.get_one(ApprovalRow, one).due == schedule.due(approval)
+        changed = {row.approval_id or "" for row in rows} & self.known.keys() | {one.id for one in others}
+        due = dict(session.connection().execute(_DUE, {"ids": sorted(changed)}).all()) if changed else {}
+        for approval in stored.by_ids(session, changed):
+            self.known[approval.id].check(approval)
+            instant = schedule.due(approval)
+            assert due.pop(approval.id) == (slots.micros(instant) if instant is not None else None)
+        assert not due
         if rows:
             self._check_slots(session)
 

@@ -18,7 +18,9 @@ from broker.domain.moves import (
     describe_end,
     expire,
     finish,
+    hear_late,
     interrupt,
+    leave,
     release,
     withdraw,
 )
@@ -268,6 +270,38 @@ def test_an_outcome_leaves_the_peoples_word_and_no_holder(state: State) -> None:
 def test_a_claim_that_is_given_back_can_be_claimed_until_the_same_instant_as_before() -> None:
     approved = in_state(State.APPROVED)
     assert release(claim(approved, "proc_2", NOON + MINUTE, LEASE)) == approved
+
+
+def test_nothing_is_claimed_for_a_caller_that_went_away() -> None:
+    with pytest.raises(TransitionRefused):
+        claim(leave(in_state(State.APPROVED), None), "proc_2", NOON + MINUTE, LEASE)
+
+
+def test_only_the_input_that_is_awaited_is_taken_once_and_in_time() -> None:
+    waiting = await_input(in_state(State.EXECUTING), "mark", NOON + QUARTER)
+    for marks, at in ((["other"], NOON), (["mark"], NOON + QUARTER)):
+        with pytest.raises(TransitionRefused):
+            continue_with_input(waiting, marks, "proc_2", at, LEASE)
+    going_on = continue_with_input(waiting, ["newer", "mark"], "proc_2", NOON + QUARTER - MICROSECOND, LEASE)
+    assert (going_on.holder, going_on.lease_until) == ("proc_2", NOON + QUARTER - MICROSECOND + LEASE)
+    with pytest.raises(TransitionRefused):
+        continue_with_input(going_on, ["mark"], "proc_3", NOON, LEASE)
+
+
+def test_what_asked_for_input_has_reached_its_tool_and_is_not_given_back() -> None:
+    waiting = await_input(in_state(State.EXECUTING), "mark", NOON + QUARTER)
+    going_on = continue_with_input(waiting, ["mark"], "proc_2", NOON, LEASE)
+    for each in (waiting, going_on):
+        with pytest.raises(TransitionRefused):
+            release(each)
+
+
+def test_the_outcome_of_what_was_interrupted_may_come_late_and_once() -> None:
+    heard = hear_late(in_state(State.INTERRUPTED))
+    assert (heard.state, heard.holder) == (State.INTERRUPTED, None)
+    for other in (heard, in_state(State.EXECUTING)):
+        with pytest.raises(TransitionRefused):
+            hear_late(other)
 
 
 @pytest.mark.parametrize("cause", list(Cause))
