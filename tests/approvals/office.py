@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 
 from broker.approvals.feed import Feed
+from broker.approvals.ledger import Rules
 from broker.approvals.notices import ANNOUNCED, Channel, Notice
 from broker.approvals.outbox import Outbox
 from broker.approvals.troubles import RARELY
@@ -48,7 +49,7 @@ class Office:
     @classmethod
     async def at(cls, desk: Desk, board: Board, channel: Channel) -> Office:
         """One with a new outbox."""
-        desk.approvals = desk.service(channels=[channel])
+        desk.approvals = desk.service(rules=Rules(channels=frozenset({"web", channel.name})), channels=[channel])
         return cls(desk, board, channel, await cls.another_outbox(desk.store, channel))
 
     @staticmethod

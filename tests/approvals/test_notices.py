@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from broker.approvals.ledger import Rules
 from broker.approvals.notices import places
 from broker.approvals.sweeps import sweep
 from broker.domain.approvals import Decision, State
@@ -47,8 +48,8 @@ async def test_one_message_shows_an_approval_however_it_changes(office: Office) 
     steps = (
         lambda: office.decided(approval, ALICE),
         lambda: office.decided(approval, BOB),
-        lambda: desk.approvals.requests.abandon(approval.id, "lost"),
         lambda: desk.claim(approval),
+        lambda: desk.approvals.requests.abandon(approval.id, "lost"),
         lambda: desk.approvals.claims.finish(approval.id, failed=False),
     )
     for step in steps:
@@ -142,7 +143,9 @@ async def test_what_is_over_before_anybody_saw_it_is_not_posted(office: Office, 
     else:
         await office.decided(approval, ALICE, Decision.REJECT if end == "rejected" else Decision.APPROVE)
     if end == "withdrawn":
-        await office.desk.approvals.reviews.withdraw(approval.id, ALICE)
+        await office.desk.approvals.requests.abandon(approval.id, "cancelled")
+        office.desk.clock.advance(Rules().retry_grace)
+        await sweep(office.desk.approvals)
     elif end == "succeeded":
         await office.desk.claim(approval)
         await office.desk.approvals.claims.finish(approval.id, failed=False)

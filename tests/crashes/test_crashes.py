@@ -165,8 +165,9 @@ async def is_told_as_unknown(broker: Running, caller: Caller) -> None:
     approval = await broker.approval(caller, INTERRUPTED, "gone")
     last = approval["history"][-1]
     assert (last["kind"], last["actor"]) == ("approval.interrupted", "broker")
-    assert last["detail"]["why"] == "the broker stopped in the middle: it may or may not have run"
-    assert "Its outcome is unknown: it may or may not have run." in await broker.get(f"/approvals/{approval['id']}")
+    why = "the broker stopped in the middle: it may or may not have run"
+    assert last["detail"]["why"] == why
+    assert f"It was cut off: {why}." in await broker.get(f"/approvals/{approval['id']}")
 
 
 # -- the flag that all of this hangs on -------------------------------------------------------------------------------
