@@ -15,7 +15,7 @@ from broker.approvals.journal import agent, keep_call, limit_kind
 from broker.approvals.ledger import Ledger, held_call
 from broker.domain import answers, moves
 from broker.domain.answers import Answer
-from broker.domain.approvals import Approval, Caller, Cause, State
+from broker.domain.approvals import Approval, Cause, State
 from broker.domain.audit import Kind
 from broker.domain.calls import Call, Requirement, Verdict, fingerprints
 from broker.domain.canonical import new_id
@@ -51,10 +51,11 @@ class Requests:
             The open approval, or what the agent is told when it cannot be held.
         """
         verdict = replace(verdict, requirement=self._settled(verdict.requirement))
-        marks = fingerprints(self._ledger.keyring, call, definition)
+        ledger, marks = self._ledger, fingerprints(self._ledger.keyring, call, definition)
 
         def work(tx: Transaction) -> Approval | Answer:
-            if (said_no := stored.remembered(tx.session, marks, tx.now - self._ledger.rules.reject_memory)) is not None:
+            ledger.process.look_around(tx, ledger.journal)  # the identical call may have waited at one that just died
+            if (said_no := stored.remembered(tx.session, marks, tx.now - ledger.rules.reject_memory)) is not None:
                 return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.of(said_no))
             waiting = stored.unattended(tx.session, marks, tx.now)
             if waiting is not None:
@@ -69,7 +70,7 @@ class Requests:
                 return self._refuse(tx, limit_kind(told), call, verdict, told)
             return self._open(tx, call, verdict, definition, marks[0])
 
-        return await self._ledger.change(work)
+        return await ledger.change(work)
 
     async def abandon(self, approval_id: str, why: str) -> None:
         """The caller went away. Nothing is run for it.
@@ -81,7 +82,9 @@ class Requests:
 
         def work(tx: Transaction) -> None:
             approval = held_call(tx.session, approval_id)
-            if approval.state.final or approval.caller is Caller.GONE:
+            if approval.state.final or not approval.waits(
+                self._ledger.process.id
+            ):  # the identical call waits elsewhere
                 return
             grace = tx.now + self._ledger.rules.retry_grace if why == CANCELLED else None
             gone = moves.leave(approval, grace)
@@ -127,6 +130,7 @@ class Requests:
             rule=verdict.rule,
             requirement=verdict.requirement,
             created_at=tx.now,
+            waits_at=self._ledger.process.id,
             deadline=tx.now + (verdict.requirement.timeout or self._ledger.rules.timeout),
             reason=verdict.reason,
             risk=verdict.risk,
@@ -156,7 +160,9 @@ class Requests:
 
     def _resume(self, tx: Transaction, approval: Approval, call: Call) -> Approval:
         """The identical call waits for it now, perhaps in another session: that one's end is its end."""
-        back = moves.come_back(replace(approval, call=replace(approval.call, session=call.session)))
+        back = moves.come_back(
+            replace(approval, call=replace(approval.call, session=call.session)), self._ledger.process.id
+        )
         return self._ledger.journal.save(tx, back, Kind.APPROVAL_RESUMED, agent(call.grant))
 
     def _settled(self, wanted: Requirement) -> Requirement:

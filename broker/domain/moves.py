@@ -99,11 +99,11 @@ def claim(approval: Approval, holder: str, now: datetime, lease: timedelta) -> A
 
     Raises:
         DeadlinePassed: it was not used in time.
-        TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
+        TransitionRefused: it is not approved, somebody else claimed it, or its caller does not wait at `holder`.
     """
     claimed = _move(approval, Move.CLAIM, State.EXECUTING)
-    if approval.caller is Caller.GONE:
-        raise TransitionRefused("nobody waits for this call any more")
+    if not approval.waits(holder):
+        raise TransitionRefused("nobody waits for this call here any more")
     if approval.execute_by is not None and now >= approval.execute_by:
         raise DeadlinePassed
     return replace(claimed, holder=holder, lease_until=now + lease)
@@ -171,7 +171,7 @@ def continue_with_input(
     going_on = _move(approval, Move.CONTINUE, State.EXECUTING)
     if approval.awaiting not in marks or approval.lease_until is None or now >= approval.lease_until:
         raise TransitionRefused("the tool does not wait for this input")
-    return come_back(replace(going_on, holder=holder, lease_until=now + lease, awaiting=None))
+    return come_back(replace(going_on, holder=holder, lease_until=now + lease, awaiting=None), holder)
 
 
 def interrupt(approval: Approval) -> Approval:
@@ -223,12 +223,12 @@ def leave(approval: Approval, withdraw_at: datetime | None) -> Approval:
     Args:
         withdraw_at: how long an identical call is waited for; None when the caller did not say that it gives up.
     """
-    return replace(approval, caller=Caller.GONE, withdraw_at=withdraw_at)
+    return replace(approval, caller=Caller.GONE, waits_at=None, withdraw_at=withdraw_at)
 
 
-def come_back(approval: Approval) -> Approval:
-    """The identical call waits again."""
-    return replace(approval, caller=Caller.WAITING, withdraw_at=None)
+def come_back(approval: Approval, process: str) -> Approval:
+    """The identical call waits again, at `process`."""
+    return replace(approval, caller=Caller.WAITING, waits_at=process, withdraw_at=None)
 
 
 def describe_end(approval: Approval) -> str:

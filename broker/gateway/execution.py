@@ -48,6 +48,7 @@ CANCELLED_WITHIN = 5.0
 """Seconds that a server has to say what came of a call that was cancelled while it ran; it owes no answer to that."""
 
 _CANCELLED = "The agent cancelled the call while it ran: it may or may not have run."
+_REPEAT = "The approval stays valid for a while: repeat the identical call."
 _NOT_SENT = "The agent stopped waiting before the call was sent."
 
 
@@ -235,10 +236,12 @@ class Execution:
     # -- a call that did not run --------------------------------------------------------------------------------------
 
     async def _missed(self, hold: Hold) -> None:
-        """There was nothing left to claim: it ended while the tool was looked up, or another call used it."""
+        """There was nothing left to claim: it ended while the tool was looked up, or another call uses it."""
         approval = await self._approvals.get(hold.approval.id)
         if approval.state in (State.EXPIRED, State.WITHDRAWN):
             await hold.tell(answers.of(approval, hold.review_url))
+        elif approval.state is State.APPROVED:
+            await hold.tell(answers.unavailable(f"the broker lost touch with this request. {_REPEAT}", approval.id))
         else:
             await hold.tell(answers.unavailable("another call used this approval.", approval.id))
 
@@ -248,7 +251,7 @@ class Execution:
 
 
 def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
-    reason = f"{error} The approval stays valid for a while: repeat the identical call."
+    reason = f"{error} {_REPEAT}"
     return answers.unavailable(reason, hold.approval.id)
 
 

@@ -43,6 +43,7 @@ LONGEST_MESSAGE = 200
 """Characters of a progress message that clients show."""
 
 _STOPPING = "the broker stopped", "the broker is stopping"
+_ELSEWHERE = "it was taken for gone", "the broker lost touch with this request"
 _IMPATIENT = "it got a ticket", "this answer comes before your client gives up"
 """Why nobody waits any more: for the record, and for the agent."""
 
@@ -214,7 +215,7 @@ class Holds:
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.hear):
-            while hold.line.gone is None and not self._stopping.is_set() and hold.patient:
+            while hold.line.gone is None and not self._stopping.is_set() and hold.patient and self._waits(hold):
                 if hold.in_doubt:
                     await self._read(hold)
                 if hold.approval.state is not State.PENDING:
@@ -245,10 +246,14 @@ class Holds:
         if approval.state is State.APPROVED:
             await execute(hold)
         elif approval.state is State.PENDING:
-            why, told = _STOPPING if self._stopping.is_set() else _IMPATIENT
+            why, told = _STOPPING if self._stopping.is_set() else _IMPATIENT if self._waits(hold) else _ELSEWHERE
             await hold.conclude(partial(hold.abandon, why), answers.pending(approval, hold.review_url, told))
         else:
             await hold.tell(answers.of(approval, hold.review_url))
+
+    def _waits(self, hold: Hold) -> bool:
+        """Whether its approval still counts on this caller; not when another process took this one for dead."""
+        return hold.approval.waits(self._approvals.process.id)
 
     def _waiting_message(self, hold: Hold) -> str:
         approval = hold.approval
