@@ -99,9 +99,10 @@ class Presence:
                 try:
                     await self._listen(self._connection or await self._reconnect())
                 except psycopg.Error as error:
+                    broke = self._connection is not None  # then at once: meanwhile its lock is free
                     self._tell(first_line(error))
                     await self._hang_up()
-                    await asyncio.sleep(RETRY_EVERY)
+                    await asyncio.sleep(0 if broke else RETRY_EVERY)
         finally:
             await self._hang_up()
 
@@ -120,9 +121,13 @@ class Presence:
 
     async def _connect(self) -> psycopg.AsyncConnection[Any]:
         connection = await psycopg.AsyncConnection[Any].connect(**self._arguments, autocommit=True)
+        try:
+            await connection.execute(_GREET)
+            await self._check(connection)
+        except BaseException:
+            await connection.close()
+            raise
         self._connection = connection
-        await connection.execute(_GREET)
-        await self._check(connection)
         return connection
 
     async def _check(self, connection: psycopg.AsyncConnection[Any]) -> None:

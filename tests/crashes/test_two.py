@@ -7,12 +7,18 @@ from statistics import median
 from time import perf_counter
 
 import pytest
+import sqlalchemy as sa
 
 from broker.domain.approvals import State
-from tests.crashes.house import ALICE, BOB, House, Left
+from tests.crashes.house import ALICE, BOB, House, Left, Running
+from tests.servers import BOUND
 from tests.servers.scripted import Slow
 
 PENDING, SUCCEEDED, INTERRUPTED = State.PENDING, State.SUCCEEDED, State.INTERRUPTED
+
+LISTENING = sa.text(
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND query LIKE '%clock_timestamp%'"
+)
 
 pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
 
@@ -31,8 +37,24 @@ async def test_a_decision_made_at_one_reaches_the_caller_at_the_other_at_once(ho
         waiting = await other.approval(caller, PENDING)
         await asyncio.gather(one.approve(waiting, ALICE), other.approve(waiting, BOB))
         assert set((await together)["reviewers"]) == {ALICE.email, BOB.email}
+        await says_when_it_does_not_listen(house, one)
     assert median(took) < 0.25, "looks alone would take half a second"
     assert [await house.left(each) for each in (*callers, caller)] == [Left([SUCCEEDED], (0, 1), 1)] * 6
+
+
+async def says_when_it_does_not_listen(house: House, broker: Running) -> None:
+    """It cannot connect anew for a while; what it has open works on."""
+    url = house.store.engine.url
+    engine = sa.create_engine(url.set(database="postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        for allowed, says in (("false", "degraded"), ("true", "ok")):
+            connection.execute(sa.text(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS {allowed}"))
+            connection.execute(LISTENING, {"name": url.database})
+            async with asyncio.timeout(BOUND):
+                while (ready := await broker.get("/readyz"))["status"] != says:
+                    pass
+            assert ("not listening" in ready["store"].get("trouble", "")) is (says == "degraded")
+    engine.dispose()
 
 
 async def test_what_waited_or_ran_at_one_that_is_killed_is_taken_over_and_the_others_calls_are_not_touched(
@@ -70,6 +92,7 @@ async def test_they_are_restarted_one_after_the_other_and_no_call_is_lost(house:
             assert (await told)["status"] == "pending"
             retry = old.asks(moves)
             await old.approval(moves, PENDING)
+            await first.process.ended()
         async with house.broker() as new:
             for caller in (moves, stays):
                 await new.approve(await new.approval(caller, PENDING))
