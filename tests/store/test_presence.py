@@ -10,7 +10,10 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
+from broker.approvals.journal import Journal
+from broker.approvals.processes import Process
 from broker.domain.audit import Event, Kind
+from broker.domain.canonical import Keyring
 from broker.domain.clock import SystemClock
 from broker.errors import StoreError
 from broker.store import processes
@@ -22,7 +25,8 @@ from tests.servers import BOUND
 
 pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
 
-HOUR = timedelta(hours=1)
+KEYRING = Keyring([b"a secret of the tests"])
+HOUR, FREE = timedelta(hours=1), 1
 BROKEN = sa.text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE '%clock_timestamp%' "
     "AND datname = current_database() AND pid <> pg_backend_pid()"
@@ -72,6 +76,9 @@ async def test_it_hears_of_approvals_also_after_its_connection_broke(store: Stor
         await store.write(lambda tx: tx.connection.execute(BROKEN))
         await ear.hears()  # of what it may have missed
         assert (presence.settled, presence.trouble) == (False, None)
+        await lives(store, "other", FREE)
+        await store.write(lambda tx: Process(KEYRING, presence).look_around(tx, Journal(KEYRING, [])))
+        assert await someone_is_found_dead(store), "who was cut off itself takes nobody for dead"
         await note(store, "apr_2")
         await ear.hears()
 
