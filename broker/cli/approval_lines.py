@@ -15,8 +15,8 @@ from broker.cli import output
 from broker.domain.approvals import Caller, Cause, Decision, State
 from broker.domain.audit import Row
 from broker.domain.exports import row_from_json
-from broker.domain.history import happening
-from broker.domain.standing import Standing, moment
+from broker.domain.history import happening, moment
+from broker.domain.standing import Standing
 
 MOST_NAMED = 5
 """How many of those who may still vote are named."""

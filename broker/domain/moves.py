@@ -70,7 +70,7 @@ def review(approval: Approval, person: Person, word: Review, *, execute_within: 
 
 
 def open_until(approval: Approval) -> datetime:
-    """Until when a word on a pending approval counts: its deadline, or that of a caller which cancelled to come back."""
+    """Until when a word counts: the deadline, or the end of the wait for a caller that cancelled, if that is sooner."""
     return min(approval.deadline, approval.withdraw_at or approval.deadline)
 
 
