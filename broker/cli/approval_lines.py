@@ -22,6 +22,9 @@ MOST_NAMED = 5
 """How many of those who may still vote are named."""
 
 
+_VOTED = {Decision.APPROVE: "approved", Decision.REJECT: "rejected"}
+
+
 def standing(approval: dict[str, Any]) -> Standing:
     """How it stands with it."""
     end: dict[str, str | None] = approval["resolution"] or {}
@@ -46,6 +49,27 @@ def line(approval: dict[str, Any]) -> dict[str, Any]:
         "left": _left(approval),
         "marks": standing(approval).marks,
     }
+
+
+def call_of(approval: dict[str, Any]) -> str:
+    """Which call it is, and whose."""
+    return f"{approval['upstream']} / {approval['tool']} for {approval['grant']['label']}"
+
+
+def said_of(decided: dict[str, Any], decision: Decision) -> str:
+    """What a decision that was taken means for it; the same one again may come long after the end."""
+    call = call_of(decided)
+    if decision is Decision.REJECT:
+        return f"Rejected {call}: it does not run."
+    match decided["state"]:
+        case State.PENDING:
+            return f"Approved {call}: {standing(decided).votes} approvals, so it still waits."
+        case State.APPROVED if decided["caller"] == Caller.WAITING:
+            return f"Approved {call}: it runs now."
+        case State.APPROVED:
+            return f"Approved {call}: it runs when the agent comes for it."
+        case over:
+            return f"You had approved {call} already; by now its state is {over}."
 
 
 def say_whole(approval: dict[str, Any]) -> None:
@@ -75,7 +99,9 @@ def _facts(approval: dict[str, Any], stands: Standing, history: Sequence[Row]) -
         "time left": _left(approval),
         "caller": stands.agent(history),
         "votes": stands.votes if reviews or stands.quorum > 1 else None,
-        "reviews": [f"{one['by']} {one['decision']} at {_moment(one['at'])} in {one['channel']}" for one in reviews],
+        "reviews": [
+            f"{one['by']} {_VOTED[one['decision']]} at {_moment(one['at'])} in {one['channel']}" for one in reviews
+        ],
         "may decide": _some(approval["may_decide"]),
         "escalated": _moment(approval["escalated_at"]),
         "decided by": end.get("by"),

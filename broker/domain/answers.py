@@ -21,6 +21,7 @@ from broker.domain.reviewers import asked
 META_KEY = "approval-broker/decision"
 
 _DOUBT = "may or may not have run"
+_STILL_VALID = "The approval stays valid for a while: repeat the identical call."
 
 
 class Status(StrEnum):
@@ -129,11 +130,11 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     if charge.amount > charge.max * UNIT:
         return _too_much(charge)
     wait = _seconds(free_at, now) if free_at is not None else None
-    counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
+    counted = f"such call{'s' if charge.max > 1 else ''}" if charge.amount == UNIT else f"of {charge.counter!r}"
     reason = charge.message or f"at most {charge.max} {counted} in {in_words(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
     if approval_id is not None:
-        when += " The approval stays valid for a while: repeat the identical call."
+        when += f" {_STILL_VALID}"
     return Answer(
         status=Status.LIMITED,
         sentence=f"Rate limit reached: {_ended(reason)} Nothing ran. {when}",
@@ -187,6 +188,12 @@ def _not_asked(rule: str, reason: str, how_long: str, retry_after: int | None = 
 def unavailable(reason: str, approval_id: str | None = None) -> Answer:
     """The broker cannot decide or cannot reach the server; nothing ran."""
     sentence = f"Not possible right now: {_ended(reason)} Nothing ran. Try again later."
+    return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
+
+
+def not_sent(reason: str, approval_id: str) -> Answer:
+    """An approved call could not be sent, and its approval can still be used."""
+    sentence = f"Not possible right now: {_ended(reason)} Nothing ran. {_STILL_VALID}"
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
 
 
