@@ -16,6 +16,7 @@ from broker.domain.approvals import Caller, Cause, Decision, State
 from broker.domain.audit import Row
 from broker.domain.exports import row_from_json
 from broker.domain.history import happening, moment
+from broker.domain.reviewers import place
 from broker.domain.standing import Standing
 
 MOST_NAMED = 5
@@ -100,7 +101,7 @@ def _facts(approval: dict[str, Any], stands: Standing, history: Sequence[Row]) -
         "caller": stands.agent(history),
         "votes": stands.votes if reviews or stands.quorum > 1 else None,
         "reviews": [
-            f"{one['by']} {_VOTED[one['decision']]} at {_moment(one['at'])} in {one['channel']}" for one in reviews
+            f"{one['by']} {_VOTED[one['decision']]} at {_moment(one['at'])} {place(one['channel'])}" for one in reviews
         ],
         "may decide": _some(approval["may_decide"]),
         "escalated": _moment(approval["escalated_at"]),
@@ -113,7 +114,7 @@ def _facts(approval: dict[str, Any], stands: Standing, history: Sequence[Row]) -
 def _happened(row: Row, grant: dict[str, str]) -> Iterator[str]:
     told = happening(row)
     who = grant["label"] if row.actor == f"agent:{grant['id']}" else row.actor
-    yield f"{moment(row.at)}  {who} {told.did}{f' in {told.where}' if told.where else ''}"
+    yield f"{moment(row.at)}  {who} {told.did}{f' {told.where}' if told.where else ''}"
     yield from (f"  {why}" for why in told.why)
 
 

@@ -16,7 +16,7 @@ from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
 from broker.domain.durations import in_words, written_duration
-from broker.domain.reviewers import asked
+from broker.domain.reviewers import asked, place
 
 META_KEY = "approval-broker/decision"
 
@@ -110,8 +110,8 @@ def nobody_eligible(verdict: Verdict) -> Answer:
 
 def nowhere_decided(verdict: Verdict) -> Answer:
     """The call may be decided only where this broker takes no decisions."""
-    where = ", ".join(verdict.requirement.channels)
-    return _undecidable(verdict, f"a decision in {where}, and this broker takes none there.")
+    where = " or ".join(map(place, verdict.requirement.channels))
+    return _undecidable(verdict, f"a decision {where}, and this broker takes none there.")
 
 
 def _undecidable(verdict: Verdict, needs: str) -> Answer:
@@ -309,6 +309,13 @@ _CAUSES: dict[Cause | None, str] = {
 }
 
 
+_AFTER: dict[Cause | None, str] = {
+    Cause.GRANT: "Ask your operator for a new grant.",
+    Cause.POLICY: "A new call would be denied, too, unless the policy changes again.",
+}
+"""What to do after a withdrawal, where that is not to ask again."""
+
+
 def _rejected(by: str | None, reason: str | None) -> str:
     why = f": {reason}" if reason else ", without a reason"
     return f"Rejected by {by}{_ended(why)} Nothing ran. Do not try this call again."
@@ -321,8 +328,7 @@ def _ended(words: str) -> str:
 
 def _withdrawn(cause: Cause | None) -> str:
     why = _CAUSES.get(cause, "by an administrator")
-    next_step = "Ask your operator for a new grant." if cause is Cause.GRANT else "A new call asks again."
-    return f"The request for approval was withdrawn ({why}). Nothing ran. {next_step}"
+    return f"The request for approval was withdrawn ({why}). Nothing ran. {_AFTER.get(cause, 'A new call asks again.')}"
 
 
 def _expired(cause: Cause | None) -> str:

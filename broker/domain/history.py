@@ -12,6 +12,7 @@ from datetime import datetime
 
 from broker.domain.approvals import Cause, State
 from broker.domain.audit import Kind, Row
+from broker.domain.reviewers import place
 
 _DID: Mapping[Kind, str] = {
     Kind.CALL_ALLOWED: "asked; the policy allows it",
@@ -19,7 +20,7 @@ _DID: Mapping[Kind, str] = {
     Kind.CALL_LIMITED: "asked; a limit is used up",
     Kind.CALL_ANSWERED: "got an answer",
     Kind.APPROVAL_SUBMITTED: "asked; the call was held",
-    Kind.APPROVAL_REVIEWED: "approved; more are needed",
+    Kind.APPROVAL_REVIEWED: "gave one of the approvals",
     Kind.APPROVAL_APPROVED: "approved",
     Kind.APPROVAL_REJECTED: "rejected",
     Kind.APPROVAL_EXPIRED: "ended it",
@@ -84,7 +85,7 @@ class Happening:
 
     Args:
         did: what its actor did, after their name.
-        where: the channel in which a person said it.
+        where: in which channel a person said it: `in the browser`.
         why: what else is known of it, each a phrase or a sentence; texts of people and servers among them.
     """
 
@@ -101,7 +102,8 @@ def happening(row: Row) -> Happening:
         did = _ANSWERED.get(detail.get("outcome", ""), did)
     elif row.kind is Kind.APPROVAL_ASKED and "why" in detail:
         did = "could not reach the server with the input; the tool still waits for it"
-    return Happening(did, detail.get("channel"), tuple(_reasons(row)))
+    channel = detail.get("channel")
+    return Happening(did, place(channel) if channel is not None else None, tuple(_reasons(row)))
 
 
 def moment(at: datetime) -> str:

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
 from broker.domain.history import happening, moment, ran_before
+from broker.domain.reviewers import place
 from broker.domain.standing import standing
 from broker.web import words
 from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
@@ -41,6 +42,7 @@ _filters: dict[str, Any] = {
     "happening": happening,
     "ran_before": ran_before,
     "kept_as": words.kept_as,
+    "place": place,
 }
 _environment.filters.update(_filters)
 

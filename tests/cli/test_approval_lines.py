@@ -57,7 +57,7 @@ def test_who_voted_who_may_and_where_the_agent_is_are_shown(capsys: pytest.Captu
         event(Kind.APPROVAL_ABANDONED, why="cancelled"),
     )
     assert "votes 1 of 2" in told
-    assert "reviews alice@example.com approved at 2026-07-28 12:01:00 UTC in web" in told
+    assert "reviews alice@example.com approved at 2026-07-28 12:01:00 UTC in the browser" in told
     assert (
         "caller The agent stopped waiting at 2026-07-28 12:03:00 UTC: it cancelled the call. "
         "It is withdrawn at 2026-07-28 12:15:00 UTC unless the agent comes back for it."
@@ -65,7 +65,7 @@ def test_who_voted_who_may_and_where_the_agent_is_are_shown(capsys: pytest.Captu
     assert told[told.index("history") + 1 :][:6] == [
         "2026-07-28 12:01:00 UTC ci agent asked; the call was held",
         "moves a desk",
-        "2026-07-28 12:02:00 UTC alice@example.com approved; more are needed in web",
+        "2026-07-28 12:02:00 UTC alice@example.com gave one of the approvals in the browser",
         "fi\\u001bne",
         "2026-07-28 12:03:00 UTC ci agent stopped waiting",
         "it cancelled the call",

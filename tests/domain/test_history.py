@@ -28,7 +28,7 @@ def test_whatever_happens_to_a_call_has_words_of_its_own(kind: Kind) -> None:
         (
             Kind.APPROVAL_REJECTED,
             {"channel": "slack:#desk", "reason": "not on a Friday."},
-            "slack:#desk",
+            "in slack:#desk",
             ["not on a Friday."],
         ),
         (Kind.APPROVAL_EXPIRED, {"cause": "unanswered"}, None, ["Nobody answered in time."]),

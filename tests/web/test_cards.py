@@ -58,7 +58,7 @@ async def test_a_card_says_who_voted_when_where_and_why_and_names_those_who_stil
     second = person("second")
     await desk.approvals.reviews.review(held.id, second, Decision.APPROVE, channel="web", reason="tests are green")
     told = await card(desk, held)
-    assert "1 of 2 approved approved second@example.com 2026-07-28 12:01:00 UTC in web tests are green" in told
+    assert "1 of 2 approved approved second@example.com 2026-07-28 12:01:00 UTC in the browser tests are green" in told
     assert "manager4@example.com and 1 more" in told
     assert "You approved at 2026-07-28 12:01:00 UTC, and it counts: 1 of 2." in await card(desk, held, "second")
 
