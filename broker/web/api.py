@@ -143,7 +143,7 @@ async def _done(parts: Parts, approval_id: str, doing: Awaitable[Approval]) -> R
 async def _one(parts: Parts, approval: Approval) -> Response:
     history, kept, everyone = await parts.store.read(
         lambda session: (
-            audit.history(session, approval.id),
+            audit.history(session, approval.call.id, approval.id),
             audit.contents(session, approval.call.id),
             people.everyone(session),
         )

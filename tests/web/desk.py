@@ -112,8 +112,8 @@ class Desk:
     async def go_on(self, approval: Approval) -> None:
         """Let the agent bring what the tool asked for."""
         verdict = Verdict(Action.HOLD, approval.rule)
-        judge, definition = lambda _call: verdict, approval.definition
-        await self.approvals.claims.continue_with_input(approval.call, "a state", judge, definition)
+        claims, definition = self.approvals.claims, approval.definition
+        await claims.continue_with_input(approval.call, "a state", lambda _call: verdict, definition)
 
     async def claim(self, approval: Approval) -> Approval:
         """Let an approved call begin to run."""
