@@ -76,7 +76,7 @@ def _facts(approval: dict[str, Any], stands: Standing, history: Sequence[Row]) -
         "caller": stands.agent(history),
         "votes": stands.votes if reviews or stands.quorum > 1 else None,
         "reviews": [f"{one['by']} {one['decision']} at {_moment(one['at'])} in {one['channel']}" for one in reviews],
-        "may decide": _some(approval.get("may_decide", [])),
+        "may decide": _some(approval["may_decide"]),
         "escalated": _moment(approval["escalated_at"]),
         "decided by": end.get("by"),
         "reason": end.get("reason"),

@@ -40,7 +40,7 @@ async def _serve(config: Path | None, *, as_json: bool) -> None:
     stop_points.arm()
     settings = store.settings(config)
     async with running(settings) as broker:
-        gc.freeze()  # what is there now stays: a look for garbage would go through all of it, for a tenth of a second
+        gc.freeze()  # what is there now stays: to look through it for garbage takes a tenth of a second each time
         stopped = asyncio.create_task(broker.until_stopped())  # hears signals before anybody is told that it runs
         link = await _first_link(broker)
         if as_json:

@@ -91,7 +91,7 @@ def happening(row: Row) -> Happening:
     if row.kind is Kind.CALL_ANSWERED:
         did = _ANSWERED.get(detail.get("outcome", ""), did)
     elif row.kind is Kind.APPROVAL_ASKED and "why" in detail:
-        did = "noted that the input was not sent; the tool still waits for it"
+        did = "could not reach the server with the input; the tool still waits for it"
     return Happening(did, detail.get("channel"), tuple(_reasons(detail)))
 
 

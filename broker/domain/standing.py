@@ -55,7 +55,7 @@ class Standing:
     @property
     def word(self) -> str:
         """Its state, in a word."""
-        return _WORDS.get(self.state, self.state.value)
+        return "asks" if self.awaiting else _WORDS.get(self.state, self.state.value)
 
     @property
     def votes(self) -> str:
@@ -98,9 +98,9 @@ class Standing:
         return " It can come back for it with the identical call."
 
     def _outcome(self, history: Iterable[Row]) -> str:
-        until = f", until {moment(self.until)}" if self.until is not None else ""
+        until = f" until {moment(self.until)}" if self.until is not None else ""
         if self.awaiting:
-            return f"The tool asks for input first, and goes on when the agent brings it{until}."
+            return f"The tool asks the agent for input before it goes on. It waits for that{until}."
         if self.state is State.APPROVED:
             return "It runs now." if self.caller is Caller.WAITING else f"It runs when the agent comes for it{until}."
         return _cut_off(list(history)) if self.state is State.INTERRUPTED else _SENTENCES.get(self.state, _NOTHING)

@@ -6,12 +6,13 @@ What belongs here: gathering it for one reader. What does not: words (`broker.do
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broker.domain.approvals import Approval, Decision, State
+from broker.domain.moves import is_remembered
 from broker.domain.people import Permission, Person, normal_email
-from broker.domain.reviewers import check_reviewer, may_still_vote
+from broker.domain.reviewers import check_reviewer, is_asked, may_still_vote
 from broker.errors import ReviewRefused, WrongChannel
 from broker.web.identity import Asker
 
@@ -46,9 +47,8 @@ def voters(approval: Approval, people: Iterable[Person]) -> Voters | None:
     left = [person.email for person in may_still_vote(approval, everyone)]
     given = sum(word.decision is Decision.APPROVE for word in approval.reviews)
     to_come = wanted.escalate is not None and approval.escalated_at is None
-    lenient = replace(approval, requirement=replace(wanted, allow_self=True), reviews=())
     owner = normal_email(approval.call.grant.owner)
-    asked = any(person.email == owner for person in may_still_vote(lenient, everyone))
+    asked = any(person.email == owner and is_asked(approval, person) for person in everyone)
     return Voters(
         names=tuple(left[:MOST_NAMED]),
         more=max(0, len(left) - MOST_NAMED),
@@ -77,11 +77,10 @@ class Possible:
 
 def possible(approval: Approval, asker: Asker, now: datetime, reject_memory: timedelta) -> Possible:
     """What `asker` may do to `approval` at the instant `now`."""
-    refused, remembered = _refusal(approval, asker), remembered_until(approval, reject_memory)
+    refused, end = _refusal(approval, asker), approval.resolution
     over = "The time to decide this is over." if now >= approval.deadline else None
     administers = asker.person.may(Permission.ADMINISTER)
-    if remembered is not None and now >= remembered:
-        remembered = None
+    remembered = end.at + reject_memory if end is not None and is_remembered(approval, now, reject_memory) else None
     return Possible(
         why_not=str(refused) if refused is not None else over,
         withdraw=administers and approval.state in (State.PENDING, State.APPROVED),
@@ -89,13 +88,6 @@ def possible(approval: Approval, asker: Asker, now: datetime, reject_memory: tim
         # wherever they are: a channel is for decisions
         forget=remembered is not None and (administers or refused is None or isinstance(refused, WrongChannel)),
     )
-
-
-def remembered_until(approval: Approval, reject_memory: timedelta) -> datetime | None:
-    """Until when the rejection of `approval` answers the identical call; None when it is none, or is forgotten."""
-    end = approval.resolution
-    rejected = approval.state is State.REJECTED and approval.forgotten_at is None
-    return end.at + reject_memory if rejected and end is not None else None
 
 
 def _refusal(approval: Approval, asker: Asker) -> ReviewRefused | None:

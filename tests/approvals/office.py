@@ -34,7 +34,10 @@ def card(approval_id: str) -> str:
 
 @dataclass
 class Office:
-    """A desk, the board, and the outbox between them; nothing is told before the test says so."""
+    """A desk, the board, and the outbox between them; nothing is told before the test says so.
+
+    The channel has all the time that a test has, so that a busy machine is not taken for a channel that hangs.
+    """
 
     desk: Desk
     board: Board
@@ -44,18 +47,18 @@ class Office:
 
     @classmethod
     def at(cls, desk: Desk, board: Board, channel: Channel) -> Office:
-        """One with a new outbox, as after a restart, that gives up on a message soon."""
+        """One with a new outbox."""
         desk.approvals = desk.service(channels=[channel])
         return cls(desk, board, channel, cls.another_outbox(desk.store, channel))
 
     @staticmethod
-    def another_outbox(store: Store, channel: Channel, limit: float = 0.2) -> Outbox:
+    def another_outbox(store: Store, channel: Channel, limit: float = BOUND) -> Outbox:
         """An outbox as another process has it when it has another store."""
         return Outbox(channel, store, Feed(store), card, limit=limit)
 
-    def restart(self) -> None:
-        """Let another process go on."""
-        self.outbox = self.another_outbox(self.desk.store, self.channel)
+    def restart(self, limit: float = BOUND) -> None:
+        """Let another process go on, whose channel has `limit` seconds for a message."""
+        self.outbox = self.another_outbox(self.desk.store, self.channel, limit)
 
     async def held(self, *channels: str, **requirement: Any) -> Approval:
         """A pending approval, of a call that no earlier one is like."""

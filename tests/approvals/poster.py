@@ -32,7 +32,7 @@ class Killer(BoardChannel):
 async def main(store_url: str, board_url: str) -> None:
     """Tell what is owed."""
     async with aiohttp.ClientSession() as http:
-        await Office.another_outbox(Store(store_url, MovableClock()), Killer(board_url, http), limit=10).deliver()
+        await Office.another_outbox(Store(store_url, MovableClock()), Killer(board_url, http)).deliver()
 
 
 if __name__ == "__main__":

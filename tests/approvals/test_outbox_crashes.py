@@ -26,7 +26,7 @@ async def test_of_two_processes_one_tells(office: Office, other_store: Store) ->
 
 async def test_a_process_that_never_comes_back_is_waited_for_a_minute(office: Office, other_store: Store) -> None:
     await office.deliver()
-    other = Office.another_outbox(other_store, office.channel, limit=BOUND)
+    other = Office.another_outbox(other_store, office.channel)
     await other.deliver()
     approval = await office.held()
     office.board.orders.append("hang")

@@ -15,7 +15,7 @@ from broker.domain.people import Person, Role
 from broker.store import people
 from broker.store.people import CredentialKind
 from tests.browser.test_review import assert_well_laid_out
-from tests.gateway.scene import APPROVER, Scene, playing
+from tests.gateway.scene import APPROVER, Scene, block, playing
 from tests.servers.scripted import Scripted
 
 ROOT = Person("root@example.com", frozenset({Role.ADMIN}))
@@ -66,4 +66,24 @@ async def test_votes_and_the_agent_are_followed_without_a_reload_and_buttons_go_
     await page.clock.fast_forward("15:00")
     for name in ("Approve", "Reject", "Withdraw it"):
         await expect(page.get_by_role("button", name=name)).to_be_hidden()
+    await assert_well_laid_out(page)
+
+
+async def test_an_administrator_withdraws_and_lets_be_asked_again_without_leaving_the_page(
+    page: Page, scene: Scene
+) -> None:
+    agent = await scene.agent()
+    withdrawn = await agent.call("one", "act", {"to": "ann"})
+    await open_card(page, scene, await scene.submitted(agent))
+    await page.get_by_text("Withdraw", exact=True).click()
+    await page.get_by_role("button", name="Withdraw it").click()
+    await expect(page.locator("#decide")).to_contain_text(f"Withdrawn by {ROOT.email}")
+    assert block(await withdrawn.message())["status"] == "withdrawn"
+
+    rejected = await agent.call("one", "act", {"to": "bob"})
+    await page.goto(f"{scene.broker.url}/approvals/{await scene.submitted(agent, 2)}")
+    await page.get_by_role("button", name="Reject").click()
+    assert block(await rejected.message())["status"] == "rejected"
+    await page.get_by_role("button", name="Let it be asked again").click()
+    await expect(page.locator("#decide")).to_contain_text("The same call may be asked again")
     await assert_well_laid_out(page)

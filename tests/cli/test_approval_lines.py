@@ -16,8 +16,6 @@ from broker.web.presentation import whole_approval
 from tests.clock import NOON
 from tests.domain.values import ALICE, MINUTE, QUARTER, held, in_state, reviewed
 
-LATER = datetime.now(UTC) + timedelta(hours=2)
-
 
 def of_api(approval: Approval, *events: Event) -> dict[str, Any]:
     """`approval` and what happened to it, as the API tells it."""
@@ -38,8 +36,9 @@ def test_a_line_in_a_list_has_the_votes_and_what_is_unusual() -> None:
     of_two = held(Requirement(quorum=2), escalated_at=NOON)
     gone = leave(reviewed(of_two, ALICE), None)
     assert line(of_api(gone))["marks"] == ["1 of 2", "escalated", "agent gone"]
-    assert line(of_api(await_input(in_state(State.EXECUTING), "mark", LATER)))["marks"] == ["input awaited"]
-    assert line(of_api(held(deadline=LATER)))["left"] == "1h 59m"
+    assert line(of_api(await_input(in_state(State.EXECUTING), "mark", NOON)))["marks"] == ["input awaited"]
+    soon = datetime.now(UTC) + timedelta(hours=2, seconds=30)
+    assert line(of_api(held(deadline=soon)))["left"] == "2h 00m"
 
 
 def test_who_voted_who_may_and_where_the_agent_is_are_shown(capsys: pytest.CaptureFixture[str]) -> None:

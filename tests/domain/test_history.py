@@ -65,5 +65,5 @@ def test_the_outcome_of_a_call_that_was_not_held_is_told_as_it_is_known(outcome:
 
 def test_input_that_was_not_sent_is_still_waited_for() -> None:
     happened = told(Kind.APPROVAL_ASKED, round=1, why="the server is away")
-    assert happened.did == "noted that the input was not sent; the tool still waits for it"
+    assert happened.did == "could not reach the server with the input; the tool still waits for it"
     assert happened.why == ("request 1", "the server is away")

@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import json
 import subprocess
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from mcp.client.streamable_http import streamable_http_client
 from mcp.shared._httpx_utils import create_mcp_http_client
 
 from broker.app import Broker, running
+from broker.approvals.notices import Channel
 from broker.domain.answers import META_KEY
 from broker.domain.approvals import Approval, Decision
 from broker.domain.audit import Row
@@ -270,6 +271,7 @@ async def playing(
     server: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     store: str | None = None,
+    channels: Sequence[Channel] = (),
 ) -> AsyncGenerator[Scene]:
     """A broker with its store in `folder`, or at the url `store`.
 
@@ -278,7 +280,8 @@ async def playing(
         server: as in the settings; without a port it takes a free one.
     """
     settings = _settings(folder, upstreams, approvals or {}, server or {}, store)
-    async with aiohttp.ClientSession() as http, running(settings, clock) as broker:  # agents outlive the broker
+    # agents outlive the broker
+    async with aiohttp.ClientSession() as http, running(settings, clock, channels) as broker:
         scene = Scene(broker, http)
         await scene.person(APPROVER)
         watching = asyncio.ensure_future(scene.watch())

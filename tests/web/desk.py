@@ -97,9 +97,9 @@ class Desk:
         paths = tuple(map(parse_path, redact))
         wanted = requirement or Requirement()
         verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, wanted, redact=paths, steps=steps)
-        return await self.ask(Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict)
+        return await self.submit(Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict)
 
-    async def ask(self, call: Call, verdict: Verdict) -> Approval:
+    async def submit(self, call: Call, verdict: Verdict) -> Approval:
         """Hold a call, or pick up what is open of it."""
         held = await self.approvals.requests.submit(call, verdict, {**DEFINITION, "name": call.tool})
         assert isinstance(held, Approval)

@@ -91,7 +91,7 @@ async def test_card_and_queue_say_what_time_did_to_a_call(desk: Desk, clock: Mov
     assert "The agent stopped waiting at 2026-07-28 12:00:00 UTC: it cancelled the call." in told
     assert "It is withdrawn at 2026-07-28 12:02:00 UTC unless the agent comes back for it." in told
     assert "agent gone" in await page(desk, "approver", "/")
-    await desk.ask(held.call, Verdict(Action.HOLD, held.rule))
+    await desk.submit(held.call, Verdict(Action.HOLD, held.rule))
     clock.advance(8 * MINUTE)
     await sweep(desk.approvals)
     told = await card(desk, held)
@@ -108,7 +108,7 @@ async def test_a_call_that_waits_for_input_or_was_cut_off_says_so(desk: Desk) ->
     held = await desk.hold()
     await desk.approvals.reviews.review(held.id, person("approver"), Decision.APPROVE, channel="web")
     await desk.ask_for_input(held)
-    assert "The tool asks for input first, and goes on when the agent brings it, until" in await card(desk, held)
+    assert "The tool asks the agent for input before it goes on. It waits for that until" in await card(desk, held)
     assert "input awaited" in await page(desk, "approver", "/")
     await desk.go_on(held)
     await desk.approvals.claims.interrupt(held.id, "the server went away")
