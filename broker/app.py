@@ -150,6 +150,7 @@ async def running(
         stack.push_async_callback(record.drain)
         outboxes = [Outbox(channel, store, feed, partial(_card, url)) for channel in channels]
         for outbox in outboxes:
+            await outbox.begin()
             await stack.enter_async_context(_task(outbox.run()))
         gates: dict[str, Gate] = {}
         for name in settings.upstreams:

@@ -35,6 +35,8 @@ LEASE = timedelta(seconds=30)
 RESULT_CAP = 256 * 1024
 """The most bytes of an upstream's answer that are kept with its approval."""
 
+_UNSETTLED = "what came of it last is not recorded for certain yet."
+
 
 class Claims:
     """The executing side of a ledger.
@@ -60,7 +62,8 @@ class Claims:
 
         Returns:
             The approval: `executing` when it is claimed, with the call as it was asked for; else ended, with the cause.
-            Or what the agent is told of a limit of the present policy that is used up: the approval stays usable then.
+            Or what the agent is told while the approval stays usable: a limit of the present policy is used up, or this
+            process has yet to hear whether its last word on it is recorded, and would say it again.
 
         Raises:
             TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
@@ -73,6 +76,8 @@ class Claims:
             except DeadlinePassed:
                 expired = moves.expire(approval, tx.now)
                 return self._ledger.journal.end(tx, expired, Kind.APPROVAL_EXPIRED, BROKER), nothing
+            if approval_id in self.executing:
+                return answers.unavailable(f"{_UNSETTLED} Repeat the identical call.", approval_id), nothing
             runs = self._what_runs(tx, approval, judge, definition)
             if isinstance(runs, Cause):
                 withdrawn = moves.withdraw(approval, runs, tx.now)
@@ -190,6 +195,8 @@ class Claims:
             approval = stored.awaiting(tx.session, marks, tx.now)
             if approval is None:
                 return self._refuse_input(tx, call, judge(call))
+            if approval.id in self.executing:
+                return answers.still_awaited(approval, _UNSETTLED)
             runs = self._what_runs(tx, approval, judge, definition)
             if isinstance(runs, Cause):
                 told = answers.not_continued(approval, runs)

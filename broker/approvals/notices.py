@@ -100,7 +100,8 @@ class Channel(Protocol):
 
     It waits only by `await`, ends when it is cancelled, and tells what went wrong as one of the errors below, in a
     sentence without secrets, since `/readyz` and the log repeat it. What else it raises is taken for a mistake in the
-    channel: the log has it with its traceback, and a remark is left out then, so that the later ones are told.
+    channel: the log has it with its traceback, and after a few tries a remark is left out for good, and a message until
+    its approval changes.
 
     One message at a time is told, so at most one is told twice when the broker dies; and each whose answer is lost.
 

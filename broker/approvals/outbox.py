@@ -77,10 +77,17 @@ class Outbox:
         self._limit = limit
         self._troubles = Troubles()
         self._served: dict[str, int] = {}
-        self._begun = False
         self._ending = False
         self._ended = asyncio.Event()
         self._hint = asyncio.Event()
+
+    async def begin(self) -> None:
+        """Take over what a former process left. From the first time on, what is to be announced is.
+
+        Raises:
+            StoreError: the store cannot be written.
+        """
+        await self._store.write(lambda tx: stored.begin(tx.session, self.channel.name, self.channel.default))
 
     async def run(self) -> None:
         """Tell what is owed until `end`, or until cancelled. A store that cannot be used is tried again."""
@@ -115,9 +122,6 @@ class Outbox:
         Raises:
             StoreError: the store cannot be used.
         """
-        if not self._begun:
-            await self._store.write(lambda tx: stored.begin(tx.session, self.channel.name, self.channel.default))
-            self._begun = True
         while not self._ending and (owed := await self._take()) is not None:
             await self._attempt(owed)
 
@@ -188,7 +192,10 @@ class Outbox:
             else:
                 await self._try_again(owed)
         else:
-            await self._settle(*((after, self._store.now()) if found.more else (replace(after, attempts=0), None)))
+            if found.more:
+                await self._settle(after, self._store.now())
+            else:
+                await self._settle(replace(after, attempts=0), None)
 
     async def _tell(self, owed: Owed, what: Notice | Remark | None) -> Owed:
         """Returns how far it is told then. Raises whatever the channel raised, or TimeoutError."""

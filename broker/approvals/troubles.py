@@ -26,6 +26,9 @@ RARELY = timedelta(minutes=5)
 LONGEST = timedelta(hours=1)
 """The longest that a channel may ask to be left alone."""
 
+MOST = 300
+"""The most characters that are repeated of what a channel says."""
+
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
@@ -99,5 +102,5 @@ def _rest(error: Exception, failures: int) -> timedelta:
 
 def _why(error: Exception) -> str:
     if is_of_place(error):
-        return visible(str(error)).rstrip(".")
+        return visible(str(error)[:MOST]).rstrip(".")
     return f"a message could not be made ({type(error).__name__}, see the log)"

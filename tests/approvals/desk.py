@@ -19,6 +19,7 @@ from broker.domain.calls import UNIT, Action, Call, Charge, Requirement, Verdict
 from broker.domain.canonical import Keyring, new_id
 from broker.domain.people import GrantRef, Person, Role
 from broker.store import audit, grants, people
+from broker.store.audit import AuditFilter
 from broker.store.writer import Store, Transaction
 from tests.clock import MovableClock
 from tests.domain.values import ALICE, BOB, CAROL, DEFINITION, KEYRING, OLGA, call
@@ -44,6 +45,12 @@ STATES = {
 def hold(*charges: Charge, **requirement: Any) -> Verdict:
     """The verdict of a policy that holds the call."""
     return Verdict(Action.HOLD, "tools.press.action", "moves a desk", None, Requirement(**requirement), charges)
+
+
+def new_grant(tx: Transaction) -> GrantRef:
+    """A grant of Olga's."""
+    granted: dict[str, Any] = {"label": "ci", "owner": OLGA.email, "upstreams": frozenset({"desk"})}
+    return grants.create(tx, "cli:root", **granted, expires_at=None).grant.ref
 
 
 def saying(verdict: Verdict) -> Callable[[Call], Verdict]:
@@ -76,10 +83,7 @@ class Desk:
         def work(tx: Transaction) -> GrantRef:
             for person in (ALICE, BOB, CAROL, OLGA, OUTSIDER):
                 people.save(tx, "cli:root", person.email, person.roles, person.groups)
-            made = grants.create(
-                tx, "cli:root", label="ci", owner=OLGA.email, upstreams=frozenset({"desk"}), expires_at=None
-            )
-            return made.grant.ref
+            return new_grant(tx)
 
         feed = Feed(store)
         return cls(store, clock, feed, Approvals(store, clock, KEYRING, feed, Rules()), await store.write(work))
@@ -134,6 +138,11 @@ class Desk:
     async def kinds(self, approval: Approval) -> list[Kind]:
         """The kinds of its rows, oldest first."""
         return [row.kind for row in await self.approvals.history(approval.id)]
+
+    async def last_kinds(self, number: int) -> list[Kind]:
+        """The kinds of the last rows of all, oldest first."""
+        rows = await self.store.read(lambda session: audit.page(session, AuditFilter(), limit=number))
+        return [row.kind for row in rows[::-1]]
 
     async def slots(self) -> list[tuple[str, bool]]:
         """Which held calls have slots, and whether each is reserved."""

@@ -46,19 +46,21 @@ class Office:
     _times: Iterator[int] = field(default_factory=count)
 
     @classmethod
-    def at(cls, desk: Desk, board: Board, channel: Channel) -> Office:
+    async def at(cls, desk: Desk, board: Board, channel: Channel) -> Office:
         """One with a new outbox."""
         desk.approvals = desk.service(channels=[channel])
-        return cls(desk, board, channel, cls.another_outbox(desk.store, channel))
+        return cls(desk, board, channel, await cls.another_outbox(desk.store, channel))
 
     @staticmethod
-    def another_outbox(store: Store, channel: Channel, limit: float = BOUND) -> Outbox:
+    async def another_outbox(store: Store, channel: Channel, limit: float = BOUND) -> Outbox:
         """An outbox as another process has it when it has another store."""
-        return Outbox(channel, store, Feed(store), card, limit=limit)
+        outbox = Outbox(channel, store, Feed(store), card, limit=limit)
+        await outbox.begin()
+        return outbox
 
-    def restart(self, limit: float = BOUND) -> None:
+    async def restart(self, limit: float = BOUND) -> None:
         """Let another process go on, whose channel has `limit` seconds for a message."""
-        self.outbox = self.another_outbox(self.desk.store, self.channel, limit)
+        self.outbox = await self.another_outbox(self.desk.store, self.channel, limit)
 
     async def held(self, *channels: str, **requirement: Any) -> Approval:
         """A pending approval, of a call that no earlier one is like."""
@@ -116,4 +118,4 @@ async def ended(running: asyncio.Future[None]) -> None:
 async def open_office(desk: Desk) -> AsyncGenerator[Office]:
     """An office with an empty board."""
     async with running_board() as board, aiohttp.ClientSession() as http:
-        yield Office.at(desk, board, BoardChannel(board.url, http))
+        yield await Office.at(desk, board, BoardChannel(board.url, http))

@@ -32,7 +32,8 @@ class Killer(BoardChannel):
 async def main(store_url: str, board_url: str) -> None:
     """Tell what is owed."""
     async with aiohttp.ClientSession() as http:
-        await Office.another_outbox(Store(store_url, MovableClock()), Killer(board_url, http)).deliver()
+        outbox = await Office.another_outbox(Store(store_url, MovableClock()), Killer(board_url, http))
+        await outbox.deliver()
 
 
 if __name__ == "__main__":

@@ -20,12 +20,14 @@ from broker.store import people
 from broker.store.people import CredentialKind
 from broker.store.writer import Store
 from tests.approvals.desk import Desk
-from tests.approvals.office import MAIN, Office
+from tests.approvals.office import MAIN, Office, open_office
 from tests.approvals.test_redaction import SECRET, hold_redacted, secret_call
 from tests.domain.values import ALICE, BOB, DEFINITION, QUARTER
 from tests.servers.board import Message
 
 MINUTE = timedelta(minutes=1)
+
+on_one_store = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
 
 
 def kinds(message: Message) -> list[str]:
@@ -79,6 +81,7 @@ async def test_what_happens_is_remarked_on_in_the_thread_in_order_and_once(offic
     assert len(office.board.asked) == asked
 
 
+@on_one_store
 async def test_a_rejection_is_told_with_who_and_why(office: Office) -> None:
     approval = await office.held()
     await office.deliver()
@@ -118,6 +121,7 @@ async def test_reminders_and_escalations_call_those_who_are_asked(office: Office
     assert office.the(approval).text["escalated"] is True
 
 
+@on_one_store
 async def test_nobody_is_called_to_what_is_decided_meanwhile(office: Office) -> None:
     approval = await office.held()
     await office.deliver()
@@ -128,6 +132,7 @@ async def test_nobody_is_called_to_what_is_decided_meanwhile(office: Office) -> 
     assert kinds(office.the(approval)) == ["approval.approved"]
 
 
+@on_one_store
 @pytest.mark.parametrize("end", ["rejected", "expired", "withdrawn", "succeeded"])
 async def test_what_is_over_before_anybody_saw_it_is_not_posted(office: Office, end: str) -> None:
     approval = await office.held()
@@ -147,6 +152,7 @@ async def test_what_is_over_before_anybody_saw_it_is_not_posted(office: Office, 
     assert await office.waiting() == set()
 
 
+@on_one_store
 async def test_what_may_have_run_is_posted_however_late(office: Office) -> None:
     approval = await office.held()
     await office.decided(approval, ALICE)
@@ -224,7 +230,7 @@ async def test_what_changed_while_a_channel_was_switched_off_is_told_when_it_is_
     await office.deliver()
     office.desk.approvals = office.desk.service(channels=[])
     await office.decided(approval, ALICE)
-    office.restart()
+    await office.restart()
     await office.deliver()
     assert await office.is_shown(approval, office.the(approval))
     assert kinds(office.the(approval)) == ["approval.approved"]
@@ -239,9 +245,6 @@ async def link(store: Store, email: str = ALICE.email) -> None:
 
 
 async def test_who_gives_away_power_is_told_whichever_process_it_was(office: Office, other_store: Store) -> None:
-    await link(office.desk.store)
-    await office.deliver()
-    assert office.board.asked == []  # what is past is not announced
     await link(other_store)
     await other_store.write(
         lambda tx: people.save(tx, "cli:root", "eve@example.com", frozenset({Role.ADMIN}), frozenset())
@@ -253,26 +256,31 @@ async def test_who_gives_away_power_is_told_whichever_process_it_was(office: Off
     ]
 
 
+async def test_what_was_done_before_there_was_a_channel_is_not_announced(desk: Desk) -> None:
+    await link(desk.store)
+    async with open_office(desk) as office:
+        await office.deliver()
+        assert office.board.asked == []
+
+
 async def test_what_was_done_while_the_broker_was_down_is_announced_once(office: Office) -> None:
-    await office.deliver()
     await link(office.desk.store)
     for _ in range(2):
-        office.restart()
+        await office.restart()
         await office.deliver()
     assert [each.text["kind"] for each in office.board.at(MAIN)] == ["link.created"]
 
 
 async def test_announcements_follow_the_default_place(office: Office) -> None:
-    await office.deliver()
     await link(office.desk.store)
     office.channel.default = "slack:#elsewhere"
-    office.restart()
+    await office.restart()
     await office.deliver()
     assert [message.place for message in office.board.messages.values()] == ["slack:#elsewhere"]
 
 
+@on_one_store
 async def test_an_announcement_carries_no_secret(office: Office) -> None:
-    await office.deliver()
     hour = timedelta(hours=1)
     store = office.desk.store
     made = await store.write(lambda tx: people.issue(tx, "cli:root", CredentialKind.LINK, ALICE.email, lifetime=hour))
@@ -285,6 +293,7 @@ async def test_an_announcement_carries_no_secret(office: Office) -> None:
 # -- what is masked ---------------------------------------------------------------------------------------------------
 
 
+@on_one_store
 @pytest.mark.parametrize("end", ["succeeded", "failed", "interrupted", "released", "late"])
 async def test_what_a_policy_masks_reaches_no_channel(office: Office, end: str) -> None:
     desk = office.desk

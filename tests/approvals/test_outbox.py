@@ -46,7 +46,7 @@ async def run_until(office: Office, what: Any) -> asyncio.Task[None]:
 
 @pytest.mark.parametrize("order", ["500", "close", "hang", "429 1"])
 async def test_a_message_that_failed_is_tried_again_and_hangs_there_once(office: Office, order: str) -> None:
-    office.restart(limit_for(order))
+    await office.restart(limit_for(order))
     approval = await office.held()
     office.board.orders.append(order)
     await office.deliver()
@@ -64,7 +64,7 @@ async def test_a_message_that_failed_is_tried_again_and_hangs_there_once(office:
 async def test_a_message_that_could_not_be_rewritten_is_rewritten_later(office: Office, order: str) -> None:
     approval = await office.held()
     await office.deliver()
-    office.restart(limit_for(order))
+    await office.restart(limit_for(order))
     await office.decided(approval, ALICE)
     office.board.orders.append(order)
     await office.deliver()
@@ -77,7 +77,7 @@ async def test_a_message_that_could_not_be_rewritten_is_rewritten_later(office: 
 async def test_a_message_whose_answer_is_lost_hangs_there_twice_and_the_last_is_kept_true(
     office: Office, order: str
 ) -> None:
-    office.restart(limit_for(order))
+    await office.restart(limit_for(order))
     approval = await office.held()
     office.board.orders.append(order)
     await office.deliver()
@@ -220,17 +220,17 @@ class Picky(BoardChannel):
             raise KeyError(what)
 
 
-def picky(office: Office) -> tuple[Office, Picky]:
+async def picky(office: Office) -> tuple[Office, Picky]:
     """The same office with a channel that stumbles."""
     assert isinstance(office.channel, BoardChannel)
     channel = Picky(office.board.url, office.channel.http)
-    return Office.at(office.desk, office.board, channel), channel
+    return await Office.at(office.desk, office.board, channel), channel
 
 
 async def test_an_approval_that_a_channel_stumbles_over_blocks_no_other(
     office: Office, caplog: pytest.LogCaptureFixture
 ) -> None:
-    office, channel = picky(office)
+    office, channel = await picky(office)
     poison = await office.held()
     channel.poison = frozenset({poison.id})
     others = [await office.held() for _ in range(3)]
@@ -247,7 +247,7 @@ async def test_an_approval_that_a_channel_stumbles_over_blocks_no_other(
 
 
 async def test_only_a_channel_that_stumbles_is_in_trouble(office: Office) -> None:
-    office, channel = picky(office)
+    office, channel = await picky(office)
     approval = await office.held()
     channel.poison = frozenset({approval.id})
     await office.deliver()
@@ -258,7 +258,7 @@ async def test_only_a_channel_that_stumbles_is_in_trouble(office: Office) -> Non
 
 
 async def test_a_remark_that_a_channel_stumbles_over_is_left_out_and_the_later_ones_are_told(office: Office) -> None:
-    office, channel = picky(office)
+    office, channel = await picky(office)
     channel.poison = frozenset({"approval.approved"})
     approval = await office.held()
     await office.deliver()
@@ -299,8 +299,8 @@ class Rude(BoardChannel):
 async def test_a_channel_can_neither_end_nor_hold_up_the_outbox(office: Office) -> None:
     assert isinstance(office.channel, BoardChannel)
     channel = Rude(office.board.url, office.channel.http)
-    office = Office.at(office.desk, office.board, channel)
-    office.restart(limit_for("hang"))
+    office = await Office.at(office.desk, office.board, channel)
+    await office.restart(limit_for("hang"))
     await office.held()
     async with asyncio.timeout(BOUND / 2):
         await office.deliver()
@@ -340,7 +340,7 @@ async def test_what_is_not_true_any_more_is_rewritten_before_anything_new_is_pos
 
 
 async def test_a_place_that_hangs_keeps_the_others_waiting_for_one_limit_at_most(office: Office) -> None:
-    office.restart(limit_for("hang"))
+    await office.restart(limit_for("hang"))
     for _ in range(5):
         await office.held(DESKTOP)
     others = [await office.held() for _ in range(3)]
@@ -371,7 +371,7 @@ async def test_it_stops_at_once_when_a_channel_hangs_and_goes_on_afterwards(offi
     async with asyncio.timeout(BOUND / 2):
         await office.outbox.end(0.1)
         await ended(running)
-    office.restart()
+    await office.restart()
     await office.deliver()
     assert await office.is_shown(approval, office.the(approval))
 
@@ -384,7 +384,7 @@ async def test_a_message_that_is_being_posted_may_be_ended_and_kept(office: Offi
     office.board.release.set()
     await ending
     await ended(running)
-    office.restart()
+    await office.restart()
     await office.decided(approval, ALICE)
     await office.deliver()
     assert await office.is_shown(approval, office.the(approval))

@@ -18,7 +18,7 @@ from tests.servers.board import BoardChannel
 
 async def test_of_two_processes_one_tells(office: Office, other_store: Store) -> None:
     held = [await office.held() for _ in range(5)]
-    other = Office.another_outbox(other_store, office.channel)
+    other = await Office.another_outbox(other_store, office.channel)
     await asyncio.gather(office.deliver(), other.deliver())
     await asyncio.gather(office.deliver(), other.deliver())
     assert sorted(office.board.posted) == sorted(each.id for each in held)
@@ -26,7 +26,7 @@ async def test_of_two_processes_one_tells(office: Office, other_store: Store) ->
 
 async def test_a_process_that_never_comes_back_is_waited_for_a_minute(office: Office, other_store: Store) -> None:
     await office.deliver()
-    other = Office.another_outbox(other_store, office.channel)
+    other = await Office.another_outbox(other_store, office.channel)
     await other.deliver()
     approval = await office.held()
     office.board.orders.append("hang")
@@ -49,7 +49,7 @@ async def test_a_crash_between_posting_and_storing_makes_one_duplicate_and_the_s
     process = await asyncio.create_subprocess_exec(*command, cwd=ROOT)
     assert await asyncio.wait_for(process.wait(), BOUND) == -9
     assert office.board.posted == [approval.id]
-    office.restart()
+    await office.restart()
     await office.deliver()
     await office.decided(approval, ALICE)
     await office.deliver_all()
@@ -83,7 +83,7 @@ async def test_what_is_posted_while_the_store_breaks_is_kept_when_it_works_again
     assert isinstance(office.channel, BoardChannel)
     channel = Breaking(office.board.url, office.channel.http)
     channel.store = office.desk.store
-    office = Office.at(office.desk, office.board, channel)
+    office = await Office.at(office.desk, office.board, channel)
     approval = await office.held()
     await office.deliver()
     await office.decided(approval, ALICE)

@@ -31,9 +31,9 @@ from tests.store.dump import whole_store
 
 SECRET = "correct-horse-battery-staple"
 NUMBER = 918273645546372819
-SHORT = "\u00a7\u00b6"
+SHORT = "\u0416\u0407"  # two bytes of Latin-1 would be found by chance in any file
 ROOT = person("root", role=Role.ADMIN)
-HIDDEN = (SECRET, "key-that-nobody-sees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1])
+HIDDEN = (SECRET, "key-that-nobody-sees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1], SHORT.encode().decode("latin-1"))
 """What is under the masks of `secret_call`, in every spelling."""
 
 PATHS = tuple(map(parse_path, ("args.password", "args.items[*].secret", "args.pin", "args.short")))

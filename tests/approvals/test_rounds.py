@@ -243,3 +243,16 @@ async def test_a_caller_that_had_left_is_there_again_with_its_input(desk: Desk) 
     await desk.approvals.requests.abandon(waiting.id, "it could not be run")
     assert (await desk.approvals.get(waiting.id)).caller is Caller.GONE
     assert (await goes_on(desk, waiting.call)).caller is Caller.WAITING
+
+
+async def test_input_that_may_be_awaited_again_is_not_taken_before_that_is_settled(desk: Desk) -> None:
+    """As when the connection to the store breaks at the commit that says so: it is said again."""
+    waiting = await asked(desk)
+    going_on = await goes_on(desk, waiting.call)
+    last_word = desk.service()
+    last_word.claims.holder = desk.approvals.claims.holder
+    await last_word.claims.await_again(going_on, "s", "connection refused")
+    assert (await told(desk, waiting.call)).status is Status.UNAVAILABLE
+    with pytest.raises(TransitionRefused):
+        await desk.approvals.claims.await_again(going_on, "s", "connection refused")
+    assert (await goes_on(desk, waiting.call)).id == waiting.id

@@ -432,6 +432,23 @@ async def test_only_the_process_that_executes_a_call_says_what_came_of_it(desk: 
 # -- input ------------------------------------------------------------------------------------------------------------
 
 
+async def test_a_word_whose_record_is_in_doubt_does_not_undo_what_came_after_it(desk: Desk) -> None:
+    """The connection breaks at the commit: the claim is given back, its process does not hear that, and says it again.
+    The retry has claimed it meanwhile."""
+    claimed = await desk.claimed()
+    last_word = desk.service()
+    last_word.claims.holder = desk.approvals.claims.holder
+    await last_word.claims.release(claimed.id, "connection refused")
+    await desk.approvals.requests.abandon(claimed.id, "lost")
+    picked_up = await desk.held(asked=again(claimed.call))
+    told = await desk.approvals.claims.claim(picked_up.id, saying(hold()), DEFINITION)
+    assert isinstance(told, Answer)
+    assert (told.status, await desk.approvals.get(picked_up.id)) == (Status.UNAVAILABLE, picked_up)
+    with pytest.raises(TransitionRefused):
+        await desk.approvals.claims.release(claimed.id, "connection refused")
+    assert (await desk.claim(picked_up)).state is State.EXECUTING
+
+
 async def test_a_call_whose_tool_asked_for_input_has_reached_it_and_is_never_given_back(desk: Desk) -> None:
     """Else the retry would run it from the start again."""
     claimed = await desk.claimed()

@@ -32,3 +32,12 @@ def test_a_clock_that_is_set_back_makes_no_rest_longer() -> None:
     troubles = Troubles()
     troubles.failed(MAIN, ChannelError("slow down", retry_after=60), NOON)
     assert not troubles.resting(MAIN, NOON - timedelta(hours=5))
+
+
+def test_what_a_channel_says_of_its_trouble_is_repeated_safely_and_in_short() -> None:
+    troubles = Troubles()
+    troubles.failed(MAIN, ChannelError("no\x1b[31m\n" + "x" * 100_000), NOON)
+    found = troubles.longest({MAIN})
+    assert found is not None
+    assert found.sentence.startswith(f"{MAIN}: no\\u001b[31m\\nxxx")
+    assert len(found.sentence) < 500

@@ -28,8 +28,8 @@ from tests.store.dump import whole_store
 
 SECRET = "correcthorsebatterystaple"
 NUMBER = 918273645546372819
-SHORT = "\u00a7\u00b6"
-HIDDEN = (SECRET, "keythatnobodysees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1])
+SHORT = "\u0416\u0407"  # two bytes of Latin-1 would be found by chance in any file
+HIDDEN = (SECRET, "keythatnobodysees", str(NUMBER), SHORT, json.dumps(SHORT)[1:-1], SHORT.encode().decode("latin-1"))
 """What the policy redacts of every call, in every spelling."""
 
 PLAIN = "whateverybodymaysee"
@@ -113,8 +113,11 @@ class Searched:
         cookies = {"broker_session": await self._secret(CredentialKind.SESSION)}
         said = {address: await self._page(address, cookies) for address in addresses}
         commands = ["audit search --limit 1000", "audit search --limit 1000 --json", "audit export", "audit verify"]
-        shows = ["list --state all", *(f"show {each}" for each in approvals)]
-        commands += [f"approvals {each}{form}" for each in shows for form in ("", " --json")]
+        commands += [f"approvals show {each}" for each in approvals]
+        commands += [f"approvals {each}{form}" for each in ("list --state all", "list") for form in ("", " --json")]
+        commands.append(
+            f"approvals show {self.scene.rows[0].approval_id} --json"
+        )  # what it prints of each is the API's, fetched above
         door = {"BROKER_URL": broker.url, "BROKER_TOKEN": await self._secret(CredentialKind.TOKEN)}
         for command in commands:
             done = await asyncio.to_thread(self.shell.run, *command.split(), **door)
