@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Select, Text, and_, bindparam, false, or_, type_coerce
+from sqlalchemy import Select, Text, and_, bindparam, or_, type_coerce
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
@@ -27,6 +27,14 @@ MOST_HISTORY = 500
 _ALL = sql_select(table_of(AuditRow))
 _ONE = _ALL.where(col(AuditRow.seq) == bindparam("seq"))
 _SINCE = _ALL.where(col(AuditRow.approval_id).is_not(None), col(AuditRow.seq) > bindparam("seq")).order_by("seq")
+_LATEST = (
+    sql_select(col(AuditRow.seq))
+    .where(or_(col(AuditRow.call_id) == bindparam("call_id"), col(AuditRow.approval_id) == bindparam("approval_id")))
+    .order_by(col(AuditRow.seq).desc())
+    .limit(MOST_HISTORY)
+)
+_HISTORY = _ALL.where(col(AuditRow.seq).in_(_LATEST)).order_by("seq")
+_CONTENTS = sql_select(table_of(ContentRow)).where(col(ContentRow.call_id).in_(bindparam("call_ids", expanding=True)))
 
 _UNREADABLE = (ValueError, OverflowError, OperationalError)  # the last is what SQLite says of text that is no UTF-8
 
@@ -202,13 +210,11 @@ def history(session: Session, call_id: str | None, approval_id: str | None) -> l
     Raises:
         ChainBroken: a row was altered to something that cannot even be read.
     """
-    ids = ((col(AuditRow.call_id), call_id), (col(AuditRow.approval_id), approval_id))
-    mine = or_(false(), *(column == value for column, value in ids if value is not None))
-    latest = select(AuditRow.seq).where(mine).order_by(col(AuditRow.seq).desc()).limit(MOST_HISTORY)
-    seqs = sorted(session.exec(latest))
+    ids = {"call_id": call_id, "approval_id": approval_id}
     try:
-        return _found(session, _ALL.where(col(AuditRow.seq).in_(seqs)).order_by(col(AuditRow.seq)))
+        return _found(session, _HISTORY, **ids)
     except _UNREADABLE:
+        seqs = sorted(session.connection().execute(_LATEST, ids).scalars())
         return [row for seq in seqs if (row := _readable(session, seq)) is not None]
 
 
@@ -232,7 +238,7 @@ def contents(session: Session, call_id: str) -> dict[str, Any]:
 def contents_of(session: Session, call_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The same for several calls, by their ids."""
     found: dict[str, dict[str, Any]] = {call_id: {} for call_id in call_ids}
-    for row in session.exec(select(ContentRow).where(col(ContentRow.call_id).in_(found))) if found else ():
+    for row in session.connection().execute(_CONTENTS, {"call_ids": list(found)}) if found else ():
         found[row.call_id][row.what] = row.body
     return found
 
