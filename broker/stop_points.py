@@ -29,8 +29,6 @@ class Point(StrEnum):
     BETWEEN_CLAIM_AND_DISPATCH = "between_claim_and_dispatch"
     BEFORE_RESULT_IS_STORED = "before_result_is_stored"
     BEFORE_RESULT_IS_SENT = "before_result_is_sent"
-    AFTER_NOTICE_IS_POSTED = "after_notice_is_posted"
-    """Its reference, by which it can be changed, is not stored yet."""
 
 
 _armed: Point | None = None

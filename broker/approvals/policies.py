@@ -85,8 +85,8 @@ class Policies:
             await self._swap(in_force, policy)
             log.info("%s: %s is in force now (%s)", in_force.upstream, visible(policy.source), _summary(policy))
         elif in_force.trouble is not None:
+            in_force.trouble = None
             log.info("%s: %s is again what is in force", in_force.upstream, visible(policy.source))
-        in_force.trouble = None
         await self._withdraw_denied(in_force)
 
     async def _swap(self, in_force: InForce, policy: Policy) -> None:
@@ -94,16 +94,16 @@ class Policies:
 
         So of a claim and the swap one comes first, and what is claimed after the swap was judged by `policy`.
         """
-        before, since = in_force.policy, in_force.loaded_at
+        before = (in_force.policy, in_force.loaded_at, in_force.trouble)
 
         def work(tx: Transaction) -> None:
-            tx.record(_loaded(in_force, policy, before=before.digest))
-            in_force.policy, in_force.loaded_at = policy, tx.now
+            tx.record(_loaded(in_force, policy, before=before[0].digest))
+            in_force.policy, in_force.loaded_at, in_force.trouble = policy, tx.now, None
 
         try:
             await self._approvals.change(work, durable=True)
         except Exception:  # nothing of it is in the record
-            in_force.policy, in_force.loaded_at = before, since
+            in_force.policy, in_force.loaded_at, in_force.trouble = before
             raise
 
     async def _refuse(self, in_force: InForce, trouble: PolicyError) -> None:

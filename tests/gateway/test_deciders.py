@@ -105,11 +105,11 @@ async def test_an_agent_hears_who_is_asked_by_now(strict: Scene) -> None:
     agent, broker = await strict.agent(), strict.broker
     held = await agent.call("one", "late", progressToken=1)
     assert f"approval by {APPROVER.email}, 15 min" in (await held.event())["params"]["message"]
-    held.leave()
-    await strict.happened("approval.abandoned", agent)
     assert isinstance(broker.clock, MovableClock)
     broker.clock.advance(timedelta(minutes=5))
     await sweep(broker.approvals)
+    held.leave()
+    await strict.happened("approval.abandoned", agent)
     again = await agent.call("one", "late", progressToken=2)
     assert f"approval by {APPROVER.email}, oncall, 10 min" in (await again.event())["params"]["message"]
     again.leave()

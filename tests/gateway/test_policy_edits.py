@@ -289,7 +289,8 @@ async def test_the_log_tells_each_change_and_each_mistake_once(
     looked_at = asyncio.get_running_loop().time() + 4 * LOOK_EVERY
     await edited.until(lambda: asyncio.get_running_loop().time() > looked_at)
     await edited.save(DENY_ACT)
-    refused, swapped = [record.getMessage() for record in caplog.records if record.name == "broker.approvals.policies"]
+    await edited.until(lambda: sum(one.name == "broker.approvals.policies" for one in caplog.records) == 2)
+    refused, swapped = [one.getMessage() for one in caplog.records if one.name == "broker.approvals.policies"]
     head, *mistakes = refused.splitlines()
     assert head.startswith(f"one: {edited.path} has 2 mistakes. The policy loaded at ")
     assert ["default: " in mistakes[0], "hdie: " in mistakes[1]] == [True, True]
