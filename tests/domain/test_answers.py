@@ -201,8 +201,3 @@ def test_the_result_of_an_approved_call_names_those_who_approved() -> None:
         "rule": "tools.press.action",
         "reviewers": ["alice@example.com", "bob@example.com"],
     }
-
-
-def test_an_agent_hears_whom_it_waits_for() -> None:
-    assert answers.who_is_asked(held()) == "an approver"
-    assert answers.who_is_asked(held(Requirement(approvers=("oncall", "a@example.com")))) == "oncall, a@example.com"
