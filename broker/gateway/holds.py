@@ -28,6 +28,7 @@ from broker.gateway.asker import TELL_EVERY, Asker
 from broker.gateway.held import RETRY_EVERY, Hold
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import LOST
+from broker.gateway.patience import Patience
 from broker.gateway.refusals import asked_id, refused
 from broker.gateway.upstreams import UpstreamReply
 
@@ -56,11 +57,11 @@ class Holds:
 
     Args:
         review_url: where an approval's card is, given its id.
-        patience: seconds after which a caller that does not ask for progress gets a ticket.
+        patience: how long callers can wait before they have to have an answer.
     """
 
     def __init__(
-        self, approvals: Approvals, feed: Feed, clock: Clock, review_url: Callable[[str], str], patience: float
+        self, approvals: Approvals, feed: Feed, clock: Clock, review_url: Callable[[str], str], patience: Patience
     ) -> None:
         self._approvals = approvals
         self._feed = feed
@@ -167,7 +168,7 @@ class Holds:
         return self._held(asker, opened)
 
     def _held(self, asker: Asker, approval: Approval) -> Hold:
-        until = inf if asker.inbound.progress_token is not None else asker.inbound.came + self._patience
+        until = asker.inbound.came + self._patience.of(asker.inbound)
         return Hold(asker, approval, self._approvals.requests, self._review_url(approval.id), until, self._stopping)
 
     async def _opened(self, asker: Asker, submitting: asyncio.Future[Approval | Answer]) -> Approval | Answer:

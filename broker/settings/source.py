@@ -19,7 +19,14 @@ from pydantic_core import ErrorDetails
 
 from broker.domain.mistakes import plain_mistake
 from broker.errors import SettingsError
-from broker.settings.shape import ApprovalSettings, Sections, ServerSettings, StoreSettings, UpstreamSettings
+from broker.settings.shape import (
+    ApprovalSettings,
+    ClientSettings,
+    Sections,
+    ServerSettings,
+    StoreSettings,
+    UpstreamSettings,
+)
 
 PREFIX = "BROKER_"
 DEFAULT_FILE = Path("broker.toml")
@@ -33,6 +40,7 @@ _TABLES: dict[Steps, type[BaseModel]] = {
     ("store",): StoreSettings,
     ("upstreams", "*"): UpstreamSettings,
     ("approvals",): ApprovalSettings,
+    ("clients", "*"): ClientSettings,
 }
 
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
@@ -125,7 +133,7 @@ def check_variables() -> None:
         if (variable := PREFIX + section.upper()) in os.environ:
             raise SettingsError(f"{variable} in the environment: expected one {variable}__KEY for each key.")
     for variable, steps in _variables().items():
-        depth = 3 if steps[0] == "upstreams" else 2
+        depth = 3 if steps[0] in ("upstreams", "clients") else 2
         if steps[0] not in Sections.model_fields:
             raise SettingsError(f"{variable} in the environment: {_unknown(steps[:1])}.")
         if len(steps) > depth:

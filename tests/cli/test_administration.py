@@ -118,7 +118,7 @@ def test_a_list_in_a_pipe_is_one_line_each_with_tabs_and_no_hidden_characters(sh
     made = shell.json("grant", "create", "--upstream", "git", "--label", label, "--owner", "a@b.c")
     (line,) = shell.lines("grant", "list")
     shown = "red\\u001b[31m\\u202e\\t[bold]x[/bold] " + "long " * 60
-    assert line.split("\t") == [made["id"], "live", shown, "a@b.c", "git", "-"]
+    assert line.split("\t") == [made["id"], "live", shown, "a@b.c", "git", "-", "-"]
 
 
 def test_settings_can_be_named_by_option(shell: Shell) -> None:
