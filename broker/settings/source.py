@@ -94,10 +94,11 @@ class Source:
             raise SettingsError(f"{self.file} is not TOML: {error}.") from error
 
     def mistake(self, error: ValidationError) -> SettingsError:
-        """The first mistake that was found, as one sentence."""
-        found = error.errors(include_url=False)[0]
+        """The first mistake that was found, as one sentence; what is missing last, for it may only be misspelt."""
+        found = min(error.errors(include_url=False), key=_is_missing)
         steps = tuple(str(step) for step in found["loc"] if step != "[key]")
-        return self.error(steps, _sentence(found, steps))
+        place = self._place(steps[:-1] if _is_missing(found) else steps)
+        return SettingsError(f"{place}{'.'.join(steps)}: {_sentence(found, steps)}.")
 
     def error(self, steps: Steps, sentence: str) -> SettingsError:
         """An error about the key at `steps`, that says where it stands."""
@@ -173,6 +174,10 @@ def _line(text: str, steps: Steps) -> int | None:
 
 def _steps(dotted: str) -> Steps:
     return tuple(step.strip("\"'") for step in _STEP.findall(dotted))
+
+
+def _is_missing(found: ErrorDetails) -> bool:
+    return found["type"] == "missing"
 
 
 def _sentence(found: ErrorDetails, steps: Steps) -> str:

@@ -22,7 +22,7 @@ def opened(shell: Shell) -> Store:
 
 
 def test_a_grant_is_made_with_a_token_that_is_shown_once_and_not_stored(shell: Shell) -> None:
-    made = shell.json(*CREATE, "--upstream", "desktop", "--expires", "30d")
+    made = shell.json(*CREATE, "--upstream", "desktop", "--expires", "30d", "--patience", "4m")
     assert set(made) == {"id", "token"}
     store = opened(shell)
     found = store.read_now(lambda session: grants.by_token(session, made["token"]))
@@ -31,6 +31,8 @@ def test_a_grant_is_made_with_a_token_that_is_shown_once_and_not_stored(shell: S
     assert (found.id, found.label, found.owner) == (made["id"], "ci", "alice@example.com")
     assert found.upstreams == {"git", "desktop"}
     assert found.expires_at == found.created_at + timedelta(days=30)
+    assert found.patience == timedelta(minutes=4)
+    assert [grant["patience"] for grant in shell.json("grant", "list")] == ["4m"]
     assert made["token"].encode() not in (shell.folder / "broker.db").read_bytes()
 
 

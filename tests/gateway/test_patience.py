@@ -35,7 +35,7 @@ async def nothing() -> None:
 
 def asked(client: str | None, *, progress: bool = False, patience: timedelta | None = None) -> Inbound:
     """A call of a client, by a grant of which `patience` is said."""
-    meta = {"progressToken": 1} if progress else {}
+    meta: dict[str, Any] = {"progressToken": 1} if progress else {}
     message = parse_message(json.dumps(tool_call("act", **meta)).encode())
     names = frozenset({"one"})
     grant = Grant(id="g", label="l", owner="o@x.org", upstreams=names, created_at=NOON, patience=patience)
@@ -121,7 +121,9 @@ def test_every_name_in_the_table_is_one_that_can_be_met() -> None:
         ({"method": "tools/call", "params": {"_meta": ENVELOPE | {NAME: {"name": "b"}}}}, "b"),
         ({"method": "tools/call", "params": {"clientInfo": {"name": "a"}}}, None),
         ({"method": "tools/call", "params": {"_meta": {NAME: {"name": "n" * 1000}}}}, "n" * 64),
-        *(({"method": "tools/call", "params": {"_meta": {NAME: odd}}}, None) for odd in (None, [], "a", {"name": 7})),
+        ({"method": "tools/call", "params": {"_meta": {NAME: None}}}, None),
+        ({"method": "tools/call", "params": {"_meta": {NAME: []}}}, None),
+        ({"method": "tools/call", "params": {"_meta": {NAME: {"name": 7}}}}, None),
         ({"method": "tools/call", "params": {"_meta": "a"}}, None),
         ({"method": "tools/call"}, None),
     ],
@@ -174,7 +176,7 @@ async def ticket(answer: Any) -> dict[str, Any]:
 
 
 async def test_a_client_of_today_is_known_by_every_request(scene: Scene, agent: Agent) -> None:
-    hasty = {NAME: {"name": "hasty-1", "version": "1"}}
+    hasty: dict[str, Any] = {NAME: {"name": "hasty-1", "version": "1"}}
     assert (await ticket(await agent.call("one", "act", progressToken=1, **hasty)))["status"] == "pending"
 
 
