@@ -253,7 +253,7 @@ class Holds:
         if hold.line.gone is not None:
             return
         if approval.state is State.APPROVED:
-            hold.asker.say("Approved. The call runs now.")
+            hold.asker.say("Approved.")
             await execute(hold)
         elif approval.state is State.PENDING:
             why, told = _STOPPING if self._stopping.is_set() else _IMPATIENT

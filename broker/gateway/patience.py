@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
-from fnmatch import fnmatchcase
 from math import inf
 
 from broker.gateway.inbound import Inbound
@@ -52,8 +51,8 @@ CLIENTS: Mapping[str, Client] = {
     "goose*": _client(5),
     "opencode": _client(1, progress_resets=True),
 }
-"""Clients by the name that they give themselves (`clientInfo`) in lower case, `*` for any characters; without settings
-of their users. Where they come from: `docs/clients.md`."""
+"""Clients by the name that they give themselves (`clientInfo`), in lower case, or by its beginning and a `*`. Each
+as it is where its user has set nothing. What that is known from: `docs/clients.md`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Patience:
         return (self.upstream or known).total_seconds()
 
     def _known(self, name: str | None) -> Client | None:
-        """By its own name before any with a `*`, of which the longest says most."""
+        """By its own name, or else by the longest beginning of it."""
         called = (name or "").strip().lower()
-        fitting = [each for each in self.clients if each == called or ("*" in each and fnmatchcase(called, each))]
-        return self.clients[max(fitting, key=lambda each: (each == called, len(each)))] if fitting else None
+        begins = [each for each in self.clients if each.endswith("*") and called.startswith(each[:-1])]
+        return self.clients.get(called) or self.clients.get(max(begins, key=len, default=""))

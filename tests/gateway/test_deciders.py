@@ -137,7 +137,7 @@ async def test_what_happens_is_told_at_once_and_not_at_the_next_sign_of_life(str
     await sweep(strict.broker.approvals)
     assert await hears() == "Escalated. 1 of 2 approved, waiting for oncall, only 60 s"
     await vote(strict, approval, SECOND)
-    assert await hears() == "Approved. The call runs now."
+    assert await hears() == "Approved."
     assert [each["progress"] for each in told] == [1, 2, 3, 4, 5]
     assert block(await held.message())["status"] == "approved"
 

@@ -90,7 +90,7 @@ async def test_the_upstreams_progress_continues_above_the_brokers(small: Scene, 
     await small.review(agent)
     raised = [(await held.event())["params"] for _ in range(3)]
     assert raised == [
-        {"progressToken": "t", "progress": 2, "message": "Approved. The call runs now."},
+        {"progressToken": "t", "progress": 2, "message": "Approved."},
         {"progressToken": "t", "progress": 2.5, "total": 4, "unknown": "kept"},
         {"progressToken": "t", "progress": 4, "total": 4},
     ]
