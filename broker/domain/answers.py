@@ -16,7 +16,8 @@ from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
 from broker.domain.durations import in_words, written_duration
-from broker.domain.reviewers import asked, place
+from broker.domain.reviewers import place
+from broker.domain.waiting import situation, time_left
 
 META_KEY = "approval-broker/decision"
 
@@ -205,16 +206,18 @@ def interrupted(approval_id: str | None = None, reason: str | None = None) -> An
     return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval_id, reason=reason)
 
 
-def pending(approval: Approval, review_url: str, why: str) -> Answer:
+def pending(approval: Approval, review_url: str, why: str, now: datetime) -> Answer:
     """Nobody has decided yet, and this answer cannot wait any longer: the approval is the ticket.
 
     Args:
-        why: why it cannot wait, as the end of a sentence.
+        why: why it cannot wait, as a sentence.
     """
     sentence = (
-        f"Still waiting for approval by {who_is_asked(approval)}, and {_ended(why)} Nothing ran yet. "
-        "Repeat the identical call now, with exactly the same arguments: it goes on waiting for this approval, and "
-        "runs when that is given. Other arguments would ask people anew."
+        f"{situation(approval)}, {time_left(approval, now)}. Nothing ran yet, and nothing went wrong. {why} "
+        "Repeat the identical call now, with exactly the same arguments: it goes on waiting for this same approval, "
+        "and returns the tool's own result once that is given. Do so every time you get this answer. Change nothing "
+        "in the arguments, not even how a number or a word is written: that is another call, for which people are "
+        f"asked anew. Your user can follow it at {review_url}"
     )
     return Answer(
         status=Status.PENDING,
@@ -291,11 +294,6 @@ def still_awaited(approval: Approval, why: str) -> Answer:
         "Repeat the identical call, with the same input, after a while."
     )
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=why, approval_id=approval.id, rule=approval.rule)
-
-
-def who_is_asked(approval: Approval) -> str:
-    """Whom the agent waits for, in a few words."""
-    return ", ".join(asked(approval)) or "an approver"
 
 
 _CAUSES: dict[Cause | None, str] = {

@@ -13,7 +13,7 @@ from broker.domain.approvals import Cause, Decision, State
 from broker.domain.calls import UNIT, Action, Requirement, Verdict
 from broker.domain.moves import expire, withdraw
 from tests.clock import NOON
-from tests.domain.values import ALICE, BOB, QUARTER, charge, held, in_state, reviewed
+from tests.domain.values import ALICE, BOB, MINUTE, QUARTER, charge, held, in_state, person, reviewed
 
 KEYS = {
     "status",
@@ -212,6 +212,16 @@ def test_the_result_of_an_approved_call_names_those_who_approved() -> None:
     }
 
 
-def test_an_agent_hears_whom_it_waits_for() -> None:
-    assert answers.who_is_asked(held()) == "an approver"
-    assert answers.who_is_asked(held(Requirement(approvers=("oncall", "a@example.com")))) == "oncall, a@example.com"
+def test_a_ticket_says_what_to_do_in_words_that_a_model_can_follow() -> None:
+    waiting = reviewed(held(Requirement(("oncall",), quorum=2)), person("alice", "oncall"))
+    told = answers.pending(waiting, "http://x/approvals/apr_1", "The broker is stopping.", NOON + 2 * MINUTE)
+    assert told.sentence == (
+        "1 of 2 approved, waiting for oncall, 13 min left. Nothing ran yet, and nothing went wrong. The broker is "
+        "stopping. Repeat the identical call now, with exactly the same arguments: it goes on waiting for this same "
+        "approval, and returns the tool's own result once that is given. Do so every time you get this answer. Change "
+        "nothing in the arguments, not even how a number or a word is written: that is another call, for which people "
+        "are asked anew. Your user can follow it at http://x/approvals/apr_1"
+    )
+    facts = told.meta()
+    assert (facts["status"], facts["retry"], facts["approval_id"]) == ("pending", "same", "apr_1")
+    assert (facts["review_url"], facts["deadline"]) == ("http://x/approvals/apr_1", "2026-07-28T12:15:00.000000Z")
