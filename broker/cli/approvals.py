@@ -132,7 +132,7 @@ def _told(decided: dict[str, Any], decision: Decision) -> str:
     match decided["state"]:
         case State.PENDING:
             pass
-        case State.APPROVED if decided["caller"] == Caller.WAITING:
+        case State.APPROVED if decided["caller"] != Caller.GONE:
             return f"Approved {call}: it runs now."
         case State.APPROVED:
             return f"Approved {call}: it runs when the agent comes for it."
