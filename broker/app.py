@@ -33,6 +33,7 @@ from broker.domain.origins import Origins
 from broker.errors import SettingsError, StoreError
 from broker.front import Connection, Server, allow_many_connections
 from broker.gateway.endpoint import PATH, Endpoint
+from broker.gateway.errands import Errands
 from broker.gateway.gate import Gate
 from broker.gateway.grants import Grants
 from broker.gateway.holds import Holds
@@ -153,11 +154,13 @@ async def running(
         for outbox in outboxes:
             await outbox.begin()
             await stack.enter_async_context(_task(outbox.run()))
+        errands = Errands(approvals, feed)
         gates: dict[str, Gate] = {}
         for name in settings.upstreams:
             holds = Holds(approvals, feed, clock, partial(_card, url), _patience(settings, name))
-            gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds)
+            gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds, errands)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
+        await stack.enter_async_context(_task(errands.run()))
         await stack.enter_async_context(ticking(*_ticks(approvals, endpoint)))
         web = create_web(
             store=store,

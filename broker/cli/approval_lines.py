@@ -65,7 +65,7 @@ def said_of(decided: dict[str, Any], decision: Decision) -> str:
     match decided["state"]:
         case State.PENDING:
             return f"Approved {call}: {standing(decided).votes} approvals, so it still waits."
-        case State.APPROVED if decided["caller"] == Caller.WAITING:
+        case State.APPROVED if decided["caller"] != Caller.GONE:
             return f"Approved {call}: it runs now."
         case State.APPROVED:
             return f"Approved {call}: it runs when the agent comes for it."

@@ -296,6 +296,12 @@ def still_awaited(approval: Approval, why: str) -> Answer:
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=why, approval_id=approval.id, rule=approval.rule)
 
 
+def unreadable(approval: Approval) -> Answer:
+    """A task ran, and what the server answered was too large to keep, or is sealed under a secret that is gone."""
+    sentence = "The call ran, and the server's answer cannot be given any more. Look at the effect; do not repeat it."
+    return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval.id, rule=approval.rule)
+
+
 _CAUSES: dict[Cause | None, str] = {
     Cause.GRANT: "the agent's grant ended",
     Cause.TOOL: "the tool's definition changed",
@@ -303,6 +309,7 @@ _CAUSES: dict[Cause | None, str] = {
     Cause.SECRET: "the secret that its masked arguments were sealed with is gone",
     Cause.SESSION: "the session ended",
     Cause.CANCELLED: "it was cancelled, and the identical call did not come again in time",
+    Cause.TASK: "the agent cancelled the task",
     Cause.ADMINISTRATOR: "by an administrator",
 }
 

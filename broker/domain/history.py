@@ -50,6 +50,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.SECRET: "The server's secret is another one now: what is masked of the call cannot be opened any more.",
     Cause.SESSION: "The agent's session is over.",
     Cause.CANCELLED: "The agent cancelled it, and did not come back for it.",
+    Cause.TASK: "The agent cancelled its task.",
 }
 """Why an approval ended by itself; when an administrator ended it, who did is all there is to say."""
 

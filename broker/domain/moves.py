@@ -176,7 +176,8 @@ def continue_with_input(
     going_on = _move(approval, Move.CONTINUE, State.EXECUTING)
     if approval.awaiting not in marks or approval.lease_until is None or now >= approval.lease_until:
         raise TransitionRefused("the tool does not wait for this input")
-    return come_back(replace(going_on, holder=holder, lease_until=now + lease, awaiting=None))
+    taken = replace(going_on, holder=holder, lease_until=now + lease, awaiting=None)
+    return taken if approval.caller is Caller.TASK else come_back(taken)
 
 
 def interrupt(approval: Approval) -> Approval:
@@ -231,9 +232,9 @@ def leave(approval: Approval, withdraw_at: datetime | None) -> Approval:
     return replace(approval, caller=Caller.GONE, withdraw_at=withdraw_at)
 
 
-def come_back(approval: Approval) -> Approval:
-    """The identical call waits again."""
-    return replace(approval, caller=Caller.WAITING, withdraw_at=None)
+def come_back(approval: Approval, caller: Caller = Caller.WAITING) -> Approval:
+    """The identical call waits again, or its task does."""
+    return replace(approval, caller=caller, withdraw_at=None)
 
 
 def describe_end(approval: Approval) -> str:

@@ -84,6 +84,8 @@ class Standing:
         if self.state.final or self.awaiting:
             return ""
         row = last(history, Kind.APPROVAL_ABANDONED, Kind.APPROVAL_RESUMED)
+        if self.caller is Caller.TASK:
+            return "The agent asks for the result from time to time."
         if self.caller is Caller.WAITING:
             back = row is not None and row.kind is Kind.APPROVAL_RESUMED
             return f"The agent came back at {moment(row.at)} and waits." if row and back else "The agent waits."
@@ -102,7 +104,7 @@ class Standing:
         if self.awaiting:
             return f"The tool asks the agent for input before it goes on. It waits for that{until}."
         if self.state is State.APPROVED:
-            return "It runs now." if self.caller is Caller.WAITING else f"It runs when the agent comes for it{until}."
+            return "It runs now." if self.caller is not Caller.GONE else f"It runs when the agent comes for it{until}."
         return _cut_off(list(history)) if self.state is State.INTERRUPTED else _SENTENCES.get(self.state, _NOTHING)
 
 

@@ -66,7 +66,7 @@ class Holds:
         self._approvals = approvals
         self._feed = feed
         self._clock = clock
-        self._review_url = review_url
+        self.review_url = review_url
         self._patience = patience
         self._open: dict[asyncio.Task[None], Asker] = {}
         self._stopping = asyncio.Event()
@@ -99,6 +99,12 @@ class Holds:
         self._start(asker, self._see_through(self._held(asker, approval), execute))
         return asker.reply()
 
+    def run_errand(self, asker: Asker, approval: Approval, execute: Execute) -> asyncio.Task[None]:
+        """The same for a task: nobody waits for it on a connection, so nobody goes away."""
+        hold = self._held(asker, approval)
+        hold.abandoned = True
+        return self._start(asker, self._see_through(hold, execute))
+
     def cancel(self, notice: Inbound) -> bool:
         """A `notifications/cancelled` came; whether it names a call that is held here, or was and runs now."""
         named = notice.message.params.get("requestId") if notice.message is not None else None
@@ -120,6 +126,11 @@ class Holds:
         for asker in self._open.values():
             asker.news.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new runs any more."""
+        return self._stopping.is_set()
+
     async def finish(self) -> None:
         """Return when no call is held or runs any more."""
         while self._open:
@@ -133,10 +144,11 @@ class Holds:
             asker.line.hang_up(LOST)
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    def _start(self, asker: Asker, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, asker: Asker, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._open[task] = asker
         task.add_done_callback(lambda ended: self._open.pop(ended, None))
+        return task
 
     async def _attend(
         self, asker: Asker, opening: Opening, execute: Execute, early: asyncio.Future[Answer | None]
@@ -169,7 +181,7 @@ class Holds:
 
     def _held(self, asker: Asker, approval: Approval) -> Hold:
         until = asker.inbound.came + self._patience.of(asker.inbound)
-        return Hold(asker, approval, self._approvals.requests, self._review_url(approval.id), until, self._stopping)
+        return Hold(asker, approval, self._approvals.requests, self.review_url(approval.id), until, self._stopping)
 
     async def _opened(self, asker: Asker, submitting: asyncio.Future[Approval | Answer]) -> Approval | Answer:
         while not submitting.done():

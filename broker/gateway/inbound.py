@@ -58,6 +58,11 @@ class Inbound:
         """What it wants to hear of progress by; None when it does not."""
         return self.message.progress_token if self.message is not None else None
 
+    @property
+    def lasting_headers(self) -> Headers:
+        """The fields that say nothing beside what was asked: those that go with a call when it was approved."""
+        return [(name, value) for name, value in self.headers if name in _NEUTRAL or name.startswith(b"mcp-param-")]
+
     def outlined(self) -> Inbound:
         """The same without the arguments of its call: for who only waits, since what is sent then is what is stored."""
         return replace(self, message=self.message.outlined()) if self.message is not None else self
@@ -76,8 +81,7 @@ class Inbound:
 
     def approved(self, body: dict[str, Any], permit: Permit) -> UpstreamRequest:
         """What a person approved, as `body`; of the fields around it only those that say nothing beside it."""
-        headers = [(name, value) for name, value in self.headers if name in _NEUTRAL or name.startswith(b"mcp-param-")]
-        return replace(self.upward(permit), message=body, headers=headers)
+        return replace(self.upward(permit), message=body, headers=self.lasting_headers)
 
     def asking(self, method: str, request_id: RequestId, params: dict[str, Any]) -> UpstreamRequest:
         """A request of the broker's own in the same session, such as `tools/list`."""

@@ -147,11 +147,13 @@ def newest(session: Session, fingerprints: Sequence[str], states: Sequence[State
     return _first(session, statement, fingerprints=fingerprints)
 
 
-def awaiting(session: Session, marks: Sequence[str], now: datetime) -> Approval | None:
-    """The executing approval whose tool has waited longest for the input of one of these marks, and still does."""
+def awaiting(session: Session, marks: Sequence[str], now: datetime, task_id: str | None) -> Approval | None:
+    """The executing approval whose tool has waited longest for the input of one of these marks, and still does: the
+    task of this id, else none that is a task."""
     until = col(ApprovalRow.lease_until)
+    its = col(ApprovalRow.id) == task_id if task_id is not None else col(ApprovalRow.caller) != Caller.TASK
     statement = _ALL.where(col(ApprovalRow.awaiting).in_(marks), col(ApprovalRow.state) == State.EXECUTING)
-    return _first(session, statement.where(until > now).order_by(until))
+    return _first(session, statement.where(its, until > now).order_by(until))
 
 
 def of_session(session: Session, key: str) -> list[Approval]:

@@ -67,7 +67,8 @@ def tool_call(
 def modern_headers(message: Mapping[str, Any]) -> dict[str, str]:
     """The fields that go with a request of the stateless era."""
     fields = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": str(message["method"])}
-    name = message["params"].get("name") or message["params"].get("uri")
+    params = message["params"]
+    name = params.get("name") or params.get("uri") or params.get("taskId")
     return {**fields, "Mcp-Name": str(name)} if name is not None else fields
 
 

@@ -26,6 +26,7 @@ from broker.domain.origins import Origins
 from broker.errors import Invalid
 from broker.front import Connection, Server
 from broker.gateway.endpoint import Endpoint
+from broker.gateway.errands import Errands
 from broker.gateway.gate import Gate
 from broker.gateway.grants import Grants
 from broker.gateway.holds import Holds
@@ -334,7 +335,9 @@ async def test_what_nobody_foresaw_is_answered_in_json_rpc(
     holds = Holds(broker.approvals, broker.feed, broker.clock, str, Patience(timedelta(seconds=50)))
     record = Record(broker.store, keyring, keep_results=False)
     upstream = Failing("one", server.url, {}, answer_within=1)
-    gate = Gate(upstream, broker.policies["one"], broker.approvals, record, holds)
+    gate = Gate(
+        upstream, broker.policies["one"], broker.approvals, record, holds, Errands(broker.approvals, broker.feed)
+    )
     origins = Origins(agent.url)
     endpoint = Endpoint({"one": gate}, Grants(broker.store, broker.clock), keyring, origins)
     async with answering(endpoint) as url:
