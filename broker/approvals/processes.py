@@ -96,7 +96,8 @@ def _end_what_is_left(tx: Transaction, journal: Journal) -> None:
     """Of processes that are not there any more."""
     for left in stored.left_behind(tx.session):
         if left.state is State.EXECUTING:
-            gone = replace(moves.interrupt(left), caller=Caller.GONE, waits_at=None)  # its connection went with it
+            caller = Caller.TASK if left.caller is Caller.TASK else Caller.GONE  # its connection went, if it had one
+            gone = replace(moves.interrupt(left), caller=caller, waits_at=None)
             why = {"why": "the broker stopped in the middle: it may or may not have run"}
             journal.save(tx, gone, Kind.APPROVAL_INTERRUPTED, BROKER, why)
         else:

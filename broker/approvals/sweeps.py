@@ -14,13 +14,13 @@ from broker.domain import moves, schedule
 from broker.domain.approvals import Approval, Cause, State
 from broker.domain.audit import Kind
 from broker.store import approvals as stored
-from broker.store import slots
+from broker.store import slots, tasks
 from broker.store.writer import Transaction
 
 
 async def sweep(approvals: Approvals) -> None:
     """Say that this process lives, and end what dead ones left; do what time did, end what belongs to ended grants,
-    forget old slots.
+    forget old slots and tasks.
 
     Raises:
         StoreError: the store cannot be written; the next sweep does it all.
@@ -32,6 +32,7 @@ async def sweep(approvals: Approvals) -> None:
         approvals.process.look_around(tx, journal)
         stored.renew_leases(tx.session, claims.holder, executing, tx.now + LEASE)
         slots.forget_old(tx.session.connection(), tx.now)
+        tasks.forget(tx.session, tx.now)
         for approval in stored.due(tx.session, tx.now):
             _pass_time(approvals, tx, approval)
         for orphan in stored.of_ended_grants(tx.session, tx.now):
