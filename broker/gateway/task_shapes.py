@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from math import ceil
 from typing import Any, cast
 
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, MISSING_REQUIRED_CLIENT_CAPABILITY
 
-from broker.domain import answers
-from broker.domain.approvals import Approval, Decision, State
+from broker.domain import answers, waiting
+from broker.domain.approvals import State
 from broker.domain.audit import timestamp
 from broker.domain.tasks import Task, TaskStatus
 from broker.gateway.refusals import marked
@@ -25,9 +24,6 @@ REQUIRED: dict[str, Any] = {"requiredCapabilities": {"extensions": {EXTENSION: {
 
 POLL_EVERY, POLL_SOON = 5000, 1000
 """Milliseconds after which it is worth asking again: while people decide, and while it runs."""
-
-LONGEST_MESSAGE = 200
-"""Characters of a message that clients show."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -118,7 +114,7 @@ def _message(task: Task, now: datetime, review_url: str) -> str:
     state = task.approval.state
     match task.status:
         case TaskStatus.WORKING if state is State.PENDING:
-            return _waiting(task.approval, now, review_url)
+            return waiting.message(task.approval, now, review_url)
         case TaskStatus.WORKING:
             return "Approved; it runs." if not task.called_off else "Cancelled; the server has not answered yet."
         case TaskStatus.INPUT_REQUIRED:
@@ -130,19 +126,6 @@ def _message(task: Task, now: datetime, review_url: str) -> str:
             return "Cancelled while it ran: it may or may not have run." if ran else "Cancelled; nothing ran."
         case TaskStatus.COMPLETED:
             return ""
-
-
-def _waiting(approval: Approval, now: datetime, review_url: str) -> str:
-    """Who is asked, how many have said yes, and for how long they are asked still."""
-    left = max(0, ceil((approval.deadline - now).total_seconds()))
-    time_left = f"{ceil(left / 60)} min" if left > 60 else f"{left} s"
-    quorum = approval.requirement.quorum
-    given = sum(word.decision is Decision.APPROVE for word in approval.reviews)
-    votes = f" ({given} of {quorum} given)" if quorum > 1 else ""
-    words = f"Waiting for approval by {answers.who_is_asked(approval)}"
-    tail = f"{votes}, {time_left} left: {review_url}"
-    room = LONGEST_MESSAGE - len(tail)
-    return (words if len(words) <= room else words[: max(0, room - 1)] + "…") + tail
 
 
 def _extensions(params: Mapping[str, Any]) -> dict[str, Any]:

@@ -265,6 +265,8 @@ class GrantRow(Base, table=True):
     created_at: datetime = Field(sa_type=Instant)
     expires_at: datetime | None = Field(default=None, sa_type=Instant)
     revoked_at: datetime | None = Field(default=None, sa_type=Instant)
+    # seconds
+    patience: int | None = None
 
 
 class PersonRow(Base, table=True):
