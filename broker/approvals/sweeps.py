@@ -62,10 +62,9 @@ async def recover(approvals: Approvals) -> None:
                 approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
         for left in stored.in_states(tx.session, (State.EXECUTING,)):
             if left.awaiting is None:
-                caller = (
-                    Caller.TASK if left.caller is Caller.TASK else Caller.GONE
-                )  # its connection went, if it had one
-                gone = replace(moves.interrupt(left), caller=caller)
+                ended = moves.interrupt(left)
+                # Its connection went with the process; a task has none.
+                gone = ended if ended.caller is Caller.TASK else replace(ended, caller=Caller.GONE)
                 why = {"why": "the broker stopped in the middle: it may or may not have run"}
                 approvals.journal.save(tx, gone, Kind.APPROVAL_INTERRUPTED, BROKER, why)
 

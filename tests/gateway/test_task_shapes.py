@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from broker.domain import waiting
 from broker.domain.approvals import Approval, State
 from broker.domain.calls import Requirement
 from broker.domain.tasks import Task
@@ -33,19 +33,11 @@ def test_whatever_state_it_is_in_a_task_is_in_shape(state: State, more: dict[str
     assert (shape["taskId"], shape["ttlMs"]) == ("apr_1", 86_400_000)
 
 
-def test_who_is_asked_how_many_said_yes_and_the_time_left_are_told() -> None:
+def test_while_it_waits_a_task_tells_what_progress_does() -> None:
     approval = reviewed(held(Requirement(("alice@example.com", "desktop-owners"), quorum=2)), ALICE)
-    words = "Waiting for approval by alice@example.com, desktop-owners (1 of 2 given), 14 min left: "
-    assert told(approval)["statusMessage"] == words + URL
-    late = replace(held(), deadline=NOON + MINUTE + timedelta(seconds=40))
-    assert told(late)["statusMessage"] == f"Waiting for approval by an approver, 40 s left: {URL}"
-
-
-def test_a_long_list_of_those_who_are_asked_is_cut_and_the_address_is_not() -> None:
-    approval = held(Requirement(tuple(f"{letter * 40}@example.com" for letter in "abcdefgh")))
-    message = told(approval)["statusMessage"]
-    assert len(message) == 200
-    assert message.endswith(f"…, 14 min left: {URL}")
+    said = told(approval)["statusMessage"]
+    assert said == waiting.message(approval, NOON + MINUTE, URL)
+    assert said.startswith("1 of 2 approved, waiting for desktop-owners, 14 min left: ")
 
 
 def test_of_what_a_client_declares_only_tasks_are_taken_out() -> None:
