@@ -77,7 +77,7 @@ class Claims:
                 expired = moves.expire(approval, tx.now)
                 return self._ledger.journal.end(tx, expired, Kind.APPROVAL_EXPIRED, BROKER), nothing
             if approval_id in self.executing:
-                return answers.unavailable(f"{_UNSETTLED} Repeat the identical call.", approval_id), nothing
+                return answers.not_sent(_UNSETTLED, approval_id), nothing
             runs = self._what_runs(tx, approval, judge, definition)
             if isinstance(runs, Cause):
                 withdrawn = moves.withdraw(approval, runs, tx.now)

@@ -6,17 +6,17 @@ waiting (`broker.gateway`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from broker.approvals.journal import agent, keep_call, limit_kind
+from broker.approvals.journal import RAN, agent, keep_call, limit_kind
 from broker.approvals.ledger import Ledger, held_call
 from broker.domain import answers, moves
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, State
-from broker.domain.audit import Kind
+from broker.domain.audit import Kind, timestamp
 from broker.domain.calls import Call, Requirement, Verdict, fingerprints
 from broker.domain.canonical import new_id
 from broker.domain.redaction import redacted
@@ -67,7 +67,7 @@ class Requests:
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
                 return self._refuse(tx, limit_kind(told), call, verdict, told)
-            return self._open(tx, call, verdict, definition, marks[0])
+            return self._open(tx, call, verdict, definition, marks)
 
         return await self._ledger.change(work)
 
@@ -115,15 +115,15 @@ class Requests:
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def _open(
-        self, tx: Transaction, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None, mark: str
+        self, tx: Transaction, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None, marks: Sequence[str]
     ) -> Approval:
         approval_id, seen = new_id("apr"), redacted(call, verdict.redact)
         approval = Approval(
             id=approval_id,
             state=State.PENDING,
             call=seen,
-            fingerprint=mark,
-            revision=mark,
+            fingerprint=marks[0],
+            revision=marks[0],
             rule=verdict.rule,
             requirement=verdict.requirement,
             created_at=tx.now,
@@ -134,9 +134,8 @@ class Requests:
             sealed=sealed(self._ledger.keyring, approval_id, call.params) if seen is not call else None,
         )
         keep_call(tx, call, seen, verdict)
-        return self._ledger.journal.save(
-            tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason}
-        )
+        detail = {"reason": verdict.reason} | _before(tx, marks)
+        return self._ledger.journal.save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), detail)
 
     def _full(self, tx: Transaction, call: Call) -> Answer | None:
         """What an agent is told that may not ask for more: people's attention is limited too."""
@@ -167,3 +166,11 @@ class Requests:
 
     def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         return self._ledger.journal.refuse(tx, kind, call, verdict, told)
+
+
+def _before(tx: Transaction, marks: Sequence[str]) -> dict[str, Any]:
+    """What became of the identical call, if it was sent: its agent may not have heard of it, and people decide anew."""
+    sent = stored.newest(tx.session, marks, (State.EXECUTING, *RAN))
+    if sent is None or sent.resolution is None:
+        return {}
+    return {"before": {"approval": sent.id, "state": sent.state.value, "at": timestamp(sent.resolution.at)}}

@@ -16,11 +16,13 @@ from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
 from broker.domain.durations import in_words, written_duration
+from broker.domain.reviewers import place
 from broker.domain.waiting import situation, time_left
 
 META_KEY = "approval-broker/decision"
 
 _DOUBT = "may or may not have run"
+_STILL_VALID = "The approval stays valid for a while: repeat the identical call."
 
 
 class Status(StrEnum):
@@ -109,8 +111,8 @@ def nobody_eligible(verdict: Verdict) -> Answer:
 
 def nowhere_decided(verdict: Verdict) -> Answer:
     """The call may be decided only where this broker takes no decisions."""
-    where = ", ".join(verdict.requirement.channels)
-    return _undecidable(verdict, f"a decision in {where}, and this broker takes none there.")
+    where = " or ".join(map(place, verdict.requirement.channels))
+    return _undecidable(verdict, f"a decision {where}, and this broker takes none there.")
 
 
 def _undecidable(verdict: Verdict, needs: str) -> Answer:
@@ -129,11 +131,11 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     if charge.amount > charge.max * UNIT:
         return _too_much(charge)
     wait = _seconds(free_at, now) if free_at is not None else None
-    counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
+    counted = f"such call{'s' if charge.max > 1 else ''}" if charge.amount == UNIT else f"of {charge.counter!r}"
     reason = charge.message or f"at most {charge.max} {counted} in {in_words(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
     if approval_id is not None:
-        when += " The approval stays valid for a while: repeat the identical call."
+        when += f" {_STILL_VALID}"
     return Answer(
         status=Status.LIMITED,
         sentence=f"Rate limit reached: {_ended(reason)} Nothing ran. {when}",
@@ -187,6 +189,12 @@ def _not_asked(rule: str, reason: str, how_long: str, retry_after: int | None = 
 def unavailable(reason: str, approval_id: str | None = None) -> Answer:
     """The broker cannot decide or cannot reach the server; nothing ran."""
     sentence = f"Not possible right now: {_ended(reason)} Nothing ran. Try again later."
+    return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
+
+
+def not_sent(reason: str, approval_id: str) -> Answer:
+    """An approved call could not be sent, and its approval can still be used."""
+    sentence = f"Not possible right now: {_ended(reason)} Nothing ran. {_STILL_VALID}"
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
 
 
@@ -299,6 +307,13 @@ _CAUSES: dict[Cause | None, str] = {
 }
 
 
+_AFTER: dict[Cause | None, str] = {
+    Cause.GRANT: "Ask your operator for a new grant.",
+    Cause.POLICY: "A new call would be denied, too, unless the policy changes again.",
+}
+"""What to do after a withdrawal, where that is not to ask again."""
+
+
 def _rejected(by: str | None, reason: str | None) -> str:
     why = f": {reason}" if reason else ", without a reason"
     return f"Rejected by {by}{_ended(why)} Nothing ran. Do not try this call again."
@@ -311,8 +326,7 @@ def _ended(words: str) -> str:
 
 def _withdrawn(cause: Cause | None) -> str:
     why = _CAUSES.get(cause, "by an administrator")
-    next_step = "Ask your operator for a new grant." if cause is Cause.GRANT else "A new call asks again."
-    return f"The request for approval was withdrawn ({why}). Nothing ran. {next_step}"
+    return f"The request for approval was withdrawn ({why}). Nothing ran. {_AFTER.get(cause, 'A new call asks again.')}"
 
 
 def _expired(cause: Cause | None) -> str:

@@ -53,7 +53,7 @@ def review(approval: Approval, person: Person, word: Review, *, execute_within: 
         return approval
     if approval.state is not State.PENDING:
         raise AlreadyResolved(describe_end(approval))
-    if word.at >= approval.deadline:
+    if word.at >= open_until(approval):
         raise DeadlinePassed
     if word.revision != approval.revision:
         raise Changed
@@ -67,6 +67,11 @@ def review(approval: Approval, person: Person, word: Review, *, execute_within: 
         return _move(replace(approval, reviews=reviews), Move.APPROVE, State.PENDING)
     approved = _resolve(replace(approval, reviews=reviews), Move.APPROVE, State.APPROVED, word)
     return replace(approved, execute_by=word.at + execute_within)
+
+
+def open_until(approval: Approval) -> datetime:
+    """Until when a word counts: the deadline, or the end of the wait for a caller that cancelled, if that is sooner."""
+    return min(approval.deadline, approval.withdraw_at or approval.deadline)
 
 
 def expire(approval: Approval, now: datetime) -> Approval:

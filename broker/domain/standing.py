@@ -12,7 +12,7 @@ from datetime import datetime
 
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
 from broker.domain.audit import Kind, Row
-from broker.domain.history import CAUSES, why_left
+from broker.domain.history import CAUSES, moment, why_left
 
 _WORDS = {State.PENDING: "waits", State.EXECUTING: "running", State.SUCCEEDED: "ran"}
 
@@ -120,11 +120,6 @@ def standing(approval: Approval) -> Standing:
         withdraw_at=approval.withdraw_at,
         until=approval.lease_until if approval.awaiting is not None else approval.execute_by,
     )
-
-
-def moment(at: datetime) -> str:
-    """An instant for people, to the second: `2026-07-28 12:00:00 UTC`."""
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def last(history: Iterable[Row], *kinds: Kind) -> Row | None:

@@ -86,7 +86,7 @@ class Execution:
                 return
             claimed = await self._approvals.claims.claim(approval.id, self._judge, definition)
         except UpstreamError as error:
-            await self._put_back(hold, _unavailable(hold, error))
+            await self._put_back(hold, answers.not_sent(str(error), hold.approval.id))
             return
         except TransitionRefused:
             await self._missed(hold)
@@ -105,7 +105,7 @@ class Execution:
             await self.carry_out(hold, claimed, permit, brought={})
         except UpstreamUnreachable as error:
             await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
-            await self._put_back(hold, permit.told or _unavailable(hold, error))
+            await self._put_back(hold, permit.told or answers.not_sent(str(error), hold.approval.id))
 
     async def carry_out(self, hold: Hold, claimed: Approval, permit: ClaimPermit, brought: Mapping[str, Any]) -> None:
         """Send a claimed call, pass its answer on, and record what came of it.
@@ -245,11 +245,6 @@ class Execution:
     async def _put_back(self, hold: Hold, told: Answer) -> None:
         """Nothing ran, and the approval can still be used: the identical call picks it up."""
         await hold.conclude(partial(hold.abandon, "it could not be run"), told)
-
-
-def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
-    reason = f"{error} The approval stays valid for a while: repeat the identical call."
-    return answers.unavailable(reason, hold.approval.id)
 
 
 def _stored_request(hold: Hold, claimed: Approval, brought: Mapping[str, Any]) -> dict[str, Any]:

@@ -140,6 +140,13 @@ def remembered(session: Session, fingerprints: Sequence[str], since: datetime) -
     return _first(session, _REMEMBERED, fingerprints=fingerprints, since=since)
 
 
+def newest(session: Session, fingerprints: Sequence[str], states: Sequence[State]) -> Approval | None:
+    """The newest approval of one of these fingerprints in one of `states`."""
+    in_one = col(ApprovalRow.state).in_([state.value for state in states])
+    statement = _OF_FINGERPRINTS.where(in_one).order_by(col(ApprovalRow.created_at).desc()).limit(1)
+    return _first(session, statement, fingerprints=fingerprints)
+
+
 def awaiting(session: Session, marks: Sequence[str], now: datetime) -> Approval | None:
     """The executing approval whose tool has waited longest for the input of one of these marks, and still does."""
     until = col(ApprovalRow.lease_until)

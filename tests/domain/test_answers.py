@@ -104,7 +104,7 @@ def test_the_wait_for_a_slot_is_rounded_up_to_whole_seconds(left: timedelta, sec
     told = answers.limited(charge(), NOON + left, NOON)
     assert told.retry_after == seconds
     assert (
-        told.sentence == f"Rate limit reached: at most 1 such calls in a minute. Nothing ran. Try again in {seconds} s."
+        told.sentence == f"Rate limit reached: at most 1 such call in a minute. Nothing ran. Try again in {seconds} s."
     )
 
 
@@ -171,8 +171,8 @@ def test_a_withdrawal_tells_its_cause(cause: Cause) -> None:
     told = answers.of(withdraw(held(), cause, NOON))
     assert told.meta()["cause"] == cause.value
     assert cause.value in told.sentence
-    step = "Ask your operator for a new grant." if cause is Cause.GRANT else "A new call asks again."
-    assert told.sentence.endswith(f"Nothing ran. {step}")
+    steps = {Cause.GRANT: "Ask your operator for a new grant.", Cause.POLICY: "A new call would be denied, too, "}
+    assert f"Nothing ran. {steps.get(cause, 'A new call asks again.')}" in told.sentence
 
 
 def test_an_interrupted_call_is_never_simply_repeated() -> None:
@@ -185,6 +185,15 @@ def test_unavailable_says_that_nothing_ran() -> None:
     assert answers.unavailable("The server is down").sentence == (
         "Not possible right now: The server is down. Nothing ran. Try again later."
     )
+
+
+def test_a_call_that_was_approved_and_not_sent_is_to_be_repeated_for_its_approval() -> None:
+    told = answers.not_sent("The server is down.", "apr_1")
+    assert told.sentence == (
+        "Not possible right now: The server is down. Nothing ran. "
+        "The approval stays valid for a while: repeat the identical call."
+    )
+    assert told.meta()["reason"] == "The server is down."
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.APPROVED, State.EXECUTING, State.SUCCEEDED, State.FAILED])

@@ -116,5 +116,5 @@ def test_it_can_be_decided_where_the_broker_takes_decisions(
 
 
 def test_a_word_from_a_wrong_channel_hears_where_it_counts() -> None:
-    with pytest.raises(WrongChannel, match="but in slack:#desk, api"):
+    with pytest.raises(WrongChannel, match="but in slack:#desk or through the API"):
         reviewed(held(Requirement(channels=("slack:#desk", "api"))), ALICE, Decision.REJECT)
