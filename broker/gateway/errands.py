@@ -68,7 +68,7 @@ Start = Callable[[Errand], tuple[Nobody, asyncio.Task[None]] | None]
 
 
 class Errands:
-    """All that this process runs with nobody connected."""
+    """All that this process runs with nobody connected; `feed` tells it, and who else has to know, what happens."""
 
     def __init__(self, approvals: Approvals, feed: Feed) -> None:
         self._approvals = approvals
