@@ -74,7 +74,7 @@ async def test_a_start_leaves_a_task_to_its_agent(desk: Desk) -> None:
     pending, running = await task(desk, n=1), await task(desk, n=2)
     await desk.review(running, ALICE)
     await desk.claim(running)
-    await recover(desk.approvals)
+    await recover(desk.elsewhere(), alone=True)
     for held, state in ((pending, State.PENDING), (running, State.INTERRUPTED)):
         after = await desk.approvals.get(held.id)
         assert (after.state, after.caller) == (state, Caller.TASK)
