@@ -1,8 +1,9 @@
 """The feed: what happens to approvals, for those who wait for it: held calls and open pages.
 
-A nudge after a commit of this process is only a hint to look now. What is told comes from the audit log itself, read
-from the last row seen, so changes made by other processes come the same way, within a second, and none is missed. One
-look reads the approvals of all that wait for something, so that ten thousand held calls are no ten thousand queries.
+What is told comes from the audit log itself, read from the last row seen, so changes made by other processes come the
+same way, within a second, and none is missed; a nudge after a commit of this process is a hint to look now. One look
+reads the approvals of all that wait for something, so that ten thousand held calls are no ten thousand queries. What
+this process itself made of an approval is told before the look, which then tells the same.
 """
 
 from __future__ import annotations
@@ -69,6 +70,11 @@ class Feed:
     def nudge(self) -> None:
         """Something was just committed: look now."""
         self._hint.set()
+
+    def tell(self, approval: Approval) -> None:
+        """This process just changed `approval`: who waits for it need not wait for the next look."""
+        for waiter in self._waiters.get(approval.id, ()):
+            waiter.hear(approval)
 
     def waiter(self, approval_id: str, hear: Hear) -> Waiter:
         """Somebody who waits for what happens to an approval."""

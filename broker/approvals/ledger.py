@@ -97,8 +97,11 @@ class Ledger:
         return unsealed(self.keyring, approval) or approval.call
 
     async def change(self, work: Callable[[Transaction], T], *, durable: bool = False) -> T:
-        """Run `work` in a transaction, then let the feed look at what it recorded."""
+        """Run `work` in a transaction, then tell who waits for the approval that it returns, and let the feed look at
+        what it recorded."""
         done = await self.store.write(work, durable=durable)
+        if isinstance(done, Approval):
+            self._feed.tell(done)
         self._feed.nudge()
         return done
 

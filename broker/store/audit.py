@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Text, and_, false, or_, type_coerce
+from sqlalchemy import Select, Text, and_, bindparam, or_, type_coerce
 from sqlalchemy import select as sql_select
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
@@ -16,13 +16,25 @@ from sqlmodel import Session, col, select
 from broker.domain.audit import Head, Kind, Row
 from broker.domain.canonical import Keyring, canonical_json
 from broker.errors import ChainBroken, ContentsAltered, StoreError
-from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow, GrantRow
+from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow, GrantRow, table_of
 
 STREAM = 1000
 """Rows fetched at a time when the whole log is read."""
 
 MOST_HISTORY = 500
 """The most rows of one call that are told together: an agent may go away and come back without an end."""
+
+_ALL = sql_select(table_of(AuditRow))
+_ONE = _ALL.where(col(AuditRow.seq) == bindparam("seq"))
+_SINCE = _ALL.where(col(AuditRow.approval_id).is_not(None), col(AuditRow.seq) > bindparam("seq")).order_by("seq")
+_LATEST = (
+    sql_select(col(AuditRow.seq))
+    .where(or_(col(AuditRow.call_id) == bindparam("call_id"), col(AuditRow.approval_id) == bindparam("approval_id")))
+    .order_by(col(AuditRow.seq).desc())
+    .limit(MOST_HISTORY)
+)
+_HISTORY = _ALL.where(col(AuditRow.seq).in_(_LATEST)).order_by("seq")
+_CONTENTS = sql_select(table_of(ContentRow)).where(col(ContentRow.call_id).in_(bindparam("call_ids", expanding=True)))
 
 _UNREADABLE = (ValueError, OverflowError, OperationalError)  # the last is what SQLite says of text that is no UTF-8
 
@@ -48,9 +60,13 @@ def to_columns(row: Row) -> dict[str, Any]:
     }
 
 
-def _from_columns(found: AuditRow) -> Row:
-    values = vars(found).values()
-    if not isinstance(cast("object", found.detail), dict) or any(isinstance(value, bytes) for value in values):
+def _found(session: Session, statement: Select[Any], **values: Any) -> list[Row]:
+    return [_from_columns(found) for found in session.connection().execute(statement, values)]
+
+
+def _from_columns(found: Any) -> Row:
+    detail: object = found.detail
+    if not isinstance(detail, dict) or any(isinstance(value, bytes) for value in found):
         raise ValueError("of another type than was written")  # SQLite keeps bytes in a column of text
     return Row(
         seq=found.seq,
@@ -65,7 +81,7 @@ def _from_columns(found: AuditRow) -> Row:
         verdict=found.verdict,
         rule=found.rule,
         arguments_digest=found.arguments_digest,
-        detail=found.detail,
+        detail=cast("dict[str, Any]", detail),
         prev=found.prev,
         digest=found.digest,
     )
@@ -131,10 +147,10 @@ def head(session: Session) -> Head:
 
 def page(session: Session, wanted: AuditFilter, *, before: int | None = None, limit: int = 50) -> list[Row]:
     """The newest rows that match, newest first; with `before`, only those whose seq is smaller."""
-    statement = select(AuditRow).where(*wanted.conditions())
+    statement = _ALL.where(*wanted.conditions())
     if before is not None:
         statement = statement.where(col(AuditRow.seq) < before)
-    return [_from_columns(row) for row in session.exec(statement.order_by(col(AuditRow.seq).desc()).limit(limit))]
+    return _found(session, statement.order_by(col(AuditRow.seq).desc()).limit(limit))
 
 
 def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]:
@@ -147,7 +163,6 @@ def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]
     while rows := after(session, wanted or AuditFilter(), last):
         yield from rows
         last = rows[-1].seq
-        session.expunge_all()
 
 
 def after(session: Session, wanted: AuditFilter, seq: int) -> list[Row]:
@@ -157,9 +172,8 @@ def after(session: Session, wanted: AuditFilter, seq: int) -> list[Row]:
         ChainBroken: the first of them was altered to something that cannot even be read.
     """
     conditions = (*wanted.conditions(), col(AuditRow.seq) > seq)
-    statement = select(AuditRow).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
     try:
-        return [_from_columns(row) for row in session.exec(statement)]
+        return _found(session, _ALL.where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM))
     except _UNREADABLE:
         seqs = select(AuditRow.seq).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
         return _up_to_unreadable(session, session.exec(seqs).all())
@@ -187,8 +201,7 @@ def _readable(session: Session, seq: int) -> Row | None:
 
 def get(session: Session, seq: int) -> Row | None:
     """One row, or None."""
-    found = session.get(AuditRow, seq)
-    return _from_columns(found) if found is not None else None
+    return next(iter(_found(session, _ONE, seq=seq)), None)
 
 
 def history(session: Session, call_id: str | None, approval_id: str | None) -> list[Row]:
@@ -197,29 +210,24 @@ def history(session: Session, call_id: str | None, approval_id: str | None) -> l
     Raises:
         ChainBroken: a row was altered to something that cannot even be read.
     """
-    ids = ((col(AuditRow.call_id), call_id), (col(AuditRow.approval_id), approval_id))
-    mine = or_(false(), *(column == value for column, value in ids if value is not None))
-    latest = select(AuditRow.seq).where(mine).order_by(col(AuditRow.seq).desc()).limit(MOST_HISTORY)
-    seqs = sorted(session.exec(latest))
+    ids = {"call_id": call_id, "approval_id": approval_id}
     try:
-        rows = session.exec(select(AuditRow).where(col(AuditRow.seq).in_(seqs)).order_by(col(AuditRow.seq)))
-        return [_from_columns(row) for row in rows]
+        return _found(session, _HISTORY, **ids)
     except _UNREADABLE:
+        seqs = sorted(session.connection().execute(_LATEST, ids).scalars())
         return [row for seq in seqs if (row := _readable(session, seq)) is not None]
 
 
 def approvals_since(session: Session, seq: int) -> list[Row]:
     """Rows about approvals after `seq`, oldest first. Commits come in the order of `seq`, so none appears late."""
-    statement = select(AuditRow).where(col(AuditRow.approval_id).is_not(None), col(AuditRow.seq) > seq)
-    return [_from_columns(row) for row in session.exec(statement.order_by(col(AuditRow.seq)))]
+    return _found(session, _SINCE, seq=seq)
 
 
 def next_about_no_call(session: Session, kinds: Collection[Kind], seq: int) -> Row | None:
     """The first row of one of `kinds` after `seq` that is about no call."""
     mine = (col(AuditRow.call_id).is_(None), col(AuditRow.kind).in_([kind.value for kind in kinds]))
-    statement = select(AuditRow).where(*mine, col(AuditRow.seq) > seq).order_by(col(AuditRow.seq))
-    found = session.exec(statement.limit(1)).first()
-    return _from_columns(found) if found is not None else None
+    statement = _ALL.where(*mine, col(AuditRow.seq) > seq).order_by(col(AuditRow.seq)).limit(1)
+    return next(iter(_found(session, statement)), None)
 
 
 def contents(session: Session, call_id: str) -> dict[str, Any]:
@@ -230,7 +238,7 @@ def contents(session: Session, call_id: str) -> dict[str, Any]:
 def contents_of(session: Session, call_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The same for several calls, by their ids."""
     found: dict[str, dict[str, Any]] = {call_id: {} for call_id in call_ids}
-    for row in session.exec(select(ContentRow).where(col(ContentRow.call_id).in_(found))) if found else ():
+    for row in session.connection().execute(_CONTENTS, {"call_ids": list(found)}) if found else ():
         found[row.call_id][row.what] = row.body
     return found
 

@@ -236,8 +236,8 @@ class Life(RuleBasedStateMachine):
         return int(one.holder == self.world.processes[1].claims.holder)
 
 
-EXAMPLES = {"sqlite": 80, "postgresql": 55}
-ENOUGH = {"sqlite": 2500, "postgresql": 1700}
+EXAMPLES = {"sqlite": 80, "postgresql": 70}
+ENOUGH = {"sqlite": 2500, "postgresql": 2000}
 """The fewest steps on each store, things that happened and were looked at; a third more are usual."""
 
 

@@ -40,7 +40,10 @@ def folder_in(told: str) -> str:
 
 
 @pytest.mark.parametrize("ending", ["approve", "reject", "expire"])
-def test_it_plays_by_itself_to_each_end_and_leaves_nothing_behind(ending: str, shell: Shell) -> None:
+def test_it_plays_by_itself_to_each_end_and_neither_needs_settings_nor_leaves_anything(
+    ending: str, shell: Shell
+) -> None:
+    (shell.folder / "broker.toml").write_text("this is no TOML")
     process = shell.start("demo", "--auto", ending)
     told, errors = process.communicate(timeout=TIME_LIMIT)
     assert (process.returncode, errors) == (0, "")
@@ -68,13 +71,6 @@ def test_it_waits_for_a_person_behind_one_link_and_ends_cleanly_with_ctrl_c(shel
     assert (process.returncode, errors) == (130, "")
     assert not Path(folder_in(told)).exists()
     assert processes_that_know(folder_in(told)) == []
-
-
-def test_settings_of_this_machine_have_no_part_in_it(shell: Shell) -> None:
-    (shell.folder / "broker.toml").write_text("this is no TOML")
-    process = shell.start("demo", "--auto", "approve")
-    _, errors = process.communicate(timeout=TIME_LIMIT)
-    assert (process.returncode, errors) == (0, "")
 
 
 def test_what_is_missing_is_told_with_how_to_install_it(shell: Shell) -> None:
