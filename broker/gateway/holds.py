@@ -24,7 +24,7 @@ from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, State
 from broker.domain.clock import Clock
 from broker.errors import BrokerError, StoreError
-from broker.gateway.asker import TELL_EVERY, Asker
+from broker.gateway.asker import TELL_EVERY, Asker, call_in_session
 from broker.gateway.held import RETRY_EVERY, Hold
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import LOST
@@ -36,6 +36,9 @@ log = logging.getLogger(__name__)
 FIRST_SIGN = 0.8
 """Seconds in which a call is held or refused; where the upstream takes longer to tell its tools, the stream begins."""
 
+REPLACED_WITHIN = 5.0
+"""Seconds that a call which came again waits until it is noted that nobody waits for the first any more."""
+
 LAST_WORDS = 1.0
 """Seconds that a caller gets to read its answer after its upstream was closed."""
 
@@ -44,6 +47,7 @@ LONGEST_MESSAGE = 200
 
 _STOPPING = "the broker stopped", "the broker is stopping"
 _IMPATIENT = "it got a ticket", "this answer comes before your client gives up"
+_REPLACED = "it made the call again", "the same call came again and waits in its place"
 """Why nobody waits any more: for the record, and for the agent."""
 
 
@@ -85,7 +89,7 @@ class Holds:
         Raises:
             Exception: what `opening` raises within `FIRST_SIGN`; later that is told in the stream.
         """
-        asker = Asker(inbound.outlined(), still_here)
+        asker = Asker(inbound.outlined(), still_here, call_in_session(inbound))
         early: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._start(asker, self._attend(asker, opening, execute, early))
         try:
@@ -154,7 +158,7 @@ class Holds:
     # -- asking for an approval ---------------------------------------------------------------------------------------
 
     async def _ask(self, asker: Asker, opening: Opening, early: asyncio.Future[Answer | None]) -> Hold | None:
-        submitting = asyncio.ensure_future(opening)
+        submitting = asyncio.ensure_future(self._in_place_of_others(asker, opening))
         await asyncio.wait((submitting,), timeout=FIRST_SIGN)
         if submitting.done() and (error := submitting.exception()) is not None:
             early.set_exception(error)
@@ -168,6 +172,16 @@ class Holds:
             await asker.tell(opened)
             return None
         return self._held(asker, opened)
+
+    async def _in_place_of_others(self, asker: Asker, opening: Opening) -> Approval | Answer:
+        """`opening`, when nobody waits any more for the same call that its client has given up without a word."""
+        left = {task for task, other in self._open.items() if other.gave_way_to(asker)}
+        for task in left:
+            self._open[task].replaced = True
+            self._open[task].news.set()
+        if left:
+            await asyncio.wait(left, timeout=REPLACED_WITHIN)
+        return await opening
 
     def _held(self, asker: Asker, approval: Approval) -> Hold:
         until = inf if asker.inbound.progress_token is not None else asker.inbound.came + self._patience
@@ -205,7 +219,9 @@ class Holds:
 
     async def _decided(self, hold: Hold, execute: Execute) -> None:
         """What becomes of a call that people decide."""
+        hold.asker.waits = True
         await self._wait(hold)
+        hold.asker.waits = False
         await self._conclude(hold, execute)
 
     def _note_leaving(self, hold: Hold) -> None:
@@ -214,7 +230,7 @@ class Holds:
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.hear):
-            while hold.line.gone is None and not self._stopping.is_set() and hold.patient:
+            while hold.line.gone is None and not self._stopping.is_set() and not hold.asker.replaced and hold.patient:
                 if hold.in_doubt:
                     await self._read(hold)
                 if hold.approval.state is not State.PENDING:
@@ -245,7 +261,7 @@ class Holds:
         if approval.state is State.APPROVED:
             await execute(hold)
         elif approval.state is State.PENDING:
-            why, told = _STOPPING if self._stopping.is_set() else _IMPATIENT
+            why, told = _REPLACED if hold.asker.replaced else _STOPPING if self._stopping.is_set() else _IMPATIENT
             await hold.conclude(partial(hold.abandon, why), answers.pending(approval, hold.review_url, told))
         else:
             await hold.tell(answers.of(approval, hold.review_url))
