@@ -1,0 +1,31 @@
+"""The Python SDKs, in a broker on either engine; those from npm: `make test-clients`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.clients.matrix.cases import cases, expected, wrong
+from tests.clients.matrix.drivers import PYTHON, Client
+from tests.clients.matrix.page import table, written
+from tests.clients.matrix.plays import play
+from tests.clients.matrix.stage import broker
+from tests.servers.scripted import Scripted
+
+
+@pytest.mark.timeout(120)
+async def test_every_call_ends_with_the_right_answer_and_effect_and_people_are_shown_the_truth_meanwhile(
+    new_store_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, server: Scripted
+) -> None:
+    async with (
+        broker(tmp_path_factory.mktemp("steady"), new_store_url(), server) as steady,
+        broker(tmp_path_factory.mktemp("restarted"), new_store_url(), server) as restarted,
+    ):
+        outcomes = await play(PYTHON, steady, restarted)
+    assert list(outcomes) == list(cases(PYTHON))
+    assert wrong(outcomes) == []
+
+
+def test_the_docs_show_the_matrix() -> None:
+    assert written() == table({case: expected(case) for case in cases(Client)})
