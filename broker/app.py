@@ -33,9 +33,11 @@ from broker.domain.origins import Origins
 from broker.errors import SettingsError, StoreError
 from broker.front import Connection, Server, allow_many_connections
 from broker.gateway.endpoint import PATH, Endpoint
+from broker.gateway.errands import Errands
 from broker.gateway.gate import Gate
 from broker.gateway.grants import Grants
 from broker.gateway.holds import Holds
+from broker.gateway.patience import CLIENTS, Client, Patience
 from broker.gateway.record import Record
 from broker.gateway.upstreams import Upstream
 from broker.gateway.upstreams.http import HttpUpstream
@@ -152,12 +154,13 @@ async def running(
         for outbox in outboxes:
             await outbox.begin()
             await stack.enter_async_context(_task(outbox.run()))
+        errands = Errands(approvals, feed)
         gates: dict[str, Gate] = {}
         for name in settings.upstreams:
-            patience = (settings.upstreams[name].patience or terms.patience).total_seconds()
-            holds = Holds(approvals, feed, clock, partial(_card, url), patience)
-            gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds)
+            holds = Holds(approvals, feed, clock, partial(_card, url), _patience(settings, name))
+            gates[name] = Gate(_upstream(settings, name), policies[name], approvals, record, holds, errands)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
+        await stack.enter_async_context(_task(errands.run()))
         await stack.enter_async_context(ticking(*_ticks(approvals, endpoint)))
         web = create_web(
             store=store,
@@ -203,6 +206,11 @@ def _upstream(settings: Settings, name: str) -> Upstream:
     command = upstream.command or []
     idle = upstream.idle.total_seconds()
     return StdioUpstream(name, command, upstream.env, settings.folder, answer_within=answer_within, idle=idle)
+
+
+def _patience(settings: Settings, name: str) -> Patience:
+    said = {client: Client(terms.gives_up, terms.progress_resets) for client, terms in settings.clients.items()}
+    return Patience(settings.approvals.patience, settings.upstreams[name].patience, {**CLIENTS, **said})
 
 
 def _public_url(settings: Settings, listener: socket.socket) -> str:

@@ -13,9 +13,10 @@ from typing import Any
 
 from broker.approvals.journal import BROKER, agent
 from broker.approvals.ledger import Ledger, held_call
+from broker.approvals.tasks import CALLED_OFF, is_called_off, keep_answer, keep_questions
 from broker.domain import answers, moves
 from broker.domain.answers import Answer
-from broker.domain.approvals import Approval, Cause, State
+from broker.domain.approvals import Approval, Caller, Cause, State
 from broker.domain.audit import Kind
 from broker.domain.calls import Action, Call, Verdict, fingerprints
 from broker.domain.canonical import canonical_json, new_id
@@ -23,6 +24,7 @@ from broker.domain.recorded import masked_paths
 from broker.domain.redaction import without_echoes
 from broker.domain.rounds import continuations
 from broker.domain.sealing import unsealed
+from broker.domain.tasks import Questions
 from broker.errors import DeadlinePassed, TransitionRefused
 from broker.store import approvals as stored
 from broker.store import grants, held
@@ -77,7 +79,7 @@ class Claims:
                 expired = moves.expire(approval, tx.now)
                 return self._ledger.journal.end(tx, expired, Kind.APPROVAL_EXPIRED, BROKER), nothing
             if approval_id in self.executing:
-                return answers.unavailable(f"{_UNSETTLED} Repeat the identical call.", approval_id), nothing
+                return answers.not_sent(_UNSETTLED, approval_id), nothing
             runs = self._what_runs(tx, approval, judge, definition)
             if isinstance(runs, Cause):
                 withdrawn = moves.withdraw(approval, runs, tx.now)
@@ -111,6 +113,8 @@ class Claims:
             approval = self._executed(tx, approval_id)
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
             self._keep_result(tx, approval, result)
+            if approval.caller is Caller.TASK:
+                keep_answer(tx, self._ledger.keyring, approval_id, {"error" if errored else "result": result})
             if approval.state is State.INTERRUPTED:
                 heard = moves.hear_late(approval)
                 return self._ledger.journal.save(tx, heard, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
@@ -130,7 +134,11 @@ class Claims:
         def work(tx: Transaction) -> Approval:
             approval = moves.release(self._executed(tx, approval_id))
             held.hold_again(tx.session.connection(), approval.call.id)
-            return self._ledger.journal.save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
+            released = self._ledger.journal.save(tx, approval, Kind.APPROVAL_RELEASED, BROKER, {"why": why})
+            if not is_called_off(tx, released):
+                return released
+            withdrawn = moves.withdraw(released, Cause.TASK, tx.now)
+            return self._ledger.journal.end(tx, withdrawn, Kind.APPROVAL_WITHDRAWN, agent(released.call.grant))
 
         return await self._let_go(approval_id, work)
 
@@ -149,12 +157,13 @@ class Claims:
 
     # -- rounds -------------------------------------------------------------------------------------------------------
 
-    async def await_input(self, claimed: Approval, state: Any) -> Approval:
+    async def await_input(self, claimed: Approval, state: Any, requests: Any = None) -> Approval:
         """The tool asks for input before it goes on; the agent has as long for it as for using an approval.
 
         Args:
             claimed: with the call as it was asked for.
             state: the `requestState` that the tool gave, if it did.
+            requests: its `inputRequests`, kept only for a task; the agent of another has them.
 
         Raises:
             TransitionRefused: this process does not execute it, or it asked too often.
@@ -164,17 +173,25 @@ class Claims:
 
         def work(tx: Transaction) -> Approval:
             until = tx.now + self._ledger.rules.execute_within
-            return self._ask(tx, moves.await_input(self._executed(tx, claimed.id), mark, until))
+            asking = moves.await_input(self._executed(tx, claimed.id), mark, until)
+            if asking.caller is Caller.TASK:
+                keep_questions(tx, self._ledger.keyring, asking.id, Questions.of(state, requests, asking.rounds))
+            return self._ask(tx, asking)
 
         return await self._let_go(claimed.id, work)
 
     async def awaiting(self, call: Call, state: Any) -> Approval | None:
         """The approval whose tool waits for the input that `call` brings with the `requestState` given."""
         marks, now = continuations(self._ledger.keyring, call, state), self._ledger.clock.now()
-        return await self._ledger.store.look_up(lambda session: stored.awaiting(session, marks, now))
+        return await self._ledger.store.look_up(lambda session: stored.awaiting(session, marks, now, None))
 
     async def continue_with_input(
-        self, call: Call, state: Any, judge: Callable[[Call], Verdict], definition: Mapping[str, Any] | None
+        self,
+        call: Call,
+        state: Any,
+        judge: Callable[[Call], Verdict],
+        definition: Mapping[str, Any] | None,
+        task_id: str | None = None,
     ) -> Approval | Answer:
         """Take the sole right to go on with the call whose tool asked for input, if all that it was approved for still
         holds. It has its slots, and the people's word.
@@ -184,15 +201,21 @@ class Claims:
             state: the `requestState` that it brought, if it did.
             judge: what the present policy says of a call (see `claim`).
             definition: the tool as its server describes it now.
+            task_id: the task that it is of, if it is one.
 
         Returns:
             The approval: `executing`, with the call as it was asked for, and what the agent is told otherwise: it ends
             when what it was approved for does not hold any more; nothing happens when nothing waits for this.
+
+        Raises:
+            TransitionRefused: it is a task, and waits for nothing: another process goes on with it, say.
         """
         marks = continuations(self._ledger.keyring, call, state)
 
         def work(tx: Transaction) -> Approval | Answer:
-            approval = stored.awaiting(tx.session, marks, tx.now)
+            approval = stored.awaiting(tx.session, marks, tx.now, task_id)
+            if approval is None and task_id is not None:
+                raise TransitionRefused("this task waits for nothing")
             if approval is None:
                 return self._refuse_input(tx, call, judge(call))
             if approval.id in self.executing:
@@ -264,6 +287,9 @@ class Claims:
         return call, verdict
 
     def _ask(self, tx: Transaction, asking: Approval, why: str | None = None) -> Approval:
+        if is_called_off(tx, asking):
+            given_up, detail = moves.interrupt(asking), {"why": CALLED_OFF}
+            return self._ledger.journal.save(tx, given_up, Kind.APPROVAL_INTERRUPTED, BROKER, detail)
         detail = {"round": asking.rounds} | ({"why": why} if why is not None else {})
         return self._ledger.journal.save(tx, asking, Kind.APPROVAL_ASKED, BROKER, detail)
 

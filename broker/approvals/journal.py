@@ -12,15 +12,16 @@ from typing import Any
 
 from broker.approvals.notices import Channel, places
 from broker.domain.answers import Answer, Status
-from broker.domain.approvals import Approval, State
+from broker.domain.approvals import Approval, Caller, State
 from broker.domain.audit import Event, Kind
 from broker.domain.calls import Action, Call, Verdict, arguments_digest
 from broker.domain.canonical import Keyring
 from broker.domain.explanations import explanation
 from broker.domain.people import GrantRef
 from broker.domain.redaction import redacted
+from broker.domain.tasks import KNOWN_FOR
 from broker.store import approvals as stored
-from broker.store import held, notices
+from broker.store import held, notices, tasks
 from broker.store.writer import Transaction
 
 BROKER = "broker"
@@ -100,6 +101,8 @@ class Journal:
         """Save a changed approval with the row that says how; the slots of one that has run are settled."""
         if approval.state in RAN:
             held.settle(tx.session.connection(), approval.call.id, errored=False)
+        if approval.state.final and approval.caller is Caller.TASK:
+            tasks.settle(tx.session, approval.id, tx.now + KNOWN_FOR)
         stored.save(tx.session, approval)
         self.note(tx, approval, kind, actor, detail)
         return approval

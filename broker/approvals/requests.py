@@ -6,17 +6,18 @@ waiting (`broker.gateway`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from broker.approvals.journal import agent, keep_call, limit_kind
+from broker.approvals.journal import RAN, agent, keep_call, limit_kind
 from broker.approvals.ledger import Ledger, held_call
+from broker.approvals.tasks import close_task, open_task
 from broker.domain import answers, moves
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, State
-from broker.domain.audit import Kind
+from broker.domain.audit import Kind, timestamp
 from broker.domain.calls import Call, Requirement, Verdict, fingerprints
 from broker.domain.canonical import new_id
 from broker.domain.redaction import redacted
@@ -38,7 +39,13 @@ class Requests:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
-    async def submit(self, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None) -> Approval | Answer:
+    async def submit(
+        self,
+        call: Call,
+        verdict: Verdict,
+        definition: Mapping[str, Any] | None,
+        task: Mapping[str, Any] | None = None,
+    ) -> Approval | Answer:
         """Hold `call`.
 
         The identical call of a caller that went away picks its open approval up again instead of making a second one,
@@ -46,19 +53,21 @@ class Requests:
 
         Args:
             definition: the tool as its server describes it now.
+            task: what it is sent with when it is a task (see `Errand.request`), which is synced to disk at once.
 
         Returns:
             The open approval, or what the agent is told when it cannot be held.
         """
         verdict = replace(verdict, requirement=self._settled(verdict.requirement))
         marks = fingerprints(self._ledger.keyring, call, definition)
+        caller = Caller.WAITING if task is None else Caller.TASK
 
-        def work(tx: Transaction) -> Approval | Answer:
+        def hold(tx: Transaction) -> Approval | Answer:
             if (said_no := stored.remembered(tx.session, marks, tx.now - self._ledger.rules.reject_memory)) is not None:
                 return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.of(said_no))
             waiting = stored.unattended(tx.session, marks, tx.now)
             if waiting is not None:
-                return self._resume(tx, waiting, call)
+                return self._resume(tx, waiting, call, caller)
             if (full := self._full(tx, call)) is not None:
                 return self._refuse(tx, Kind.CALL_LIMITED, call, verdict, full)
             if (undecidable := self._undecidable(tx, call, verdict)) is not None:
@@ -67,9 +76,15 @@ class Requests:
             if reached is not None:
                 told = answers.limited(reached.charge, reached.free_at, tx.now)
                 return self._refuse(tx, limit_kind(told), call, verdict, told)
-            return self._open(tx, call, verdict, definition, marks[0])
+            return self._open(tx, call, verdict, definition, marks, caller)
 
-        return await self._ledger.change(work)
+        def work(tx: Transaction) -> Approval | Answer:
+            held = hold(tx)
+            if task is not None and isinstance(held, Approval):
+                open_task(tx, self._ledger.keyring, held, task, self._ledger.rules.execute_within)
+            return held
+
+        return await self._ledger.change(work, durable=task is not None)
 
     async def abandon(self, approval_id: str, why: str) -> None:
         """The caller went away. Nothing is run for it.
@@ -84,6 +99,7 @@ class Requests:
             if approval.state.final or approval.caller is Caller.GONE:
                 return
             grace = tx.now + self._ledger.rules.retry_grace if why == CANCELLED else None
+            close_task(tx, approval)
             gone = moves.leave(approval, grace)
             self._ledger.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, agent(gone.call.grant), {"why": why})
 
@@ -115,15 +131,21 @@ class Requests:
     # -- parts --------------------------------------------------------------------------------------------------------
 
     def _open(
-        self, tx: Transaction, call: Call, verdict: Verdict, definition: Mapping[str, Any] | None, mark: str
+        self,
+        tx: Transaction,
+        call: Call,
+        verdict: Verdict,
+        definition: Mapping[str, Any] | None,
+        marks: Sequence[str],
+        caller: Caller,
     ) -> Approval:
         approval_id, seen = new_id("apr"), redacted(call, verdict.redact)
         approval = Approval(
             id=approval_id,
             state=State.PENDING,
             call=seen,
-            fingerprint=mark,
-            revision=mark,
+            fingerprint=marks[0],
+            revision=marks[0],
             rule=verdict.rule,
             requirement=verdict.requirement,
             created_at=tx.now,
@@ -131,12 +153,12 @@ class Requests:
             reason=verdict.reason,
             risk=verdict.risk,
             definition=definition,
+            caller=caller,
             sealed=sealed(self._ledger.keyring, approval_id, call.params) if seen is not call else None,
         )
         keep_call(tx, call, seen, verdict)
-        return self._ledger.journal.save(
-            tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), {"reason": verdict.reason}
-        )
+        detail = {"reason": verdict.reason} | _before(tx, marks)
+        return self._ledger.journal.save(tx, approval, Kind.APPROVAL_SUBMITTED, agent(call.grant), detail)
 
     def _full(self, tx: Transaction, call: Call) -> Answer | None:
         """What an agent is told that may not ask for more: people's attention is limited too."""
@@ -154,9 +176,9 @@ class Requests:
         able = eligible_people(wanted, call.grant, people.everyone(tx.session))
         return answers.nobody_eligible(verdict) if len(able) < wanted.quorum else None
 
-    def _resume(self, tx: Transaction, approval: Approval, call: Call) -> Approval:
+    def _resume(self, tx: Transaction, approval: Approval, call: Call, caller: Caller) -> Approval:
         """The identical call waits for it now, perhaps in another session: that one's end is its end."""
-        back = moves.come_back(replace(approval, call=replace(approval.call, session=call.session)))
+        back = moves.come_back(replace(approval, call=replace(approval.call, session=call.session)), caller)
         return self._ledger.journal.save(tx, back, Kind.APPROVAL_RESUMED, agent(call.grant))
 
     def _settled(self, wanted: Requirement) -> Requirement:
@@ -167,3 +189,11 @@ class Requests:
 
     def _refuse(self, tx: Transaction, kind: Kind, call: Call, verdict: Verdict, told: Answer) -> Answer:
         return self._ledger.journal.refuse(tx, kind, call, verdict, told)
+
+
+def _before(tx: Transaction, marks: Sequence[str]) -> dict[str, Any]:
+    """What became of the identical call, if it was sent: its agent may not have heard of it, and people decide anew."""
+    sent = stored.newest(tx.session, marks, (State.EXECUTING, *RAN))
+    if sent is None or sent.resolution is None:
+        return {}
+    return {"before": {"approval": sent.id, "state": sent.state.value, "at": timestamp(sent.resolution.at)}}

@@ -1,7 +1,7 @@
 """All that can be done to approvals, in one place to hand around.
 
 Each change of state is one method of one part and one transaction: what the agent does (`requests`), what its process
-does with an approved call (`claims`), and what people do (`reviews`).
+does with an approved call (`claims`), and what people do (`reviews`); an approval may be a task of its agent (`tasks`).
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from broker.approvals.ledger import Ledger, Rules
 from broker.approvals.notices import Channel
 from broker.approvals.requests import Requests
 from broker.approvals.reviews import Reviews
+from broker.approvals.tasks import Tasks
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.store.writer import Store
 
 
 class Approvals(Ledger):
-    """The ledger with its three sides."""
+    """The ledger with its sides."""
 
     def __init__(
         self,
@@ -35,3 +36,4 @@ class Approvals(Ledger):
         self.requests = Requests(self)
         self.claims = Claims(self)
         self.reviews = Reviews(self)
+        self.tasks = Tasks(self)

@@ -16,12 +16,12 @@ from broker.domain import moves, schedule
 from broker.domain.approvals import Approval, Caller, Cause, State
 from broker.domain.audit import Kind
 from broker.store import approvals as stored
-from broker.store import slots
+from broker.store import slots, tasks
 from broker.store.writer import Transaction
 
 
 async def sweep(approvals: Approvals) -> None:
-    """Do what time did, end what belongs to ended grants, renew this process's leases, forget old slots.
+    """Do what time did, end what belongs to ended grants, renew this process's leases, forget old slots and tasks.
 
     Raises:
         StoreError: the store cannot be written; the next sweep does it all.
@@ -32,6 +32,7 @@ async def sweep(approvals: Approvals) -> None:
     def work(tx: Transaction) -> None:
         stored.renew_leases(tx.session, claims.holder, executing, tx.now + LEASE)
         slots.forget_old(tx.session.connection(), tx.now)
+        tasks.forget(tx.session, tx.now)
         for approval in stored.due(tx.session, tx.now):
             _pass_time(approvals, tx, approval)
         for orphan in stored.of_ended_grants(tx.session, tx.now):
@@ -61,7 +62,10 @@ async def recover(approvals: Approvals) -> None:
                 approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
         for left in stored.in_states(tx.session, (State.EXECUTING,)):
             if left.awaiting is None:
-                gone = replace(moves.interrupt(left), caller=Caller.GONE)  # its connection went with the process
+                caller = (
+                    Caller.TASK if left.caller is Caller.TASK else Caller.GONE
+                )  # its connection went, if it had one
+                gone = replace(moves.interrupt(left), caller=caller)
                 why = {"why": "the broker stopped in the middle: it may or may not have run"}
                 approvals.journal.save(tx, gone, Kind.APPROVAL_INTERRUPTED, BROKER, why)
 

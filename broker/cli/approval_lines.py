@@ -15,11 +15,15 @@ from broker.cli import output
 from broker.domain.approvals import Caller, Cause, Decision, State
 from broker.domain.audit import Row
 from broker.domain.exports import row_from_json
-from broker.domain.history import happening
-from broker.domain.standing import Standing, moment
+from broker.domain.history import happening, moment
+from broker.domain.reviewers import place
+from broker.domain.standing import Standing
 
 MOST_NAMED = 5
 """How many of those who may still vote are named."""
+
+
+_VOTED = {Decision.APPROVE: "approved", Decision.REJECT: "rejected"}
 
 
 def standing(approval: dict[str, Any]) -> Standing:
@@ -46,6 +50,27 @@ def line(approval: dict[str, Any]) -> dict[str, Any]:
         "left": _left(approval),
         "marks": standing(approval).marks,
     }
+
+
+def call_of(approval: dict[str, Any]) -> str:
+    """Which call it is, and whose."""
+    return f"{approval['upstream']} / {approval['tool']} for {approval['grant']['label']}"
+
+
+def said_of(decided: dict[str, Any], decision: Decision) -> str:
+    """What a decision that was taken means for it; the same one again may come long after the end."""
+    call = call_of(decided)
+    if decision is Decision.REJECT:
+        return f"Rejected {call}: it does not run."
+    match decided["state"]:
+        case State.PENDING:
+            return f"Approved {call}: {standing(decided).votes} approvals, so it still waits."
+        case State.APPROVED if decided["caller"] != Caller.GONE:
+            return f"Approved {call}: it runs now."
+        case State.APPROVED:
+            return f"Approved {call}: it runs when the agent comes for it."
+        case over:
+            return f"You had approved {call} already; by now its state is {over}."
 
 
 def say_whole(approval: dict[str, Any]) -> None:
@@ -75,7 +100,9 @@ def _facts(approval: dict[str, Any], stands: Standing, history: Sequence[Row]) -
         "time left": _left(approval),
         "caller": stands.agent(history),
         "votes": stands.votes if reviews or stands.quorum > 1 else None,
-        "reviews": [f"{one['by']} {one['decision']} at {_moment(one['at'])} in {one['channel']}" for one in reviews],
+        "reviews": [
+            f"{one['by']} {_VOTED[one['decision']]} at {_moment(one['at'])} {place(one['channel'])}" for one in reviews
+        ],
         "may decide": _some(approval["may_decide"]),
         "escalated": _moment(approval["escalated_at"]),
         "decided by": end.get("by"),
@@ -87,7 +114,7 @@ def _facts(approval: dict[str, Any], stands: Standing, history: Sequence[Row]) -
 def _happened(row: Row, grant: dict[str, str]) -> Iterator[str]:
     told = happening(row)
     who = grant["label"] if row.actor == f"agent:{grant['id']}" else row.actor
-    yield f"{moment(row.at)}  {who} {told.did}{f' in {told.where}' if told.where else ''}"
+    yield f"{moment(row.at)}  {who} {told.did}{f' {told.where}' if told.where else ''}"
     yield from (f"  {why}" for why in told.why)
 
 

@@ -15,9 +15,9 @@ from urllib.parse import quote
 import typer
 
 from broker.cli import output, store
-from broker.cli.approval_lines import line, say_whole, standing
+from broker.cli.approval_lines import call_of, line, said_of, say_whole
 from broker.cli.arguments import AsJson, Config
-from broker.domain.approvals import Caller, Decision, State
+from broker.domain.approvals import Decision, State
 from broker.errors import BrokerError, SettingsError
 
 if TYPE_CHECKING:
@@ -97,21 +97,21 @@ def reject(
 def withdraw(approval: ApprovalId, config: Config = None, as_json: AsJson = False) -> None:
     """End a held or approved call, so that it does not run: for administrators."""
     ended = _ask(config, "POST", f"{_path(approval)}/withdraw")
-    _say(ended, f"Withdrew {_call(ended)}: it does not run.", as_json=as_json)
+    _say(ended, f"Withdrew {call_of(ended)}: it does not run.", as_json=as_json)
 
 
 @app.command()
 def forget(approval: ApprovalId, config: Config = None, as_json: AsJson = False) -> None:
     """Forget a rejection, so that the identical call asks again."""
     rejected = _ask(config, "POST", f"{_path(approval)}/forget")
-    _say(rejected, f"Forgot the rejection of {_call(rejected)}: it asks again.", as_json=as_json)
+    _say(rejected, f"Forgot the rejection of {call_of(rejected)}: it asks again.", as_json=as_json)
 
 
 def _decide(config: Path | None, approval: str, decision: Decision, reason: str | None, *, as_json: bool) -> None:
     seen = _ask(config, "GET", _path(approval))
     body = {"decision": decision.value, "reason": reason, "revision": seen["revision"]}
     decided = _ask(config, "POST", f"{_path(approval)}/decision", body=body)
-    _say(decided, _told(decided, decision), as_json=as_json)
+    _say(decided, said_of(decided, decision), as_json=as_json)
 
 
 def _say(approval: dict[str, Any], sentence: str, *, as_json: bool) -> None:
@@ -119,26 +119,6 @@ def _say(approval: dict[str, Any], sentence: str, *, as_json: bool) -> None:
         output.say_json(approval)
     else:
         output.say(sentence)
-
-
-def _call(approval: dict[str, Any]) -> str:
-    return f"{approval['upstream']} / {approval['tool']} for {approval['grant']['label']}"
-
-
-def _told(decided: dict[str, Any], decision: Decision) -> str:
-    call = _call(decided)
-    if decision is Decision.REJECT:
-        return f"Rejected {call}: it does not run."
-    match decided["state"]:
-        case State.PENDING:
-            pass
-        case State.APPROVED if decided["caller"] == Caller.WAITING:
-            return f"Approved {call}: it runs now."
-        case State.APPROVED:
-            return f"Approved {call}: it runs when the agent comes for it."
-        case ended:
-            return f"Approved {call} already: it has run ({ended})."
-    return f"Approved {call}: {standing(decided).votes} approvals, so it still waits."
 
 
 def _path(approval: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +11,7 @@ import typer
 from broker.cli import output, store
 from broker.cli.arguments import AsJson, Config, EmailOption, Length, parsed
 from broker.domain.audit import timestamp
+from broker.domain.durations import parse_duration, written_duration
 from broker.domain.people import Grant
 from broker.errors import NotFound
 
@@ -21,6 +22,16 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The tokens that identify agents.", no_args_is_help=True)
 
 GrantId = Annotated[str, typer.Argument(metavar="GRANT", help="Its id, as `broker grant list` shows it.")]
+
+
+Patience = Annotated[
+    timedelta | None,
+    typer.Option(
+        metavar="DURATION",
+        help="How long its agent waits for people before it gets a ticket, such as 4m; as its client does without.",
+        parser=parsed(parse_duration),
+    ),
+]
 
 
 def _label(text: str) -> str:
@@ -37,6 +48,7 @@ def create(
     ],
     owner: EmailOption,
     expires: Length = None,
+    patience: Patience = None,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
@@ -48,9 +60,15 @@ def create(
         _check_upstream(settings, name)
 
     def work(tx: Any) -> NewGrant:
-        ends = tx.now + expires if expires is not None else None
-        names = frozenset(upstream)
-        return grants.create(tx, store.actor(), label=label, owner=owner, upstreams=names, expires_at=ends)
+        return grants.create(
+            tx,
+            store.actor(),
+            label=label,
+            owner=owner,
+            upstreams=frozenset(upstream),
+            expires_at=tx.now + expires if expires is not None else None,
+            patience=patience,
+        )
 
     _print_new(store.change(config, work), settings, as_json=as_json)
 
@@ -64,7 +82,7 @@ def list_grants(config: Config = None, as_json: AsJson = False) -> None:
     found = [_described(grant, now) for grant in store.read(config, grants.all_grants)]
     if not as_json:  # the day says enough, and leaves room for names
         found = [{**grant, "expires_at": (grant["expires_at"] or "")[:10] or None} for grant in found]
-    columns = ("id", "state", "label", "owner", "upstreams", "expires_at")
+    columns = ("id", "state", "label", "owner", "upstreams", "expires_at", "patience")
     output.listing(columns, found, as_json=as_json, nothing="There is no grant yet: `broker grant create` makes one.")
 
 
@@ -123,4 +141,5 @@ def _described(grant: Grant, now: datetime) -> dict[str, Any]:
         "created_at": timestamp(grant.created_at),
         "expires_at": store.instant(grant.expires_at),
         "revoked_at": store.instant(grant.revoked_at),
+        "patience": written_duration(grant.patience) if grant.patience is not None else None,
     }

@@ -16,11 +16,13 @@ from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import timestamp
 from broker.domain.calls import UNIT, Charge, Verdict
 from broker.domain.durations import in_words, written_duration
-from broker.domain.reviewers import asked
+from broker.domain.reviewers import place
+from broker.domain.waiting import situation, time_left
 
 META_KEY = "approval-broker/decision"
 
 _DOUBT = "may or may not have run"
+_STILL_VALID = "The approval stays valid for a while: repeat the identical call."
 
 
 class Status(StrEnum):
@@ -109,8 +111,8 @@ def nobody_eligible(verdict: Verdict) -> Answer:
 
 def nowhere_decided(verdict: Verdict) -> Answer:
     """The call may be decided only where this broker takes no decisions."""
-    where = ", ".join(verdict.requirement.channels)
-    return _undecidable(verdict, f"a decision in {where}, and this broker takes none there.")
+    where = " or ".join(map(place, verdict.requirement.channels))
+    return _undecidable(verdict, f"a decision {where}, and this broker takes none there.")
 
 
 def _undecidable(verdict: Verdict, needs: str) -> Answer:
@@ -129,11 +131,11 @@ def limited(charge: Charge, free_at: datetime | None, now: datetime, approval_id
     if charge.amount > charge.max * UNIT:
         return _too_much(charge)
     wait = _seconds(free_at, now) if free_at is not None else None
-    counted = "such calls" if charge.amount == UNIT else f"of {charge.counter!r}"
+    counted = f"such call{'s' if charge.max > 1 else ''}" if charge.amount == UNIT else f"of {charge.counter!r}"
     reason = charge.message or f"at most {charge.max} {counted} in {in_words(charge.window)}"
     when = f"Try again in {wait} s." if wait is not None else "Try again later."
     if approval_id is not None:
-        when += " The approval stays valid for a while: repeat the identical call."
+        when += f" {_STILL_VALID}"
     return Answer(
         status=Status.LIMITED,
         sentence=f"Rate limit reached: {_ended(reason)} Nothing ran. {when}",
@@ -190,6 +192,12 @@ def unavailable(reason: str, approval_id: str | None = None) -> Answer:
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
 
 
+def not_sent(reason: str, approval_id: str) -> Answer:
+    """An approved call could not be sent, and its approval can still be used."""
+    sentence = f"Not possible right now: {_ended(reason)} Nothing ran. {_STILL_VALID}"
+    return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=reason, approval_id=approval_id)
+
+
 def interrupted(approval_id: str | None = None, reason: str | None = None) -> Answer:
     """It was started and nobody knows the outcome."""
     known = _ended(reason or "The call was sent, and what came of it is unknown")
@@ -198,16 +206,18 @@ def interrupted(approval_id: str | None = None, reason: str | None = None) -> An
     return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval_id, reason=reason)
 
 
-def pending(approval: Approval, review_url: str, why: str) -> Answer:
+def pending(approval: Approval, review_url: str, why: str, now: datetime) -> Answer:
     """Nobody has decided yet, and this answer cannot wait any longer: the approval is the ticket.
 
     Args:
-        why: why it cannot wait, as the end of a sentence.
+        why: why it cannot wait, as a sentence.
     """
     sentence = (
-        f"Still waiting for approval by {who_is_asked(approval)}, and {_ended(why)} Nothing ran yet. "
-        "Repeat the identical call now, with exactly the same arguments: it goes on waiting for this approval, and "
-        "runs when that is given. Other arguments would ask people anew."
+        f"{situation(approval)}, {time_left(approval, now)}. Nothing ran yet, and nothing went wrong. {why} "
+        "Repeat the identical call now, with exactly the same arguments: it goes on waiting for this same approval, "
+        "and returns the tool's own result once that is given. Do so every time you get this answer. Change nothing "
+        "in the arguments, not even how a number or a word is written: that is another call, for which people are "
+        f"asked anew. Your user can follow it at {review_url}"
     )
     return Answer(
         status=Status.PENDING,
@@ -286,9 +296,10 @@ def still_awaited(approval: Approval, why: str) -> Answer:
     return Answer(status=Status.UNAVAILABLE, sentence=sentence, reason=why, approval_id=approval.id, rule=approval.rule)
 
 
-def who_is_asked(approval: Approval) -> str:
-    """Whom the agent waits for, in a few words."""
-    return ", ".join(asked(approval)) or "an approver"
+def unreadable(approval: Approval) -> Answer:
+    """A task ran, and what the server answered was too large to keep, or is sealed under a secret that is gone."""
+    sentence = "The call ran, and the server's answer cannot be given any more. Look at the effect; do not repeat it."
+    return Answer(status=Status.INTERRUPTED, sentence=sentence, approval_id=approval.id, rule=approval.rule)
 
 
 _CAUSES: dict[Cause | None, str] = {
@@ -298,8 +309,16 @@ _CAUSES: dict[Cause | None, str] = {
     Cause.SECRET: "the secret that its masked arguments were sealed with is gone",
     Cause.SESSION: "the session ended",
     Cause.CANCELLED: "it was cancelled, and the identical call did not come again in time",
+    Cause.TASK: "the agent cancelled the task",
     Cause.ADMINISTRATOR: "by an administrator",
 }
+
+
+_AFTER: dict[Cause | None, str] = {
+    Cause.GRANT: "Ask your operator for a new grant.",
+    Cause.POLICY: "A new call would be denied, too, unless the policy changes again.",
+}
+"""What to do after a withdrawal, where that is not to ask again."""
 
 
 def _rejected(by: str | None, reason: str | None) -> str:
@@ -314,8 +333,7 @@ def _ended(words: str) -> str:
 
 def _withdrawn(cause: Cause | None) -> str:
     why = _CAUSES.get(cause, "by an administrator")
-    next_step = "Ask your operator for a new grant." if cause is Cause.GRANT else "A new call asks again."
-    return f"The request for approval was withdrawn ({why}). Nothing ran. {next_step}"
+    return f"The request for approval was withdrawn ({why}). Nothing ran. {_AFTER.get(cause, 'A new call asks again.')}"
 
 
 def _expired(cause: Cause | None) -> str:

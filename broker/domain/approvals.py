@@ -75,10 +75,11 @@ TRANSITIONS: Mapping[tuple[State, Move], frozenset[State]] = {
 
 
 class Caller(StrEnum):
-    """Whether an agent still waits for the answer."""
+    """Whether an agent still waits for the answer; that of a task asks from time to time, and never goes away."""
 
     WAITING = "waiting"
     GONE = "gone"
+    TASK = "task"
 
 
 class Decision(StrEnum):
@@ -99,6 +100,7 @@ class Cause(StrEnum):
     SECRET = "secret"  # noqa: S105 - a name of a cause
     SESSION = "session"
     CANCELLED = "cancelled"
+    TASK = "task"
     ADMINISTRATOR = "administrator"
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
-from broker.domain.approvals import Cause
+from broker.domain.approvals import Cause, State
 from broker.domain.audit import Kind, Row
+from broker.domain.reviewers import place
 
 _DID: Mapping[Kind, str] = {
     Kind.CALL_ALLOWED: "asked; the policy allows it",
@@ -19,7 +20,7 @@ _DID: Mapping[Kind, str] = {
     Kind.CALL_LIMITED: "asked; a limit is used up",
     Kind.CALL_ANSWERED: "got an answer",
     Kind.APPROVAL_SUBMITTED: "asked; the call was held",
-    Kind.APPROVAL_REVIEWED: "approved; more are needed",
+    Kind.APPROVAL_REVIEWED: "gave one of the approvals",
     Kind.APPROVAL_APPROVED: "approved",
     Kind.APPROVAL_REJECTED: "rejected",
     Kind.APPROVAL_EXPIRED: "ended it",
@@ -49,6 +50,7 @@ CAUSES: Mapping[Cause, str] = {
     Cause.SECRET: "The server's secret is another one now: what is masked of the call cannot be opened any more.",
     Cause.SESSION: "The agent's session is over.",
     Cause.CANCELLED: "The agent cancelled it, and did not come back for it.",
+    Cause.TASK: "The agent cancelled its task.",
 }
 """Why an approval ended by itself; when an administrator ended it, who did is all there is to say."""
 
@@ -69,13 +71,22 @@ _ANSWERED = {
 _LATE = {Kind.APPROVAL_SUCCEEDED: "it ran", Kind.APPROVAL_FAILED: "an error"}
 
 
+_BEFORE: Mapping[str, str] = {
+    State.EXECUTING: "was still running",
+    State.SUCCEEDED: "ran",
+    State.FAILED: "got an error from the server",
+    State.INTERRUPTED: "was cut off: it may or may not have run",
+}
+"""What had become of the identical call when it was asked for again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Happening:
     """What one row says.
 
     Args:
         did: what its actor did, after their name.
-        where: the channel in which a person said it.
+        where: in which channel a person said it: `in the browser`.
         why: what else is known of it, each a phrase or a sentence; texts of people and servers among them.
     """
 
@@ -92,7 +103,22 @@ def happening(row: Row) -> Happening:
         did = _ANSWERED.get(detail.get("outcome", ""), did)
     elif row.kind is Kind.APPROVAL_ASKED and "why" in detail:
         did = "could not reach the server with the input; the tool still waits for it"
-    return Happening(did, detail.get("channel"), tuple(_reasons(detail)))
+    channel = detail.get("channel")
+    return Happening(did, place(channel) if channel is not None else None, tuple(_reasons(row)))
+
+
+def moment(at: datetime) -> str:
+    """An instant for people, to the second: `2026-07-28 12:00:00 UTC`."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ran_before(row: Row) -> str | None:
+    """What had become of the identical call, where `row` says that it was sent before: a yes may run it twice."""
+    before = row.detail.get("before")
+    if before is None:
+        return None
+    when = moment(datetime.fromisoformat(before["at"]))
+    return f"The identical call was approved before, at {when}, and {_BEFORE.get(before['state'], 'was sent')}."
 
 
 def why_left(row: Row) -> str:
@@ -101,7 +127,8 @@ def why_left(row: Row) -> str:
     return _LEFT.get(why, why)
 
 
-def _reasons(detail: Mapping[str, Any]) -> Iterator[str]:
+def _reasons(row: Row) -> Iterator[str]:
+    detail = row.detail
     if (milliseconds := detail.get("ms")) is not None:
         yield f"after {milliseconds:g} ms"
     if (number := detail.get("round")) is not None:
@@ -114,6 +141,8 @@ def _reasons(detail: Mapping[str, Any]) -> Iterator[str]:
         yield outcome
     if cause := CAUSES.get(detail.get("cause", "")):
         yield cause
+    if before := ran_before(row):
+        yield before
     for name in ("why", "reason"):
         if text := detail.get(name):
             yield _LEFT.get(text, str(text))

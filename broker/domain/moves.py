@@ -53,7 +53,7 @@ def review(approval: Approval, person: Person, word: Review, *, execute_within: 
         return approval
     if approval.state is not State.PENDING:
         raise AlreadyResolved(describe_end(approval))
-    if word.at >= approval.deadline:
+    if word.at >= open_until(approval):
         raise DeadlinePassed
     if word.revision != approval.revision:
         raise Changed
@@ -67,6 +67,11 @@ def review(approval: Approval, person: Person, word: Review, *, execute_within: 
         return _move(replace(approval, reviews=reviews), Move.APPROVE, State.PENDING)
     approved = _resolve(replace(approval, reviews=reviews), Move.APPROVE, State.APPROVED, word)
     return replace(approved, execute_by=word.at + execute_within)
+
+
+def open_until(approval: Approval) -> datetime:
+    """Until when a word counts: the deadline, or the end of the wait for a caller that cancelled, if that is sooner."""
+    return min(approval.deadline, approval.withdraw_at or approval.deadline)
 
 
 def expire(approval: Approval, now: datetime) -> Approval:
@@ -171,7 +176,8 @@ def continue_with_input(
     going_on = _move(approval, Move.CONTINUE, State.EXECUTING)
     if approval.awaiting not in marks or approval.lease_until is None or now >= approval.lease_until:
         raise TransitionRefused("the tool does not wait for this input")
-    return come_back(replace(going_on, holder=holder, lease_until=now + lease, awaiting=None))
+    taken = replace(going_on, holder=holder, lease_until=now + lease, awaiting=None)
+    return taken if approval.caller is Caller.TASK else come_back(taken)
 
 
 def interrupt(approval: Approval) -> Approval:
@@ -226,9 +232,9 @@ def leave(approval: Approval, withdraw_at: datetime | None) -> Approval:
     return replace(approval, caller=Caller.GONE, withdraw_at=withdraw_at)
 
 
-def come_back(approval: Approval) -> Approval:
-    """The identical call waits again."""
-    return replace(approval, caller=Caller.WAITING, withdraw_at=None)
+def come_back(approval: Approval, caller: Caller = Caller.WAITING) -> Approval:
+    """The identical call waits again, or its task does."""
+    return replace(approval, caller=caller, withdraw_at=None)
 
 
 def describe_end(approval: Approval) -> str:

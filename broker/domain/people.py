@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from broker.domain.text import is_hidden
@@ -84,7 +84,11 @@ class GrantRef:
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A bearer token that identifies one agent on named upstreams. The token itself is not kept."""
+    """A bearer token that identifies one agent on named upstreams. The token itself is not kept.
+
+    Args:
+        patience: how long the agent waits for an answer, if that is known of it.
+    """
 
     id: str
     label: str
@@ -93,6 +97,7 @@ class Grant:
     created_at: datetime
     expires_at: datetime | None = None
     revoked_at: datetime | None = None
+    patience: timedelta | None = None
 
     @property
     def ref(self) -> GrantRef:

@@ -64,7 +64,14 @@ def check_reviewer(approval: Approval, person: Person, channel: str) -> None:
     """
     check_person(approval, person)
     if not decides_in(approval.requirement, channel):
-        raise WrongChannel(f"This may not be decided here, but in {', '.join(approval.requirement.channels)}.")
+        raise WrongChannel(
+            f"This may not be decided here, but {' or '.join(map(place, approval.requirement.channels))}."
+        )
+
+
+def place(channel: str) -> str:
+    """Where something is decided, in words: `in the browser`, `through the API`, `in slack:#desk`."""
+    return {"web": "in the browser", "api": "through the API"}.get(channel, f"in {channel}")
 
 
 def decides_in(requirement: Requirement, channel: str) -> bool:

@@ -64,8 +64,10 @@ def detail(approval: Approval, kind: Kind, now: datetime) -> dict[str, Any]:
     """What is recorded with what time did to `approval`."""
     match kind:
         case Kind.APPROVAL_REMINDED:
-            left = timedelta(seconds=ceil((approval.deadline - now).total_seconds()))
-            return {"part": f"{REMINDERS[approval.reminded - 1]:.0%}", "left": written_duration(left)}
+            left = approval.deadline - now
+            unit = timedelta(minutes=1) if left > timedelta(minutes=1) else timedelta(seconds=1)
+            rounded = written_duration(ceil(left / unit) * unit)
+            return {"part": f"{REMINDERS[approval.reminded - 1]:.0%}", "left": rounded}
         case Kind.APPROVAL_ESCALATED if approval.requirement.escalate is not None:
             return {"to": list(approval.requirement.escalate.to)}
         case Kind.APPROVAL_INTERRUPTED:

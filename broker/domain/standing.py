@@ -12,7 +12,7 @@ from datetime import datetime
 
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
 from broker.domain.audit import Kind, Row
-from broker.domain.history import CAUSES, why_left
+from broker.domain.history import CAUSES, moment, why_left
 
 _WORDS = {State.PENDING: "waits", State.EXECUTING: "running", State.SUCCEEDED: "ran"}
 
@@ -84,6 +84,8 @@ class Standing:
         if self.state.final or self.awaiting:
             return ""
         row = last(history, Kind.APPROVAL_ABANDONED, Kind.APPROVAL_RESUMED)
+        if self.caller is Caller.TASK:
+            return "The agent asks for the result from time to time."
         if self.caller is Caller.WAITING:
             back = row is not None and row.kind is Kind.APPROVAL_RESUMED
             return f"The agent came back at {moment(row.at)} and waits." if row and back else "The agent waits."
@@ -102,7 +104,7 @@ class Standing:
         if self.awaiting:
             return f"The tool asks the agent for input before it goes on. It waits for that{until}."
         if self.state is State.APPROVED:
-            return "It runs now." if self.caller is Caller.WAITING else f"It runs when the agent comes for it{until}."
+            return "It runs now." if self.caller is not Caller.GONE else f"It runs when the agent comes for it{until}."
         return _cut_off(list(history)) if self.state is State.INTERRUPTED else _SENTENCES.get(self.state, _NOTHING)
 
 
@@ -120,11 +122,6 @@ def standing(approval: Approval) -> Standing:
         withdraw_at=approval.withdraw_at,
         until=approval.lease_until if approval.awaiting is not None else approval.execute_by,
     )
-
-
-def moment(at: datetime) -> str:
-    """An instant for people, to the second: `2026-07-28 12:00:00 UTC`."""
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def last(history: Iterable[Row], *kinds: Kind) -> Row | None:

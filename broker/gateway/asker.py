@@ -119,11 +119,13 @@ class Asker:
     # -- what it is told ----------------------------------------------------------------------------------------------
 
     def say_when_due(self, message: str) -> None:
-        """A sign of life, if the last is long enough ago: progress if it asked for it, else a comment."""
-        now = asyncio.get_running_loop().time()
-        if now < self.next_sign:
-            return
-        self.next_sign = now + TELL_EVERY
+        """A sign of life, if the last is long enough ago."""
+        if asyncio.get_running_loop().time() >= self.next_sign:
+            self.say(message)
+
+    def say(self, message: str) -> None:
+        """A sign of life now: progress if it asked for it, else a comment."""
+        self.next_sign = asyncio.get_running_loop().time() + TELL_EVERY
         self._still_here()
         self._progress += 1
         self._above = self._progress

@@ -22,7 +22,7 @@ from broker.approvals.permit import ClaimPermit
 from broker.approvals.service import Approvals
 from broker.domain import answers
 from broker.domain.answers import Answer
-from broker.domain.approvals import Approval
+from broker.domain.approvals import Approval, Caller
 from broker.domain.calls import Action, Call, Verdict
 from broker.domain.rounds import STATE, input_of
 from broker.errors import StoreError, UpstreamError, UpstreamUnreachable
@@ -72,12 +72,17 @@ class Continuations:
             return None
         waiting = await self._approvals.claims.awaiting(call, brought.get(STATE))
         if waiting is not None:
-            return self._holds.run(inbound, waiting, partial(self._go_on, call))
+            return self._holds.run(inbound, waiting, partial(self.go_on, call))
         if verdict.action is Action.HOLD:
             return refused(inbound, await self._approvals.claims.refuse_input(call, verdict))
         return None
 
-    async def _go_on(self, call: Call, hold: Hold) -> None:
+    async def go_on(self, call: Call, hold: Hold) -> None:
+        """Send `call` on with the input that the request of `hold` brings, and pass on what comes of it.
+
+        Raises:
+            TransitionRefused: it is a task, and waits for nothing.
+        """
         hold.asker.say_when_due("Bringing the input to the tool")
         try:
             claimed = await self._claim(call, hold)
@@ -97,7 +102,8 @@ class Continuations:
         if hold.line.gone is not None:
             return None
         state = _brought(hold.inbound).get(STATE)
-        claimed = await self._approvals.claims.continue_with_input(call, state, self._judge, definition)
+        task_id = hold.approval.id if hold.approval.caller is Caller.TASK else None
+        claimed = await self._approvals.claims.continue_with_input(call, state, self._judge, definition, task_id)
         if isinstance(claimed, Approval):
             hold.approval = claimed
             if hold.line.gone is not None:

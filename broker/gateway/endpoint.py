@@ -130,7 +130,8 @@ class Endpoint:
         except Exception as error:  # noqa: BLE001 - it is told and logged
             reply = _refusal(error)
         if reply.session is not None:
-            sealed = seal_session(self._keyring, inbound.grant.id, gate.upstream.name, reply.session)
+            mine = inbound.grant.id, gate.upstream.name
+            sealed = seal_session(self._keyring, *mine, reply.session, inbound.client)
             reply.headers.append((_SESSION, sealed.encode()))
         return reply
 
@@ -150,6 +151,8 @@ class Endpoint:
         if message is not None:
             check_envelope(message, headers)
         modern = is_modern(headers, message)
+        opened = None if modern else self._session(headers, grant, gate.upstream.name)
+        session, client = opened or (None, message.client if message is not None else None)
         inbound = Inbound(
             method=method,
             grant=grant,
@@ -158,7 +161,8 @@ class Endpoint:
             check_grant=partial(self._grant, headers, gate.upstream.name),
             came=asyncio.get_running_loop().time(),
             message=message,
-            session=None if modern else self._session(headers, grant, gate.upstream.name),
+            session=session,
+            client=client,
         )
         return gate, inbound
 
@@ -183,14 +187,14 @@ class Endpoint:
             raise HttpRefusal(403, f"This grant is not for {upstream}.")
         return grant
 
-    def _session(self, headers: Headers, grant: Grant, upstream: str) -> str | None:
+    def _session(self, headers: Headers, grant: Grant, upstream: str) -> tuple[str, str | None] | None:
         sealed = _field(headers, _SESSION)
         if sealed is None:
             return None
-        session = open_session(self._keyring, grant.id, upstream, sealed)
-        if session is None:
+        opened = open_session(self._keyring, grant.id, upstream, sealed)
+        if opened is None:
             raise SessionUnknown
-        return session
+        return opened
 
 
 class _Disconnected(Exception):

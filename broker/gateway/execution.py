@@ -38,6 +38,7 @@ from broker.gateway.outcome import failed
 from broker.gateway.refusals import asked_id, marked
 from broker.gateway.replies import messages
 from broker.gateway.sse import sse_event
+from broker.gateway.task_shapes import without_tasks
 from broker.gateway.upstreams import Permit, Upstream, UpstreamReply
 from broker.gateway.wire import answers as answers_to
 from broker.stop_points import Point
@@ -86,7 +87,7 @@ class Execution:
                 return
             claimed = await self._approvals.claims.claim(approval.id, self._judge, definition)
         except UpstreamError as error:
-            await self._put_back(hold, _unavailable(hold, error))
+            await self._put_back(hold, answers.not_sent(str(error), hold.approval.id))
             return
         except TransitionRefused:
             await self._missed(hold)
@@ -105,7 +106,7 @@ class Execution:
             await self.carry_out(hold, claimed, permit, brought={})
         except UpstreamUnreachable as error:
             await hold.insist(partial(self._approvals.claims.release, claimed.id, str(error)))
-            await self._put_back(hold, permit.told or _unavailable(hold, error))
+            await self._put_back(hold, permit.told or answers.not_sent(str(error), hold.approval.id))
 
     async def carry_out(self, hold: Hold, claimed: Approval, permit: ClaimPermit, brought: Mapping[str, Any]) -> None:
         """Send a claimed call, pass its answer on, and record what came of it.
@@ -172,7 +173,8 @@ class Execution:
     async def _ask(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
         """The tool asks for input first: its call goes on when the agent has brought it (see `continuation`)."""
         try:
-            await self._approvals.claims.await_input(claimed, response["result"].get(STATE))
+            asked: dict[str, Any] = response["result"]
+            await self._approvals.claims.await_input(claimed, asked.get(STATE), asked.get("inputRequests"))
         except (StoreError, ValueError) as error:
             raise UpstreamInterrupted("The tool asked for input, and that could not be recorded.") from error
         except TransitionRefused as error:
@@ -247,14 +249,9 @@ class Execution:
         await hold.conclude(partial(hold.abandon, "it could not be run"), told)
 
 
-def _unavailable(hold: Hold, error: UpstreamError) -> Answer:
-    reason = f"{error} The approval stays valid for a while: repeat the identical call."
-    return answers.unavailable(reason, hold.approval.id)
-
-
 def _stored_request(hold: Hold, claimed: Approval, brought: Mapping[str, Any]) -> dict[str, Any]:
     """What was approved, with the input that its tool asked for, and nothing else, under the id and the progress token
-    of the present request."""
+    of the present request. Its server makes no task of its own of it: nobody would hear of its end."""
     asked = hold.inbound.message
-    params = transport_params({**claimed.call.params, **brought}, asked.params if asked is not None else {})
+    params = transport_params({**claimed.call.params, **brought}, without_tasks(asked.params) if asked else {})
     return {"jsonrpc": "2.0", "id": asked_id(hold.inbound), "method": "tools/call", "params": params}

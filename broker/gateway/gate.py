@@ -30,6 +30,7 @@ from broker.gateway.catalog import Catalog
 from broker.gateway.continuation import Continuations
 from broker.gateway.delivery import Delivery
 from broker.gateway.eras import Eras
+from broker.gateway.errands import Errands
 from broker.gateway.execution import Execution
 from broker.gateway.holds import Holds
 from broker.gateway.inbound import Inbound
@@ -37,6 +38,8 @@ from broker.gateway.outcome import Outcome
 from broker.gateway.record import Admission, Record
 from broker.gateway.refusals import asked_id, refusal, refused
 from broker.gateway.replies import empty_reply, json_reply, rewrite
+from broker.gateway.task_shapes import declares
+from broker.gateway.tasks import Tasks, errand_request
 from broker.gateway.upstreams import Upstream, UpstreamReply
 from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message, look_alike
 from broker.policy.judging.decide import Policy, decide
@@ -61,7 +64,13 @@ class Gate:
     """What stands before one upstream."""
 
     def __init__(
-        self, upstream: Upstream, in_force: InForce, approvals: Approvals, record: Record, holds: Holds
+        self,
+        upstream: Upstream,
+        in_force: InForce,
+        approvals: Approvals,
+        record: Record,
+        holds: Holds,
+        errands: Errands,
     ) -> None:
         self.upstream = upstream
         self._in_force = in_force
@@ -75,6 +84,7 @@ class Gate:
         self._leaving: set[asyncio.Future[Answer | None]] = set()
         self._execution = Execution(upstream, self._catalog, approvals, self._judge)
         self._continuations = Continuations(approvals, self._catalog, holds, self._execution, self._judge)
+        self._tasks = Tasks(upstream.name, approvals, holds, self._execution, self._continuations, errands)
 
     @property
     def policy(self) -> Policy:
@@ -93,6 +103,8 @@ class Gate:
             return await self._without_message(inbound)
         if message.method == "tools/call":
             return await self._call(inbound, message)
+        if inbound.modern and (told := await self._tasks.answer(inbound, message)) is not None:
+            return told
         if inbound.modern and _names_no_request_of_its_own(message):
             return empty_reply(202)
         if message.method == "notifications/cancelled" and self._holds.cancel(inbound):
@@ -216,19 +228,24 @@ class Gate:
                 "split it into smaller calls, or tell your operator"
             )
             return refused(inbound, await self._deny(call, verdict, reason))
+        if inbound.modern and inbound.message is not None and declares(inbound.message):
+            request = errand_request(inbound, inbound.message)
+            return await self._tasks.create(inbound, self._open(inbound, call, verdict, request))
         still_here = partial(self.upstream.touch, inbound.session or "")
         return await self._holds.hold(inbound, self._open(inbound, call, verdict), self._execution.run, still_here)
 
     async def _deny(self, call: Call, verdict: Verdict, reason: str) -> Answer:
         return await self._record.deny(call, replace(verdict, action=Action.DENY, reason=reason, charges=()))
 
-    async def _open(self, inbound: Inbound, call: Call, verdict: Verdict) -> Approval | Answer:
+    async def _open(
+        self, inbound: Inbound, call: Call, verdict: Verdict, task: Mapping[str, Any] | None = None
+    ) -> Approval | Answer:
         definition = await self._catalog.definition(inbound, call.tool)
         if definition is None:
             return await self._deny(call, verdict, "this server has no such tool")
         await inbound.check_grant()  # telling the tools may have taken long
         stop_points.reached(Point.BEFORE_SUBMIT)
-        held = await self._approvals.requests.submit(call, verdict, definition)
+        held = await self._approvals.requests.submit(call, verdict, definition, task)
         stop_points.reached(Point.AFTER_SUBMIT)
         return held
 
@@ -242,6 +259,8 @@ class Gate:
             reply = await self.upstream.send(inbound.upward())
             if self.policy.hides_some and _tells_tools(inbound):
                 reply = await rewrite(reply, self._without_hidden)
+            if inbound.modern and message is not None:
+                reply = await self._tasks.of_upstream(message, reply)
         except SessionUnknown:
             raise
         except UpstreamError as error:

@@ -39,6 +39,7 @@ class Hold:
         until: when its asker has to have an answer, whatever that is, by the loop's clock.
         stopping: set when the broker stops.
         in_doubt: whether something may have happened to the approval that has to be read.
+        told: how it stood when its asker last heard of that, and whether its deadline was near.
     """
 
     asker: Asker
@@ -49,6 +50,7 @@ class Hold:
     stopping: asyncio.Event
     abandoned: bool = False
     in_doubt: bool = False
+    told: tuple[str, bool] | None = None
 
     @property
     def inbound(self) -> Inbound:

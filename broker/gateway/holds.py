@@ -14,12 +14,12 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
-from math import ceil, inf
+from math import inf
 from typing import Any
 
 from broker.approvals.feed import Feed
 from broker.approvals.service import Approvals
-from broker.domain import answers
+from broker.domain import answers, waiting
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, State
 from broker.domain.clock import Clock
@@ -28,6 +28,7 @@ from broker.gateway.asker import TELL_EVERY, Asker, call_in_session
 from broker.gateway.held import RETRY_EVERY, Hold
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import LOST
+from broker.gateway.patience import Patience
 from broker.gateway.refusals import asked_id, refused
 from broker.gateway.upstreams import UpstreamReply
 
@@ -42,12 +43,9 @@ REPLACED_WITHIN = 5.0
 LAST_WORDS = 1.0
 """Seconds that a caller gets to read its answer after its upstream was closed."""
 
-LONGEST_MESSAGE = 200
-"""Characters of a progress message that clients show."""
-
-_STOPPING = "the broker stopped", "the broker is stopping"
-_IMPATIENT = "it got a ticket", "this answer comes before your client gives up"
-_REPLACED = "it made the call again", "the same call came again and waits in its place"
+_STOPPING = "the broker stopped", "The broker is stopping, and may be back in a few seconds."
+_IMPATIENT = "it got a ticket", "This answer comes now because your client would soon give up."
+_REPLACED = "it made the call again", "The same call came again, and waits in place of this one."
 """Why nobody waits any more: for the record, and for the agent."""
 
 
@@ -63,16 +61,16 @@ class Holds:
 
     Args:
         review_url: where an approval's card is, given its id.
-        patience: seconds after which a caller that does not ask for progress gets a ticket.
+        patience: how long callers can wait before they have to have an answer.
     """
 
     def __init__(
-        self, approvals: Approvals, feed: Feed, clock: Clock, review_url: Callable[[str], str], patience: float
+        self, approvals: Approvals, feed: Feed, clock: Clock, review_url: Callable[[str], str], patience: Patience
     ) -> None:
         self._approvals = approvals
         self._feed = feed
         self._clock = clock
-        self._review_url = review_url
+        self.review_url = review_url
         self._patience = patience
         self._open: dict[asyncio.Task[None], Asker] = {}
         self._stopping = asyncio.Event()
@@ -105,6 +103,12 @@ class Holds:
         self._start(asker, self._see_through(self._held(asker, approval), execute))
         return asker.reply()
 
+    def run_errand(self, asker: Asker, approval: Approval, execute: Execute) -> asyncio.Task[None]:
+        """The same for a task: nobody waits for it on a connection, so nobody goes away."""
+        hold = self._held(asker, approval)
+        hold.abandoned = True
+        return self._start(asker, self._see_through(hold, execute))
+
     def cancel(self, notice: Inbound) -> bool:
         """A `notifications/cancelled` came; whether it names a call that is held here, or was and runs now."""
         named = notice.message.params.get("requestId") if notice.message is not None else None
@@ -126,6 +130,11 @@ class Holds:
         for asker in self._open.values():
             asker.news.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new runs any more."""
+        return self._stopping.is_set()
+
     async def finish(self) -> None:
         """Return when no call is held or runs any more."""
         while self._open:
@@ -139,10 +148,11 @@ class Holds:
             asker.line.hang_up(LOST)
         await asyncio.gather(*self._open, return_exceptions=True)
 
-    def _start(self, asker: Asker, work: Coroutine[Any, Any, None]) -> None:
+    def _start(self, asker: Asker, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._open[task] = asker
         task.add_done_callback(lambda ended: self._open.pop(ended, None))
+        return task
 
     async def _attend(
         self, asker: Asker, opening: Opening, execute: Execute, early: asyncio.Future[Answer | None]
@@ -184,8 +194,8 @@ class Holds:
         return await opening
 
     def _held(self, asker: Asker, approval: Approval) -> Hold:
-        until = inf if asker.inbound.progress_token is not None else asker.inbound.came + self._patience
-        return Hold(asker, approval, self._approvals.requests, self._review_url(approval.id), until, self._stopping)
+        until = asker.inbound.came + self._patience.of(asker.inbound)
+        return Hold(asker, approval, self._approvals.requests, self.review_url(approval.id), until, self._stopping)
 
     async def _opened(self, asker: Asker, submitting: asyncio.Future[Approval | Answer]) -> Approval | Answer:
         while not submitting.done():
@@ -206,7 +216,6 @@ class Holds:
 
     async def _see_through(self, hold: Hold, execute: Execute) -> None:
         hold.asker.when_it_leaves(partial(self._note_leaving, hold))
-        hold.asker.next_sign = 0  # there is more to tell now
         try:
             await execute(hold)
         except Exception as error:  # whatever it was, the agent is not left without a word
@@ -240,11 +249,24 @@ class Holds:
     async def _tell_until_news(self, hold: Hold) -> None:
         asker = hold.asker
         while not asker.news.is_set() and hold.patient:
-            asker.say_when_due(self._waiting_message(hold))
+            self._tell(hold)
             with suppress(TimeoutError):
-                async with asyncio.timeout_at(min(asker.next_sign, hold.until)):
+                async with asyncio.timeout_at(min(asker.next_sign, hold.until, self._nears(hold))):
                     await asker.news.wait()
         asker.news.clear()
+
+    def _tell(self, hold: Hold) -> None:
+        """How it stands: at once when that has changed, and else from time to time."""
+        approval, now = hold.approval, self._clock.now()
+        stands = (waiting.situation(approval), now >= waiting.nears(approval))
+        say = hold.asker.say_when_due if stands == hold.told else hold.asker.say
+        hold.told = stands
+        say(waiting.message(approval, now, hold.review_url))
+
+    def _nears(self, hold: Hold) -> float:
+        """When the deadline begins to be near, by the loop's clock; infinite when it is."""
+        ahead = (waiting.nears(hold.approval) - self._clock.now()).total_seconds()
+        return asyncio.get_running_loop().time() + ahead if ahead > 0 else inf
 
     async def _read(self, hold: Hold) -> None:
         try:
@@ -259,18 +281,11 @@ class Holds:
         if hold.line.gone is not None:
             return
         if approval.state is State.APPROVED:
+            hold.asker.say("Approved.")
             await execute(hold)
         elif approval.state is State.PENDING:
             why, told = _REPLACED if hold.asker.replaced else _STOPPING if self._stopping.is_set() else _IMPATIENT
-            await hold.conclude(partial(hold.abandon, why), answers.pending(approval, hold.review_url, told))
+            ticket = answers.pending(approval, hold.review_url, told, self._clock.now())
+            await hold.conclude(partial(hold.abandon, why), ticket)
         else:
             await hold.tell(answers.of(approval, hold.review_url))
-
-    def _waiting_message(self, hold: Hold) -> str:
-        approval = hold.approval
-        left = max(0, ceil((approval.deadline - self._clock.now()).total_seconds()))
-        time_left = f"{ceil(left / 60)} min" if left > 60 else f"{left} s"
-        words = f"Waiting for approval by {answers.who_is_asked(approval)}"
-        tail = f", {time_left} left: {hold.review_url}"
-        room = LONGEST_MESSAGE - len(tail)
-        return (words if len(words) <= room else words[: max(0, room - 1)] + "…") + tail

@@ -26,6 +26,12 @@ PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INTERNAL_ERROR = -32700, -32600,
 PROTOCOL_VERSION_META_KEY = "io.modelcontextprotocol/protocolVersion"
 """What names its revision in the `_meta` of every modern request (2026-07-28)."""
 
+CLIENT_INFO_META_KEY = "io.modelcontextprotocol/clientInfo"
+"""What names its client there."""
+
+LONGEST_NAME = 64
+"""Characters of a client's name that are read."""
+
 RequestId = str | int
 Kind = Literal["request", "notification", "response"]
 
@@ -98,14 +104,24 @@ class Message:
         return token if _is_id(token) else None
 
     @property
+    def client(self) -> str | None:
+        """The name that its client gives itself: in `initialize` (before 2026-07-28), or in every request (since)."""
+        info = self.params.get("clientInfo") if self.method == "initialize" else self._meta.get(CLIENT_INFO_META_KEY)
+        name = _members(info).get("name")
+        return name[:LONGEST_NAME] if isinstance(name, str) else None
+
+    @property
     def _meta(self) -> Mapping[str, Any]:
-        meta = self.params.get("_meta")
-        return cast("Mapping[str, Any]", meta) if isinstance(meta, dict) else {}
+        return _members(self.params.get("_meta"))
 
     @property
     def enveloped(self) -> bool:
         """Whether `params._meta` names a protocol version, as every modern request does."""
         return PROTOCOL_VERSION_META_KEY in self._meta
+
+
+def _members(value: Any) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
 
 
 # -- JSON -------------------------------------------------------------------------------------------------------------

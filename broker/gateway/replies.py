@@ -116,7 +116,8 @@ async def _whole(chunks: AsyncGenerator[bytes]) -> bytes:
         left -= len(chunk)
         if left < 0:
             raise UpstreamInterrupted(
-                f"The MCP server's answer has more than {MAX_REWRITTEN} bytes: it was not read. The call may have run."
+                f"The MCP server's answer has more than {MAX_REWRITTEN} bytes: it was not read. "
+                "The call may or may not have run."
             )
         pieces.append(chunk)
     return b"".join(pieces)
@@ -161,12 +162,15 @@ def _changed(message: Any, change: Change) -> Any:
 def _parsed(body: bytes) -> Any:
     if outweighs(body, MOST_OF_A_SERVER):
         raise UpstreamInterrupted(
-            f"The MCP server's answer has more than {MOST_OF_A_SERVER} values: it was not read. The call may have run."
+            f"The MCP server's answer has more than {MOST_OF_A_SERVER} values: it was not read. "
+            "The call may or may not have run."
         )
     try:
         return loads(body.removeprefix(BOM))  # which readers may skip (RFC 8259 section 8.1), and most do
     except ValueError:
-        raise UpstreamInterrupted("The MCP server answered with something that is not JSON: it may have run.") from None
+        raise UpstreamInterrupted(
+            "The MCP server answered with something that is not JSON. The call may or may not have run."
+        ) from None
 
 
 def _each(value: Any) -> list[Any]:

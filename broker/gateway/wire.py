@@ -60,6 +60,7 @@ __all__ = [
 ]
 
 _PARAM = b"mcp-param-"
+_NAMES = {**NAME_BEARING_METHODS, **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId")}
 _MODERN_VERSIONS = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
 
 
@@ -98,7 +99,7 @@ def _era_rejection(message: Message, view: HeaderView) -> InboundLadderRejection
 def _check_routing(message: Message, view: HeaderView) -> None:
     if view.get(MCP_METHOD_HEADER, message.method) != message.method:
         raise WireError(HEADER_MISMATCH, f"{MCP_METHOD_HEADER} header does not match the body's method", message.id)
-    key = NAME_BEARING_METHODS.get(message.method or "")
+    key = _NAMES.get(message.method or "")
     named = view.get(MCP_NAME_HEADER)
     if key is not None and named is not None and decode_header_value(named) != message.params.get(key):
         raise WireError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} header does not match the body's {key!r}", message.id)

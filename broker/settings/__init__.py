@@ -7,12 +7,20 @@ What does not belong here: doing anything with a setting.
 from __future__ import annotations
 
 from broker.settings.reading import load_settings
-from broker.settings.shape import UPSTREAM_NAME, ApprovalSettings, ServerSettings, StoreSettings, UpstreamSettings
+from broker.settings.shape import (
+    UPSTREAM_NAME,
+    ApprovalSettings,
+    ClientSettings,
+    ServerSettings,
+    StoreSettings,
+    UpstreamSettings,
+)
 from broker.settings.values import Settings
 
 __all__ = [
     "UPSTREAM_NAME",
     "ApprovalSettings",
+    "ClientSettings",
     "ServerSettings",
     "Settings",
     "StoreSettings",

@@ -76,8 +76,9 @@ StoreUrl = Annotated[
 UpstreamName = Annotated[
     str, _only(UPSTREAM_NAME.fullmatch, "a name of 1 to 64 lower-case letters, digits, - and _, such as git")
 ]
-HeaderName = Annotated[str, _only(HEADER_NAME.fullmatch, "the name of an HTTP header, such as X-Api-Key")]
 Word = Annotated[str, Field(min_length=1)]
+ClientName = Annotated[Word, AfterValidator(str.lower)]
+HeaderName = Annotated[str, _only(HEADER_NAME.fullmatch, "the name of an HTTP header, such as X-Api-Key")]
 
 
 class Section(BaseModel):
@@ -147,6 +148,13 @@ class ApprovalSettings(Section):
     max_per_hour: Annotated[int, Field(ge=1)] = 60
 
 
+class ClientSettings(Section):
+    """What is known of a client: when it gives up a call, and whether progress begins that time anew."""
+
+    gives_up: Duration
+    progress_resets: bool = False
+
+
 class Sections(Section):
     """The whole file."""
 
@@ -154,3 +162,4 @@ class Sections(Section):
     store: StoreSettings = StoreSettings()
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict[str, UpstreamSettings])
     approvals: ApprovalSettings = ApprovalSettings()
+    clients: dict[ClientName, ClientSettings] = Field(default_factory=dict[str, ClientSettings])

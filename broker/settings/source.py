@@ -19,7 +19,14 @@ from pydantic_core import ErrorDetails
 
 from broker.domain.mistakes import plain_mistake
 from broker.errors import SettingsError
-from broker.settings.shape import ApprovalSettings, Sections, ServerSettings, StoreSettings, UpstreamSettings
+from broker.settings.shape import (
+    ApprovalSettings,
+    ClientSettings,
+    Sections,
+    ServerSettings,
+    StoreSettings,
+    UpstreamSettings,
+)
 
 PREFIX = "BROKER_"
 DEFAULT_FILE = Path("broker.toml")
@@ -33,6 +40,7 @@ _TABLES: dict[Steps, type[BaseModel]] = {
     ("store",): StoreSettings,
     ("upstreams", "*"): UpstreamSettings,
     ("approvals",): ApprovalSettings,
+    ("clients", "*"): ClientSettings,
 }
 
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]")
@@ -86,10 +94,11 @@ class Source:
             raise SettingsError(f"{self.file} is not TOML: {error}.") from error
 
     def mistake(self, error: ValidationError) -> SettingsError:
-        """The first mistake that was found, as one sentence."""
-        found = error.errors(include_url=False)[0]
+        """The first mistake that was found, as one sentence; what is missing last, for it may only be misspelt."""
+        found = min(error.errors(include_url=False), key=_is_missing)
         steps = tuple(str(step) for step in found["loc"] if step != "[key]")
-        return self.error(steps, _sentence(found, steps))
+        place = self._place(steps[:-1] if _is_missing(found) else steps)
+        return SettingsError(f"{place}{'.'.join(steps)}: {_sentence(found, steps)}.")
 
     def error(self, steps: Steps, sentence: str) -> SettingsError:
         """An error about the key at `steps`, that says where it stands."""
@@ -125,7 +134,7 @@ def check_variables() -> None:
         if (variable := PREFIX + section.upper()) in os.environ:
             raise SettingsError(f"{variable} in the environment: expected one {variable}__KEY for each key.")
     for variable, steps in _variables().items():
-        depth = 3 if steps[0] == "upstreams" else 2
+        depth = 3 if steps[0] in ("upstreams", "clients") else 2
         if steps[0] not in Sections.model_fields:
             raise SettingsError(f"{variable} in the environment: {_unknown(steps[:1])}.")
         if len(steps) > depth:
@@ -165,6 +174,10 @@ def _line(text: str, steps: Steps) -> int | None:
 
 def _steps(dotted: str) -> Steps:
     return tuple(step.strip("\"'") for step in _STEP.findall(dotted))
+
+
+def _is_missing(found: ErrorDetails) -> bool:
+    return found["type"] == "missing"
 
 
 def _sentence(found: ErrorDetails, steps: Steps) -> str:

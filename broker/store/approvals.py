@@ -140,11 +140,20 @@ def remembered(session: Session, fingerprints: Sequence[str], since: datetime) -
     return _first(session, _REMEMBERED, fingerprints=fingerprints, since=since)
 
 
-def awaiting(session: Session, marks: Sequence[str], now: datetime) -> Approval | None:
-    """The executing approval whose tool has waited longest for the input of one of these marks, and still does."""
+def newest(session: Session, fingerprints: Sequence[str], states: Sequence[State]) -> Approval | None:
+    """The newest approval of one of these fingerprints in one of `states`."""
+    in_one = col(ApprovalRow.state).in_([state.value for state in states])
+    statement = _OF_FINGERPRINTS.where(in_one).order_by(col(ApprovalRow.created_at).desc()).limit(1)
+    return _first(session, statement, fingerprints=fingerprints)
+
+
+def awaiting(session: Session, marks: Sequence[str], now: datetime, task_id: str | None) -> Approval | None:
+    """The executing approval whose tool has waited longest for the input of one of these marks, and still does: the
+    task of this id, else none that is a task."""
     until = col(ApprovalRow.lease_until)
+    its = col(ApprovalRow.id) == task_id if task_id is not None else col(ApprovalRow.caller) != Caller.TASK
     statement = _ALL.where(col(ApprovalRow.awaiting).in_(marks), col(ApprovalRow.state) == State.EXECUTING)
-    return _first(session, statement.where(until > now).order_by(until))
+    return _first(session, statement.where(its, until > now).order_by(until))
 
 
 def of_session(session: Session, key: str) -> list[Approval]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlmodel import Session, col, select
 
 from broker.domain.audit import Event, Kind
 from broker.domain.canonical import new_id, new_token, token_hash
+from broker.domain.durations import written_duration
 from broker.domain.people import Grant, normal_email
 from broker.errors import NotFound
 from broker.store.tables import GrantRow
@@ -28,9 +29,16 @@ class NewGrant:
 
 
 def create(
-    tx: Transaction, actor: str, *, label: str, owner: str, upstreams: frozenset[str], expires_at: datetime | None
+    tx: Transaction,
+    actor: str,
+    *,
+    label: str,
+    owner: str,
+    upstreams: frozenset[str],
+    expires_at: datetime | None,
+    patience: timedelta | None = None,
 ) -> NewGrant:
-    """Make a grant and record it."""
+    """Make a grant and record it; `patience` is in whole seconds."""
     token = new_token("bg")
     grant = Grant(
         id=new_id("grant"),
@@ -39,6 +47,7 @@ def create(
         upstreams=upstreams,
         created_at=tx.now,
         expires_at=expires_at,
+        patience=patience,
     )
     tx.session.add(
         GrantRow(
@@ -49,6 +58,7 @@ def create(
             upstreams=sorted(upstreams),
             created_at=grant.created_at,
             expires_at=expires_at,
+            patience=int(patience.total_seconds()) if patience is not None else None,
         )
     )
     tx.record(Event(kind=Kind.GRANT_CREATED, actor=actor, grant=grant.id, detail=_detail(grant)))
@@ -127,8 +137,10 @@ def _from_row(row: GrantRow) -> Grant:
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        patience=timedelta(seconds=row.patience) if row.patience is not None else None,
     )
 
 
 def _detail(grant: Grant) -> dict[str, Any]:
-    return {"label": grant.label, "owner": grant.owner, "upstreams": sorted(grant.upstreams)}
+    said = {"label": grant.label, "owner": grant.owner, "upstreams": sorted(grant.upstreams)}
+    return said | ({"patience": written_duration(grant.patience)} if grant.patience is not None else {})

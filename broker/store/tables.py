@@ -210,6 +210,23 @@ class NoticeRow(Base, table=True):
     attempts: int = 0
 
 
+class TaskRow(Base, table=True):
+    """What an approval has besides when it is a task. What is sealed is erased when it is of no more use."""
+
+    __tablename__: ClassVar[Any] = "tasks"
+    approval_id: str = Field(primary_key=True, foreign_key="approvals.id")
+    # from when on an ended one is not known any more
+    expires_at: datetime = Field(sa_type=Instant, index=True)
+    # its agent wants it to end, while it runs
+    called_off: bool = False
+    # its tool waits for input of which something is still to come
+    asks: bool = False
+    # sealed: the fields and the `_meta` that it is sent with; what its tool asks for; what its server answered
+    request: str | None = Field(default=None, sa_type=Text)
+    questions: str | None = Field(default=None, sa_type=Text)
+    answer: str | None = Field(default=None, sa_type=Text)
+
+
 class CountRow(Base, table=True):
     """What calls of about the same time count for a counter. See `broker.store.slots`.
 
@@ -248,6 +265,8 @@ class GrantRow(Base, table=True):
     created_at: datetime = Field(sa_type=Instant)
     expires_at: datetime | None = Field(default=None, sa_type=Instant)
     revoked_at: datetime | None = Field(default=None, sa_type=Instant)
+    # seconds
+    patience: int | None = None
 
 
 class PersonRow(Base, table=True):

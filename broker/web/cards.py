@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broker.domain.approvals import Approval, Decision, State
-from broker.domain.moves import is_remembered
+from broker.domain.moves import is_remembered, open_until
 from broker.domain.people import Permission, Person, normal_email
 from broker.domain.reviewers import check_reviewer, is_asked, may_still_vote
 from broker.errors import ReviewRefused, WrongChannel
@@ -78,7 +78,7 @@ class Possible:
 def possible(approval: Approval, asker: Asker, now: datetime, reject_memory: timedelta) -> Possible:
     """What `asker` may do to `approval` at the instant `now`."""
     refused, end = _refusal(approval, asker), approval.resolution
-    over = "The time to decide this is over." if now >= approval.deadline else None
+    over = "The time to decide this is over." if now >= open_until(approval) else None
     administers = asker.person.may(Permission.ADMINISTER)
     remembered = end.at + reject_memory if end is not None and is_remembered(approval, now, reject_memory) else None
     return Possible(

@@ -49,6 +49,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
 }
 """What each route asks for. `SIGNED_IN` on approvals: everybody sees those of their own grants."""
 
+_UNKNOWN = "This API token is unknown or revoked: `broker token create EMAIL --label L` makes another."
+
 CSRF_FIELD = "csrf"
 CSRF_HEADER = "X-CSRF-Token"
 
@@ -97,7 +99,7 @@ async def _admit(request: Request, permission: Permission) -> None:
     parts = parts_of(request)
     asker = await identify(request, parts)
     if asker is None:
-        raise NotSignedIn
+        raise NotSignedIn(_UNKNOWN) if "authorization" in request.headers else NotSignedIn
     request.state.asker = asker
     if not asker.person.may(permission):
         raise Forbidden

@@ -13,8 +13,9 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
-from broker.domain.history import happening
-from broker.domain.standing import moment, standing
+from broker.domain.history import happening, moment, ran_before
+from broker.domain.reviewers import place
+from broker.domain.standing import standing
 from broker.web import words
 from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
 
@@ -39,7 +40,9 @@ _filters: dict[str, Any] = {
     "tone": words.tone,
     "standing": standing,
     "happening": happening,
+    "ran_before": ran_before,
     "kept_as": words.kept_as,
+    "place": place,
 }
 _environment.filters.update(_filters)
 

@@ -128,7 +128,7 @@ class Known:
         """Why a word of somebody who may speak does not count any more."""
         reasons: dict[type[Exception], bool] = {
             AlreadyResolved: self.state is not State.PENDING,
-            DeadlinePassed: now >= self.deadline,
+            DeadlinePassed: now >= min(self.deadline, self.grace_ends or self.deadline),
             Changed: not seen,
             AlreadyVoted: by.email in self.votes,
         }

@@ -140,8 +140,8 @@ async def test_those_of_an_escalation_count_since_they_will_be_asked_in_time(des
 
 async def test_a_call_that_may_be_decided_only_where_this_broker_is_not_is_refused_and_says_where(desk: Desk) -> None:
     assert await refused(desk, channels=("slack:#desk", "slack:@bob")) == (
-        "Denied: this call needs a decision in slack:#desk, slack:@bob, and this broker takes none there. Nothing ran. "
-        "Do not try it again; tell your operator."
+        "Denied: this call needs a decision in slack:#desk or in slack:@bob, and this broker takes none there. "
+        "Nothing ran. Do not try it again; tell your operator."
     )
     assert isinstance(await desk.told(hold(channels=("slack:#desk", "api"))), Approval)
     desk.approvals = desk.service(rules=Rules(channels=frozenset({"web", "api", "slack"})))
@@ -203,7 +203,7 @@ async def test_people_are_reminded_twice_and_a_restart_repeats_nothing(desk: Des
         restarted = desk.service()
         await recover(restarted)
         await sweep(restarted)
-    assert await details(desk, approval, REMINDED) == [{"part": "50%", "left": "450s"}, {"part": "90%", "left": "90s"}]
+    assert await details(desk, approval, REMINDED) == [{"part": "50%", "left": "8m"}, {"part": "90%", "left": "2m"}]
     assert (await desk.approvals.get(approval.id)).reminded == 2
 
 

@@ -13,7 +13,7 @@ from broker.approvals.service import Approvals
 from broker.approvals.sweeps import sweep
 from broker.domain.answers import Answer, Status
 from broker.domain.approvals import Approval, Caller, Cause, Decision, State
-from broker.domain.audit import Kind, Row
+from broker.domain.audit import Kind, Row, timestamp
 from broker.domain.calls import Call
 from broker.domain.canonical import new_id
 from broker.domain.people import GrantRef
@@ -294,3 +294,27 @@ async def test_each_grant_has_its_own_share(desk: Desk) -> None:
     await desk.held()
     theirs = Call(new_id("call"), "desk", "press", {"name": "press"}, await another_grant(desk))
     assert (await desk.held(asked=theirs)).state is State.PENDING
+
+
+# -- what ran before --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("state", [State.EXECUTING, State.SUCCEEDED, State.FAILED, State.INTERRUPTED])
+async def test_who_is_asked_again_learns_that_the_identical_call_ran_or_may_have(desk: Desk, state: State) -> None:
+    """The connection broke, say, before the agent heard of it: a second yes would run it a second time."""
+    first, claims = await desk.claimed(), desk.approvals.claims
+    if state is State.INTERRUPTED:
+        await claims.interrupt(first.id, "the server went away")
+    elif state is not State.EXECUTING:
+        await claims.finish(first.id, failed=state is State.FAILED)
+    approved_at = desk.clock.now()
+    desk.clock.advance(MINUTE)
+    asked = await desk.held(asked=again(first.call))
+    submitted = (await desk.approvals.history(asked.id))[0]
+    assert submitted.detail["before"] == {"approval": first.id, "state": state, "at": timestamp(approved_at)}
+
+
+async def test_nothing_is_said_of_an_identical_call_that_never_ran(desk: Desk) -> None:
+    first = await desk.approved()
+    asked = await desk.held(asked=again(first.call))
+    assert "before" not in (await desk.approvals.history(asked.id))[0].detail

@@ -22,7 +22,7 @@ def opened(shell: Shell) -> Store:
 
 
 def test_a_grant_is_made_with_a_token_that_is_shown_once_and_not_stored(shell: Shell) -> None:
-    made = shell.json(*CREATE, "--upstream", "desktop", "--expires", "30d")
+    made = shell.json(*CREATE, "--upstream", "desktop", "--expires", "30d", "--patience", "4m")
     assert set(made) == {"id", "token"}
     store = opened(shell)
     found = store.read_now(lambda session: grants.by_token(session, made["token"]))
@@ -31,6 +31,8 @@ def test_a_grant_is_made_with_a_token_that_is_shown_once_and_not_stored(shell: S
     assert (found.id, found.label, found.owner) == (made["id"], "ci", "alice@example.com")
     assert found.upstreams == {"git", "desktop"}
     assert found.expires_at == found.created_at + timedelta(days=30)
+    assert found.patience == timedelta(minutes=4)
+    assert [grant["patience"] for grant in shell.json("grant", "list")] == ["4m"]
     assert made["token"].encode() not in (shell.folder / "broker.db").read_bytes()
 
 
@@ -118,7 +120,7 @@ def test_a_list_in_a_pipe_is_one_line_each_with_tabs_and_no_hidden_characters(sh
     made = shell.json("grant", "create", "--upstream", "git", "--label", label, "--owner", "a@b.c")
     (line,) = shell.lines("grant", "list")
     shown = "red\\u001b[31m\\u202e\\t[bold]x[/bold] " + "long " * 60
-    assert line.split("\t") == [made["id"], "live", shown, "a@b.c", "git", "-"]
+    assert line.split("\t") == [made["id"], "live", shown, "a@b.c", "git", "-", "-"]
 
 
 def test_settings_can_be_named_by_option(shell: Shell) -> None:

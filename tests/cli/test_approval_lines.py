@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from broker.cli.approval_lines import line, say_whole
-from broker.domain.approvals import Approval, Cause, State
+from broker.cli.approval_lines import line, said_of, say_whole
+from broker.domain.approvals import Approval, Cause, Decision, State
 from broker.domain.audit import Event, Kind, chained
 from broker.domain.calls import Requirement
 from broker.domain.moves import await_input, leave, withdraw
@@ -41,6 +41,12 @@ def test_a_line_in_a_list_has_the_votes_and_what_is_unusual() -> None:
     assert line(of_api(held(deadline=soon)))["left"] == "2h 00m"
 
 
+@pytest.mark.parametrize("state", sorted(state for state in State if state.final))
+def test_an_approval_that_is_given_again_after_the_end_is_answered_with_how_it_ended(state: State) -> None:
+    told = said_of(of_api(in_state(state)), Decision.APPROVE)
+    assert told == f"You had approved desk / press for ci agent already; by now its state is {state}."
+
+
 def test_who_voted_who_may_and_where_the_agent_is_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     pending = leave(reviewed(held(Requirement(quorum=2)), ALICE), NOON + QUARTER)
     told = shown(
@@ -51,7 +57,7 @@ def test_who_voted_who_may_and_where_the_agent_is_are_shown(capsys: pytest.Captu
         event(Kind.APPROVAL_ABANDONED, why="cancelled"),
     )
     assert "votes 1 of 2" in told
-    assert "reviews alice@example.com approve at 2026-07-28 12:01:00 UTC in web" in told
+    assert "reviews alice@example.com approved at 2026-07-28 12:01:00 UTC in the browser" in told
     assert (
         "caller The agent stopped waiting at 2026-07-28 12:03:00 UTC: it cancelled the call. "
         "It is withdrawn at 2026-07-28 12:15:00 UTC unless the agent comes back for it."
@@ -59,7 +65,7 @@ def test_who_voted_who_may_and_where_the_agent_is_are_shown(capsys: pytest.Captu
     assert told[told.index("history") + 1 :][:6] == [
         "2026-07-28 12:01:00 UTC ci agent asked; the call was held",
         "moves a desk",
-        "2026-07-28 12:02:00 UTC alice@example.com approved; more are needed in web",
+        "2026-07-28 12:02:00 UTC alice@example.com gave one of the approvals in the browser",
         "fi\\u001bne",
         "2026-07-28 12:03:00 UTC ci agent stopped waiting",
         "it cancelled the call",

@@ -16,7 +16,9 @@ from broker.cli.connect import DEFAULT_URL
 from broker.cli.main import app
 from broker.domain.approvals import TRANSITIONS, State
 from broker.domain.durations import parse_duration
-from broker.settings import ApprovalSettings, ServerSettings, StoreSettings, UpstreamSettings
+from broker.gateway.patience import CLIENTS as KNOWN
+from broker.gateway.patience import Client
+from broker.settings import ApprovalSettings, ClientSettings, ServerSettings, StoreSettings, UpstreamSettings
 from tests.cli.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -25,6 +27,7 @@ SECTIONS = {
     "store": StoreSettings,
     "upstreams.NAME": UpstreamSettings,
     "approvals": ApprovalSettings,
+    "clients.NAME": ClientSettings,
 }
 
 
@@ -82,6 +85,24 @@ def test_what_a_client_is_configured_with_is_json_that_leads_to_the_broker(snipp
 def test_every_client_has_its_snippets() -> None:
     assert len(snippets(CLIENTS)) == 7
     assert "docs/clients.md" in README
+
+
+def test_every_client_that_is_known_is_listed_with_when_it_gives_up() -> None:
+    rows = [row for row in table("How long clients wait", CLIENTS) if quoted(row[2])]
+    listed = {
+        quoted(name)[0]: Client(parse_duration(quoted(gives_up)[0]), progress_resets=progress.startswith("yes"))
+        for _, name, gives_up, progress, *_ in rows
+    }
+    assert listed == KNOWN
+    assert list(listed) == list(KNOWN)
+
+
+def test_every_source_of_what_is_known_of_clients_is_named_and_every_one_is_used() -> None:
+    section = CLIENTS.split("\n## How long clients wait\n", 1)[1].split("\n## ", 1)[0]
+    used = {number for row in table("How long clients wait", CLIENTS) for number in re.findall(r"\[(\d+)\]", str(row))}
+    named = re.findall(r"^\[(\d+)\] ", section, re.MULTILINE)
+    assert named == [str(number) for number in range(1, len(named) + 1)]
+    assert used == set(named)
 
 
 def test_every_setting_is_listed() -> None:

@@ -174,7 +174,7 @@ def test_without_a_token_or_a_broker_there_is_one_line(
 
 def test_a_wrong_token_is_refused_by_the_broker(served: Served) -> None:
     said = served.shell.refused("approvals", "list", BROKER_URL=served.url, BROKER_TOKEN="bt_wrong")
-    assert "Sign in" in said
+    assert "This API token is unknown or revoked" in said
 
 
 def test_help_is_there_at_once_since_nothing_heavy_is_imported_for_it(shell: Shell) -> None:

@@ -63,6 +63,9 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
         timeout = "90s"
         execute_within = "1h"
         results = "none"
+        [clients."My Agent*"]
+        gives_up = "20m"
+        progress_resets = true
     """)
     assert settings.public_url == "http://[::1]:9000"
     assert settings.store_url() == "postgresql://u@h/db"
@@ -77,6 +80,8 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
     assert settings.approvals.timeout == timedelta(seconds=90)
     assert settings.approvals.execute_within == timedelta(hours=1)
     assert settings.approvals.results == "none"
+    assert settings.clients["my agent*"].gives_up == timedelta(minutes=20)
+    assert settings.clients["my agent*"].progress_resets is True
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
@@ -97,11 +102,13 @@ def test_a_variable_can_name_the_file(folder: Path, monkeypatch: pytest.MonkeyPa
 def test_the_environment_wins_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_SERVER__PORT", "9001")
     monkeypatch.setenv("BROKER_UPSTREAMS__GIT__COMMAND", '["from-environment"]')
+    monkeypatch.setenv("BROKER_CLIENTS__ZED__GIVES_UP", "2m")
     settings = load('[server]\nhost = "::1"\nport = 1\n[upstreams.git]\ncommand = ["from-file"]\nenv = { A = "b" }')
     assert settings.server.port == 9001
     assert settings.server.host == "::1"
     assert settings.upstreams["git"].command == ["from-environment"]
     assert settings.upstreams["git"].env == {"A": "b"}
+    assert settings.clients["zed"].gives_up == timedelta(minutes=2)
 
 
 def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +133,12 @@ def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPat
             "line 2, approvals.timeout: expected a duration such as 90s, 15m, 1h or 30d.",
         ),
         ("[upstreams.x]\nurl = 'http://x'\nidle = '1h'", "upstreams.x: expected no idle beside url"),
+        ('[clients."My.Agent"]\ngives_up = "soon"', "line 2, clients.My.Agent.gives_up: expected a duration such as"),
+        ("[clients.zed]\nprogress_resets = true", "line 1, clients.zed.gives_up: is missing."),
+        (
+            "[clients.zed]\ngives_in = '1m'",
+            "line 2, clients.zed.gives_in: this version has no such setting; the nearest",
+        ),
         ("[approvals]\ntimeout = 15", "line 2, approvals.timeout: expected a duration"),
         ("[approvals]\nresults = 'all'", "line 2, approvals.results: expected 'capped' or 'none'."),
         ("[server]\nport = 70000", "line 2, server.port: expected 65535 or less."),

@@ -13,7 +13,7 @@ from broker.domain.approvals import Cause, Decision, State
 from broker.domain.calls import UNIT, Action, Requirement, Verdict
 from broker.domain.moves import expire, withdraw
 from tests.clock import NOON
-from tests.domain.values import ALICE, BOB, QUARTER, charge, held, in_state, reviewed
+from tests.domain.values import ALICE, BOB, MINUTE, QUARTER, charge, held, in_state, person, reviewed
 
 KEYS = {
     "status",
@@ -104,7 +104,7 @@ def test_the_wait_for_a_slot_is_rounded_up_to_whole_seconds(left: timedelta, sec
     told = answers.limited(charge(), NOON + left, NOON)
     assert told.retry_after == seconds
     assert (
-        told.sentence == f"Rate limit reached: at most 1 such calls in a minute. Nothing ran. Try again in {seconds} s."
+        told.sentence == f"Rate limit reached: at most 1 such call in a minute. Nothing ran. Try again in {seconds} s."
     )
 
 
@@ -171,8 +171,8 @@ def test_a_withdrawal_tells_its_cause(cause: Cause) -> None:
     told = answers.of(withdraw(held(), cause, NOON))
     assert told.meta()["cause"] == cause.value
     assert cause.value in told.sentence
-    step = "Ask your operator for a new grant." if cause is Cause.GRANT else "A new call asks again."
-    assert told.sentence.endswith(f"Nothing ran. {step}")
+    steps = {Cause.GRANT: "Ask your operator for a new grant.", Cause.POLICY: "A new call would be denied, too, "}
+    assert f"Nothing ran. {steps.get(cause, 'A new call asks again.')}" in told.sentence
 
 
 def test_an_interrupted_call_is_never_simply_repeated() -> None:
@@ -185,6 +185,15 @@ def test_unavailable_says_that_nothing_ran() -> None:
     assert answers.unavailable("The server is down").sentence == (
         "Not possible right now: The server is down. Nothing ran. Try again later."
     )
+
+
+def test_a_call_that_was_approved_and_not_sent_is_to_be_repeated_for_its_approval() -> None:
+    told = answers.not_sent("The server is down.", "apr_1")
+    assert told.sentence == (
+        "Not possible right now: The server is down. Nothing ran. "
+        "The approval stays valid for a while: repeat the identical call."
+    )
+    assert told.meta()["reason"] == "The server is down."
 
 
 @pytest.mark.parametrize("state", [State.PENDING, State.APPROVED, State.EXECUTING, State.SUCCEEDED, State.FAILED])
@@ -203,6 +212,16 @@ def test_the_result_of_an_approved_call_names_those_who_approved() -> None:
     }
 
 
-def test_an_agent_hears_whom_it_waits_for() -> None:
-    assert answers.who_is_asked(held()) == "an approver"
-    assert answers.who_is_asked(held(Requirement(approvers=("oncall", "a@example.com")))) == "oncall, a@example.com"
+def test_a_ticket_says_what_to_do_in_words_that_a_model_can_follow() -> None:
+    waiting = reviewed(held(Requirement(("oncall",), quorum=2)), person("alice", "oncall"))
+    told = answers.pending(waiting, "http://x/approvals/apr_1", "The broker is stopping.", NOON + 2 * MINUTE)
+    assert told.sentence == (
+        "1 of 2 approved, waiting for oncall, 13 min left. Nothing ran yet, and nothing went wrong. The broker is "
+        "stopping. Repeat the identical call now, with exactly the same arguments: it goes on waiting for this same "
+        "approval, and returns the tool's own result once that is given. Do so every time you get this answer. Change "
+        "nothing in the arguments, not even how a number or a word is written: that is another call, for which people "
+        "are asked anew. Your user can follow it at http://x/approvals/apr_1"
+    )
+    facts = told.meta()
+    assert (facts["status"], facts["retry"], facts["approval_id"]) == ("pending", "same", "apr_1")
+    assert (facts["review_url"], facts["deadline"]) == ("http://x/approvals/apr_1", "2026-07-28T12:15:00.000000Z")

@@ -201,6 +201,13 @@ def test_a_word_for_what_is_no_longer_there_is_refused() -> None:
         reviewed(held(revision="0" * 64), ALICE)
 
 
+def test_a_word_does_not_count_when_a_caller_that_cancelled_was_waited_for_in_vain() -> None:
+    cancelled = leave(held(), NOON + 2 * MINUTE)
+    assert reviewed(cancelled, ALICE, at=NOON + 2 * MINUTE - MICROSECOND).state is State.APPROVED
+    with pytest.raises(DeadlinePassed):
+        reviewed(cancelled, ALICE, at=NOON + 2 * MINUTE)
+
+
 def test_the_deadline_itself_is_too_late() -> None:
     assert reviewed(held(), ALICE, at=NOON + QUARTER - MICROSECOND).state is State.APPROVED
     with pytest.raises(DeadlinePassed):

@@ -28,7 +28,7 @@ def test_whatever_happens_to_a_call_has_words_of_its_own(kind: Kind) -> None:
         (
             Kind.APPROVAL_REJECTED,
             {"channel": "slack:#desk", "reason": "not on a Friday."},
-            "slack:#desk",
+            "in slack:#desk",
             ["not on a Friday."],
         ),
         (Kind.APPROVAL_EXPIRED, {"cause": "unanswered"}, None, ["Nobody answered in time."]),
@@ -39,6 +39,12 @@ def test_whatever_happens_to_a_call_has_words_of_its_own(kind: Kind) -> None:
         (Kind.APPROVAL_ESCALATED, {"to": ["oncall", "bob@example.com"]}, None, ["oncall, bob@example.com"]),
         (Kind.APPROVAL_REMINDED, {"part": "50%", "left": "7m"}, None, ["7m left"]),
         (Kind.APPROVAL_LATE, {"outcome": "approval.succeeded"}, None, ["it ran"]),
+        (
+            Kind.APPROVAL_SUBMITTED,
+            {"before": {"approval": "apr_0", "state": "failed", "at": "2026-07-28T12:00:01.000000Z"}},
+            None,
+            ["The identical call was approved before, at 2026-07-28 12:00:01 UTC, and got an error from the server."],
+        ),
         (Kind.CALL_DENIED, {"reason": "Too dangerous."}, None, ["Too dangerous."]),
         (Kind.CALL_ANSWERED, {"outcome": "succeeded", "ms": 12.5}, None, ["after 12.5 ms"]),
     ],

@@ -145,8 +145,8 @@ def reminders(approval: Approval, *after: timedelta) -> list[dict[str, str]]:
 def test_people_are_reminded_at_half_and_at_nine_tenths_of_the_time_and_told_how_much_is_left() -> None:
     half, nearly = QUARTER / 2, QUARTER * 0.9
     assert reminders(held(), half - MICROSECOND, half, nearly - MICROSECOND, nearly) == [
-        {"part": "50%", "left": "450s"},
-        {"part": "90%", "left": "90s"},
+        {"part": "50%", "left": "8m"},
+        {"part": "90%", "left": "2m"},
     ]
 
 

@@ -67,7 +67,8 @@ def tool_call(
 def modern_headers(message: Mapping[str, Any]) -> dict[str, str]:
     """The fields that go with a request of the stateless era."""
     fields = {"MCP-Protocol-Version": "2026-07-28", "Mcp-Method": str(message["method"])}
-    name = message["params"].get("name") or message["params"].get("uri")
+    params = message["params"]
+    name = params.get("name") or params.get("uri") or params.get("taskId")
     return {**fields, "Mcp-Name": str(name)} if name is not None else fields
 
 
@@ -193,11 +194,13 @@ class Scene:
     rows: list[Row] = field(default_factory=list[Row])
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def agent(self, *upstreams: str, owner: str = OWNER, expires_at: Any = None) -> Agent:
+    async def agent(self, *upstreams: str, owner: str = OWNER, expires_at: Any = None, patience: Any = None) -> Agent:
         """A new grant; without names it is for every upstream."""
         names = frozenset(upstreams or self.broker.policies)
         made = await self.broker.store.write(
-            lambda tx: grants.create(tx, "cli:test", label="agent", owner=owner, upstreams=names, expires_at=expires_at)
+            lambda tx: grants.create(
+                tx, "cli:test", label="agent", owner=owner, upstreams=names, expires_at=expires_at, patience=patience
+            )
         )
         return Agent(self.broker.url, made.grant, made.token, self.http)
 
@@ -269,6 +272,7 @@ async def playing(
     *,
     approvals: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
+    clients: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     store: str | None = None,
     channels: Sequence[Channel] = (),
@@ -279,7 +283,8 @@ async def playing(
         upstreams: as in the settings, except that a `policy` is the document itself.
         server: as in the settings; without a port it takes a free one.
     """
-    settings = _settings(folder, upstreams, approvals or {}, server or {}, store)
+    sections = {"approvals": approvals or {}, "server": server or {}, "clients": clients or {}}
+    settings = _settings(folder, upstreams, sections, store)
     # agents outlive the broker
     async with aiohttp.ClientSession() as http, running(settings, clock, channels) as broker:
         scene = Scene(broker, http)
@@ -295,8 +300,7 @@ async def playing(
 def _settings(
     folder: Path,
     upstreams: Mapping[str, Mapping[str, Any]],
-    approvals: Mapping[str, Any],
-    server: Mapping[str, Any],
+    sections: Mapping[str, Mapping[str, Any]],
     store: str | None,
 ) -> Settings:
     configured: dict[str, Any] = {}
@@ -311,10 +315,10 @@ def _settings(
     secret.chmod(0o600)
     return Settings.model_validate(
         {
-            "server": {"port": 0, "secret": f"file:{secret}", **server},
+            **sections,
+            "server": {"port": 0, "secret": f"file:{secret}", **sections["server"]},
             "store": {"url": store or f"sqlite:///{folder / 'broker.db'}"},
             "upstreams": configured,
-            "approvals": dict(approvals),
         }
     )
 

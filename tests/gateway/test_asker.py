@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from itertools import pairwise
@@ -12,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.domain.people import Grant
-from broker.gateway.asker import Asker
+from broker.gateway.asker import TELL_EVERY, Asker
 from broker.gateway.inbound import Inbound
 from broker.gateway.sse import KEEP_ALIVE
 from broker.gateway.wire import parse_message
@@ -48,6 +49,21 @@ async def heard(who: Asker) -> list[dict[str, Any]]:
 def sign(who: Asker) -> None:
     who.next_sign = 0
     who.say_when_due("Waiting")
+
+
+async def test_signs_of_life_come_every_ten_seconds_and_news_at_once() -> None:
+    who, clock = asker(), asyncio.get_running_loop()
+    who.say_when_due("first")
+    before = clock.time()
+    assert before < who.next_sign <= before + TELL_EVERY == before + 10
+    who.say_when_due("too early")
+    who.say("news")
+    assert who.next_sign >= before + TELL_EVERY
+    who.say_when_due("too early after that")
+    who.next_sign = clock.time()
+    who.say_when_due("due")
+    told = await heard(who)
+    assert [(each["progress"], each["message"]) for each in told] == [(1, "first"), (2, "news"), (3, "due")]
 
 
 @given(

@@ -245,7 +245,7 @@ async def test_a_call_that_is_made_again_in_its_session_takes_the_place_of_the_f
     second = await caller.act(progressToken="c")
     told = await first.message()
     assert (block(told)["status"], block(told)["approval_id"]) == ("pending", approval)
-    assert "the same call came again and waits in its place" in told["result"]["content"][0]["text"]
+    assert "The same call came again, and waits in place of this one." in told["result"]["content"][0]["text"]
     assert (await scene.happened("approval.abandoned", agent)).detail["why"] == "it made the call again"
     await scene.happened("approval.resumed", agent)
     await scene.decide(approval)

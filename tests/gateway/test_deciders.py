@@ -20,11 +20,12 @@ from tests.servers.scripted import Scripted, tool
 pytestmark = pytest.mark.timeout(60)
 
 ROOT = Person("root@example.com", frozenset({Role.ADMIN}))
-SECOND = Person("second@example.com", frozenset({Role.APPROVER}))
+SECOND = Person("second@example.com", frozenset({Role.APPROVER}), frozenset({"oncall"}))
 LATER = {"after": "5m", "to": ["oncall"]}
 APPROVALS: dict[str, dict[str, Any]] = {
     "pair": {"quorum": 2},
     "late": {"approvers": [APPROVER.email], "escalate": LATER},
+    "joint": {"approvers": [APPROVER.email], "quorum": 2, "escalate": LATER},
     "crowd": {"approvers": [APPROVER.email, SECOND.email], "quorum": 3, "escalate": LATER},
     "chat": {"channels": ["slack:#desk"]},
 }
@@ -113,6 +114,32 @@ async def test_an_agent_hears_who_is_asked_by_now(strict: Scene) -> None:
     again = await agent.call("one", "late", progressToken=2)
     assert f"approval by {APPROVER.email}, oncall, 10 min" in (await again.event())["params"]["message"]
     again.leave()
+
+
+async def test_what_happens_is_told_at_once_and_not_at_the_next_sign_of_life(strict: Scene) -> None:
+    agent, clock = await strict.agent(), strict.broker.clock
+    assert isinstance(clock, MovableClock)
+    held = await agent.call("one", "joint", progressToken="t")
+    approval, told = await strict.submitted(agent), list[dict[str, Any]]()
+
+    async def hears() -> str:
+        async with asyncio.timeout(1):
+            told.append((await held.event())["params"])
+        return told[-1]["message"].partition(" left: ")[0]
+
+    assert await hears() == f"Waiting for approval by {APPROVER.email}, 15 min"
+    await vote(strict, approval, APPROVER)
+    assert await hears() == "1 of 2 approved, waiting for another approver, 15 min"
+    clock.advance(timedelta(minutes=5))
+    await sweep(strict.broker.approvals)
+    assert await hears() == "Escalated. 1 of 2 approved, waiting for oncall, 10 min"
+    clock.advance(timedelta(minutes=9))
+    await sweep(strict.broker.approvals)
+    assert await hears() == "Escalated. 1 of 2 approved, waiting for oncall, only 60 s"
+    await vote(strict, approval, SECOND)
+    assert await hears() == "Approved."
+    assert [each["progress"] for each in told] == [1, 2, 3, 4, 5]
+    assert block(await held.message())["status"] == "approved"
 
 
 async def test_the_caller_of_a_call_that_is_withdrawn_hears_it_at_once(strict: Scene, server: Scripted) -> None:

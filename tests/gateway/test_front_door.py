@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncGenerator, Callable
+from datetime import timedelta
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -25,9 +26,11 @@ from broker.domain.origins import Origins
 from broker.errors import Invalid
 from broker.front import Connection, Server
 from broker.gateway.endpoint import Endpoint
+from broker.gateway.errands import Errands
 from broker.gateway.gate import Gate
 from broker.gateway.grants import Grants
 from broker.gateway.holds import Holds
+from broker.gateway.patience import Patience
 from broker.gateway.record import Record
 from broker.gateway.upstreams import UpstreamReply, UpstreamRequest
 from broker.gateway.upstreams.http import HttpUpstream
@@ -329,10 +332,12 @@ async def test_what_nobody_foresaw_is_answered_in_json_rpc(
     small: Scene, server: Scripted, caplog: pytest.LogCaptureFixture
 ) -> None:
     agent, broker, keyring = await small.agent(), small.broker, Keyring([b"k" * 64])
-    holds = Holds(broker.approvals, broker.feed, broker.clock, str, patience=50)
+    holds = Holds(broker.approvals, broker.feed, broker.clock, str, Patience(timedelta(seconds=50)))
     record = Record(broker.store, keyring, keep_results=False)
     upstream = Failing("one", server.url, {}, answer_within=1)
-    gate = Gate(upstream, broker.policies["one"], broker.approvals, record, holds)
+    gate = Gate(
+        upstream, broker.policies["one"], broker.approvals, record, holds, Errands(broker.approvals, broker.feed)
+    )
     origins = Origins(agent.url)
     endpoint = Endpoint({"one": gate}, Grants(broker.store, broker.clock), keyring, origins)
     async with answering(endpoint) as url:

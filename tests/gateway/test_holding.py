@@ -88,10 +88,11 @@ async def test_the_upstreams_progress_continues_above_the_brokers(small: Scene, 
     held = await agent.call("one", "act", progressToken="t")
     assert (await held.event())["params"]["progress"] == 1
     await small.review(agent)
-    raised = [(await held.event())["params"] for _ in range(2)]
+    raised = [(await held.event())["params"] for _ in range(3)]
     assert raised == [
-        {"progressToken": "t", "progress": 1.5, "total": 3, "unknown": "kept"},
-        {"progressToken": "t", "progress": 3, "total": 3},
+        {"progressToken": "t", "progress": 2, "message": "Approved."},
+        {"progressToken": "t", "progress": 2.5, "total": 4, "unknown": "kept"},
+        {"progressToken": "t", "progress": 4, "total": 4},
     ]
     assert block(await held.event())["status"] == "approved"
 

@@ -7,6 +7,7 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from broker.gateway.catalog import Catalog
 from broker.gateway.execution import Execution
 from broker.gateway.holds import Holds
 from broker.gateway.inbound import Inbound
+from broker.gateway.patience import Patience
 from broker.gateway.upstreams import UpstreamReply
 from broker.gateway.upstreams.http import HttpUpstream
 from broker.gateway.wire import parse_message
@@ -25,7 +27,7 @@ from broker.store.approvals import ApprovalFilter, page
 from broker.store.writer import Store
 from tests.approvals.desk import Desk, hold
 from tests.clock import NOON, MovableClock
-from tests.domain.values import ALICE, DEFINITION
+from tests.domain.values import ALICE, DEFINITION, QUARTER
 from tests.gateway.scene import block, tool_call
 from tests.servers import BOUND
 from tests.servers.scripted import Message, Scripted
@@ -33,6 +35,7 @@ from tests.servers.scripted import Message, Scripted
 pytestmark = pytest.mark.timeout(60)
 
 PATIENCE = 3600.0
+LONG = Patience(timedelta(seconds=PATIENCE))
 
 
 async def nothing() -> None:
@@ -80,7 +83,7 @@ async def holding(store: Store, clock: MovableClock, server: Scripted) -> AsyncG
     server.tools = [dict(DEFINITION)]
     upstream = HttpUpstream("desk", server.url)
     execution = Execution(upstream, Catalog(upstream), desk.approvals, lambda _: hold(), cancelled_within=0.1)
-    holds = Holds(desk.approvals, desk.feed, clock, lambda approval: f"http://x/{approval}", PATIENCE)
+    holds = Holds(desk.approvals, desk.feed, clock, lambda approval: f"http://x/{approval}", LONG)
     telling = asyncio.create_task(desk.feed.run())
     yield Holding(desk, holds, execution)
     holds.stop()
@@ -104,6 +107,31 @@ async def test_patience_counts_from_when_the_request_came(holding: Holding) -> N
     waiting = await holding.press(wants_progress)
     first = await anext(waiting.chunks)
     assert b"notifications/progress" in first
+
+
+class Startable(MovableClock):
+    """A clock that stands still until it is started; then time passes on it."""
+
+    started: float | None = None
+
+    def start(self) -> None:
+        self.started = asyncio.get_running_loop().time()
+
+    def now(self) -> datetime:
+        passed = 0 if self.started is None else asyncio.get_running_loop().time() - self.started
+        return super().now() + timedelta(seconds=passed)
+
+
+async def test_that_little_time_is_left_is_told_as_soon_as_it_is_little(holding: Holding) -> None:
+    clock = Startable(NOON + QUARTER - timedelta(seconds=90.1))
+    holds = Holds(holding.desk.approvals, holding.desk.feed, clock, str, LONG)
+    waiting = await replace(holding, holds=holds).press(holding.inbound(tool_call("press", progressToken=1)))
+    assert b"approver, 2 min left" in await anext(waiting.chunks)
+    clock.start()
+    async with asyncio.timeout(1):
+        assert b"approver, only 2 min left" in await anext(waiting.chunks)
+    holds.stop()
+    await holds.end()
 
 
 @pytest.mark.parametrize("deaf", [False, True], ids=["it is told", "it does not even take that"])

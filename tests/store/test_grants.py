@@ -19,7 +19,13 @@ async def make(store: Store, owner: str = "Olga@Example.com ", days: int | None 
     expires_at = NOON + timedelta(days=days) if days else None
     return await store.write(
         lambda tx: grants.create(
-            tx, "cli:root", label="ci", owner=owner, upstreams=frozenset({"desk", "git"}), expires_at=expires_at
+            tx,
+            "cli:root",
+            label="ci",
+            owner=owner,
+            upstreams=frozenset({"desk", "git"}),
+            expires_at=expires_at,
+            patience=timedelta(minutes=4),
         )
     )
 
@@ -30,6 +36,7 @@ async def test_a_grant_is_found_by_its_token_and_by_its_id(store: Store) -> None
     assert await store.read(lambda session: grants.get(session, made.grant.id)) == made.grant
     assert made.grant.owner == "olga@example.com"
     assert made.grant.upstreams == {"desk", "git"}
+    assert made.grant.patience == timedelta(minutes=4)
 
 
 @pytest.mark.parametrize("token", ["", "bg_", "bg_unknown", "' OR 1=1 --", "\x00"])

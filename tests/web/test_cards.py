@@ -58,9 +58,22 @@ async def test_a_card_says_who_voted_when_where_and_why_and_names_those_who_stil
     second = person("second")
     await desk.approvals.reviews.review(held.id, second, Decision.APPROVE, channel="web", reason="tests are green")
     told = await card(desk, held)
-    assert "1 of 2 approved approved second@example.com 2026-07-28 12:01:00 UTC in web tests are green" in told
+    assert "1 of 2 approved approved second@example.com 2026-07-28 12:01:00 UTC in the browser tests are green" in told
     assert "manager4@example.com and 1 more" in told
     assert "You approved at 2026-07-28 12:01:00 UTC, and it counts: 1 of 2." in await card(desk, held, "second")
+
+
+async def test_a_card_says_first_that_the_identical_call_ran(desk: Desk) -> None:
+    first = await desk.hold(arguments={"branch": "main"})
+    await desk.approvals.reviews.review(first.id, person("approver"), Decision.APPROVE, channel="web")
+    await desk.run(first, {})
+    assert "approved before" not in await card(desk, first)
+    again = await desk.hold(arguments={"branch": "main"})
+    told = await card(desk, again)
+    warning = "The identical call was approved before, at 2026-07-28 12:00:00 UTC, and ran."
+    assert 0 <= told.find(warning) < told.index("Held by rule")
+    html = (await (await desk.browser("approver")).get(f"/approvals/{again.id}")).text
+    assert f'href="/approvals/{first.id}"' in html
 
 
 async def test_a_card_says_when_too_few_or_none_are_left_to_approve(desk: Desk) -> None:

@@ -51,6 +51,12 @@ async def test_signing_in_leads_nowhere_else(desk: Desk, address: str) -> None:
     assert got.headers["location"] == "/"
 
 
+async def test_a_program_whose_token_is_not_known_is_told_so(desk: Desk) -> None:
+    got = await desk.client(Authorization="Bearer bt_wrong").get("/api/v1/approvals")
+    assert (got.status_code, got.json()["code"]) == (401, "not_signed_in")
+    assert got.json()["detail"].startswith("This API token is unknown or revoked: ")
+
+
 async def test_who_is_not_signed_in_is_led_to_the_sign_in_and_back(desk: Desk) -> None:
     got = await desk.client().get("/audit?q=a%26b")
     assert got.headers["location"] == "/sign-in?next=%2Faudit%3Fq%3Da%2526b"

@@ -195,7 +195,9 @@ class HttpUpstream:
         means_mcp = kind in (_STREAM, b"application/json") or kind.endswith(b"+json")
         if status not in _NO_BODY and (means_mcp or status == 404):
             return
-        raise self._interrupted(f"answered with HTTP {status} and {_quoted(kind) or 'nothing'}, which is no MCP")
+        raise self._interrupted(
+            f"answered with HTTP {status} and {_quoted(kind) or 'no content type'}, which is no MCP"
+        )
 
     def _note_session(self, request: UpstreamRequest, tenant: Tenant, status: int, opened: str | None) -> None:
         if request.session is not None and status < 400:  # it may be older than this process
