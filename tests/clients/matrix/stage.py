@@ -85,7 +85,9 @@ class Queue:
             await asyncio.sleep(0.05)  # it is away
 
     async def _listen(self, broker: Broker) -> None:
-        async with broker.http.get(f"{broker.url}/api/v1/events", headers=broker.fields, timeout=_ENDLESS) as events:
+        async with broker.http.get(
+            f"{broker.people_url}/api/v1/events", headers=broker.fields, timeout=_ENDLESS
+        ) as events:
             async for line in events.content:
                 if line.startswith(b"data:"):
                     await self._take(broker, json.loads(line[5:]))
@@ -122,6 +124,8 @@ class Broker:
     Args:
         store: the same one, for what the command line does.
         token: what Alice shows to the API.
+        desk: a second folder, for a process beside it that people use; without one they use the same as the agents.
+        people_url: where people decide.
     """
 
     folder: Path
@@ -130,15 +134,40 @@ class Broker:
     http: aiohttp.ClientSession
     server: Scripted
     token: str
+    desk: Path | None = None
     queue: Queue = field(default_factory=Queue)
     url: str = ""
+    people_url: str = ""
     process: BrokerProcess | None = None
     _running: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack)
 
     async def start(self) -> None:
         """Start a process, where the last one was if there was one."""
+        self._furnish(self.folder, urlsplit(self.url).port or 0)
+        self.process = await self._running.enter_async_context(serving(self.folder, {}))
+        self.url = self.process.url
+        if self.desk is None:
+            self.people_url = self.url
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncGenerator[None]:
+        """Run its processes, and what the queue listens to."""
+        async with contextlib.AsyncExitStack() as beside:
+            if self.desk is not None:
+                self._furnish(self.desk, 0)
+                self.people_url = (await beside.enter_async_context(serving(self.desk, {}))).url
+            await self.start()
+            following = asyncio.ensure_future(self.queue.follow(self))
+            try:
+                yield
+            finally:
+                following.cancel()
+                await asyncio.wait([following])
+                await self.end(kill=True)
+
+    def _furnish(self, folder: Path, port: int) -> None:
         tables: dict[str, Mapping[str, Any]] = {
-            "server": {"port": urlsplit(self.url).port or 0},
+            "server": {"port": port},
             "store": {"url": self.store_url.replace("+psycopg", "")},
             "upstreams.one": {"url": self.server.url, "policy": "policy.json"},
             "approvals": APPROVALS,
@@ -146,11 +175,12 @@ class Broker:
         lines = [
             line
             for name, table in tables.items()
-            for line in (f"[{name}]", *(f"{k} = {json.dumps(table[k])}" for k in table))
+            for line in (f"[{name}]", *(f"{key} = {json.dumps(table[key])}" for key in table))
         ]
-        (self.folder / "broker.toml").write_text("\n".join(lines))
-        self.process = await self._running.enter_async_context(serving(self.folder, {}))
-        self.url = self.process.url
+        (folder / "broker.toml").write_text("\n".join(lines))
+        (folder / "policy.json").write_text(json.dumps(POLICY))
+        (folder / "broker.secret").write_text("s" * 64)
+        (folder / "broker.secret").chmod(0o600)
 
     async def end(self, *, kill: bool) -> None:
         """End the process: as a crash does, or as an operator does."""
@@ -169,14 +199,14 @@ class Broker:
 
     async def get(self, path: str) -> Message:
         """What the API tells Alice."""
-        async with self.http.get(self.url + path, headers=self.fields) as answer:
+        async with self.http.get(self.people_url + path, headers=self.fields) as answer:
             assert answer.status == 200, await answer.text()
             return await answer.json()
 
     async def decide(self, approval: Message, decision: str, reason: str | None = None) -> None:
         """Alice says yes or no."""
-        url, body = f"{self.url}/api/v1/approvals/{approval['id']}/decision", {"decision": decision, "reason": reason}
-        async with self.http.post(url, json=body, headers=self.fields) as answer:
+        url = f"{self.people_url}/api/v1/approvals/{approval['id']}/decision"
+        async with self.http.post(url, json={"decision": decision, "reason": reason}, headers=self.fields) as answer:
             assert answer.status == 200, await answer.text()
 
     async def grant(self, label: str) -> str:
@@ -193,25 +223,16 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def broker(folder: Path, store_url: str, server: Scripted) -> AsyncGenerator[Broker]:
-    """One that runs, with its settings in `folder` and its record at `store_url`."""
+async def broker(folder: Path, store_url: str, server: Scripted, *, desk: Path | None = None) -> AsyncGenerator[Broker]:
+    """One that runs, with its settings in `folder` and its record at `store_url`; with a `desk` as two processes."""
     server.tools = [tool(name) for name in ("act", "act_soon", "look")]
-    (folder / "policy.json").write_text(json.dumps(POLICY))
-    (folder / "broker.secret").write_text("s" * 64)
-    (folder / "broker.secret").chmod(0o600)
     store = Store(store_url, SystemClock())
     try:
         token = await store.write(_let_in)
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as http:
-            made = Broker(folder, store_url, store, http, server, token)
-            await made.start()
-            following = asyncio.ensure_future(made.queue.follow(made))
-            try:
+            made = Broker(folder, store_url, store, http, server, token, desk)
+            async with made.open():
                 yield made
-            finally:
-                following.cancel()
-                await asyncio.wait([following])
-                await made.end(kill=True)
     finally:
         store.close()
 
