@@ -24,8 +24,9 @@ from broker.approvals.ledger import Rules
 from broker.approvals.notices import Channel
 from broker.approvals.outbox import Outbox
 from broker.approvals.policies import Policies
+from broker.approvals.processes import Process
 from broker.approvals.service import Approvals
-from broker.approvals.sweeps import recover, sweep
+from broker.approvals.sweeps import leave, recover, sweep
 from broker.domain.audit import timestamp
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
@@ -47,7 +48,8 @@ from broker.policy.watch import InForce, Watched
 from broker.settings import Settings
 from broker.store import audit
 from broker.store.audit import AuditFilter
-from broker.store.engine import serve_lock
+from broker.store.engine import is_sqlite, serve_lock
+from broker.store.presence import Presence
 from broker.store.writer import Store
 from broker.ticks import Tick, ticking
 from broker.web import create_web
@@ -116,7 +118,8 @@ async def running(
         SettingsError, PolicyError: something configured is wrong.
         StoreError: the store cannot be opened, or another server uses it.
     """
-    clock = clock or SystemClock()
+    own_clock = SystemClock()
+    clock = clock or own_clock
     allow_many_connections()
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(_listening(settings))
@@ -128,6 +131,10 @@ async def running(
         store = Store(settings.store_url(), clock)
         stack.callback(store.close)
         feed = Feed(store)
+        presence = None if is_sqlite(store.engine) else Presence(store.engine, feed.nudge, own_clock)
+        if presence is not None:
+            await presence.begin()
+            await stack.enter_async_context(_task(presence.run()))
         terms = settings.approvals
         rules = Rules(
             timeout=terms.timeout,
@@ -140,8 +147,9 @@ async def running(
             max_per_hour=terms.max_per_hour,
             channels=frozenset({"web", "api", *(channel.name for channel in channels)}),
         )
-        approvals = Approvals(store, clock, keyring, feed, rules, channels)
-        await recover(approvals)
+        approvals = Approvals(store, clock, keyring, feed, rules, channels, Process(keyring, presence))
+        await recover(approvals, alone=presence is None)
+        stack.push_async_callback(_leave, approvals)
         await stack.enter_async_context(_task(feed.run()))
         follower = Policies(approvals, store)
         for name, in_force in policies.items():
@@ -150,7 +158,7 @@ async def running(
                 await stack.enter_async_context(_task(follower.follow(in_force, files[name])))
         record = Record(store, keyring, keep_results=rules.keep_results)
         stack.push_async_callback(record.drain)
-        outboxes = [Outbox(channel, store, feed, partial(_card, url)) for channel in channels]
+        outboxes = [Outbox(channel, store, feed, approvals.process.id, partial(_card, url)) for channel in channels]
         for outbox in outboxes:
             await outbox.begin()
             await stack.enter_async_context(_task(outbox.run()))
@@ -170,7 +178,7 @@ async def running(
             keyring=keyring,
             public_url=url,
             in_force=policies,
-            ready=partial(_ready, store, policies, outboxes),
+            ready=partial(_ready, store, presence, policies, outboxes),
         )
         limit = settings.server.stop_within.total_seconds()
         closing = partial(_close, endpoint, feed, outboxes, limit)
@@ -226,18 +234,21 @@ def _card(url: str, approval_id: str) -> str:
     return f"{url}/approvals/{approval_id}"
 
 
-async def _ready(store: Store, policies: dict[str, InForce], outboxes: Sequence[Outbox]) -> dict[str, Any]:
+async def _ready(
+    store: Store, presence: Presence | None, policies: dict[str, InForce], outboxes: Sequence[Outbox]
+) -> dict[str, Any]:
     try:
         await store.write(lambda tx: audit.page(tx.session, AuditFilter(), limit=1))
         state = {"ok": True, "seq": (await store.read(audit.head)).seq}
         channels = {outbox.channel.name: await _channel(outbox) for outbox in outboxes}
     except StoreError as error:
         state, channels = {"ok": False, "error": str(error)}, {}
+    deaf = presence.trouble if presence is not None else None
     refused = any(in_force.trouble is not None for in_force in policies.values())
-    troubled = refused or not all(channel["ok"] for channel in channels.values())
+    troubled = refused or deaf is not None or not all(channel["ok"] for channel in channels.values())
     return {
         "status": "failing" if not state["ok"] else "degraded" if troubled else "ok",
-        "store": state,
+        "store": state if deaf is None else {**state, "trouble": deaf},
         "policies": {name: present_of(one) for name, one in policies.items()},
         "channels": channels,
     }
@@ -271,6 +282,13 @@ def _listening(settings: Settings) -> Generator[socket.socket]:
         yield listener
     finally:
         listener.close()
+
+
+async def _leave(approvals: Approvals) -> None:
+    try:
+        await leave(approvals)
+    except StoreError as error:
+        log.warning("%s Other servers find out by themselves that this one ended.", error)
 
 
 @asynccontextmanager

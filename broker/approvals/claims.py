@@ -8,18 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import timedelta
 from typing import Any
 
 from broker.approvals.journal import BROKER, agent
 from broker.approvals.ledger import Ledger, held_call
+from broker.approvals.processes import LEASE
 from broker.approvals.tasks import CALLED_OFF, is_called_off, keep_answer, keep_questions
 from broker.domain import answers, moves
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Caller, Cause, State
 from broker.domain.audit import Kind
 from broker.domain.calls import Action, Call, Verdict, fingerprints
-from broker.domain.canonical import canonical_json, new_id
+from broker.domain.canonical import canonical_json
 from broker.domain.recorded import masked_paths
 from broker.domain.redaction import without_echoes
 from broker.domain.rounds import continuations
@@ -30,9 +30,6 @@ from broker.store import approvals as stored
 from broker.store import grants, held
 from broker.store.slots import LimitReached, Taken
 from broker.store.writer import Transaction
-
-LEASE = timedelta(seconds=30)
-"""How long a process that executes a call is believed to be alive after it last said so."""
 
 RESULT_CAP = 256 * 1024
 """The most bytes of an upstream's answer that are kept with its approval."""
@@ -49,7 +46,7 @@ class Claims:
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        self.holder = new_id("proc")
+        self.holder = ledger.process.id
         self.executing: dict[str, Taken] = {}
 
     async def claim(
@@ -68,7 +65,7 @@ class Claims:
             process has yet to hear whether its last word on it is recorded, and would say it again.
 
         Raises:
-            TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
+            TransitionRefused: it is not approved, somebody else claimed it, or its caller does not wait here.
         """
 
         def work(tx: Transaction) -> tuple[Approval | Answer, Taken]:

@@ -16,6 +16,7 @@ from sqlmodel import Session
 from broker.approvals.feed import Feed
 from broker.approvals.journal import Journal
 from broker.approvals.notices import Channel
+from broker.approvals.processes import Process
 from broker.domain.approvals import Approval
 from broker.domain.audit import Row
 from broker.domain.calls import Call
@@ -55,7 +56,7 @@ class Rules:
 
 
 class Ledger:
-    """The approvals of one store, which are told in `channels`."""
+    """The approvals of one store, which are told in `channels`, as one `process` of several has them."""
 
     def __init__(
         self,
@@ -65,11 +66,13 @@ class Ledger:
         feed: Feed,
         rules: Rules,
         channels: Sequence[Channel] = (),
+        process: Process | None = None,
     ) -> None:
         self.store = store
         self.clock = clock
         self.keyring = keyring
         self.rules = rules
+        self.process = process or Process(keyring)
         self.journal = Journal(keyring, channels)
         self._feed = feed
 

@@ -63,14 +63,23 @@ class Outbox:
     """Tells in one channel what is owed there.
 
     Args:
+        process: who tells it, of several processes.
         card: the address of an approval's card, by its id.
         limit: the seconds that the channel has for one message.
     """
 
     def __init__(
-        self, channel: Channel, store: Store, feed: Feed, card: Callable[[str], str], *, limit: float = LIMIT
+        self,
+        channel: Channel,
+        store: Store,
+        feed: Feed,
+        process: str,
+        card: Callable[[str], str],
+        *,
+        limit: float = LIMIT,
     ) -> None:
         self.channel = channel
+        self._process = process
         self._store = store
         self._feed = feed
         self._card = card
@@ -82,7 +91,7 @@ class Outbox:
         self._hint = asyncio.Event()
 
     async def begin(self) -> None:
-        """Take over what a former process left. From the first time on, what is to be announced is.
+        """From the first time on, what is to be announced is.
 
         Raises:
             StoreError: the store cannot be written.
@@ -148,7 +157,7 @@ class Outbox:
         for first in sorted(due, key=self._turn):
             if self._troubles.resting(first.place, now):
                 continue
-            taking = partial(stored.take, owed_id=first.id, lease=LEASE)
+            taking = partial(stored.take, owed_id=first.id, holder=self._process, lease=LEASE)
             if (owed := await self._store.write(lambda tx, take=taking: take(tx.session, now=tx.now))) is not None:
                 self._served[owed.place] = max(self._served.values(), default=0) + 1
                 return owed

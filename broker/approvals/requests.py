@@ -59,11 +59,12 @@ class Requests:
             The open approval, or what the agent is told when it cannot be held.
         """
         verdict = replace(verdict, requirement=self._settled(verdict.requirement))
-        marks = fingerprints(self._ledger.keyring, call, definition)
+        ledger, marks = self._ledger, fingerprints(self._ledger.keyring, call, definition)
         caller = Caller.WAITING if task is None else Caller.TASK
 
         def hold(tx: Transaction) -> Approval | Answer:
-            if (said_no := stored.remembered(tx.session, marks, tx.now - self._ledger.rules.reject_memory)) is not None:
+            ledger.process.look_around(tx, ledger.journal)  # the identical call may have waited at one that just died
+            if (said_no := stored.remembered(tx.session, marks, tx.now - ledger.rules.reject_memory)) is not None:
                 return self._refuse(tx, Kind.CALL_DENIED, call, verdict, answers.of(said_no))
             waiting = stored.unattended(tx.session, marks, tx.now)
             if waiting is not None:
@@ -81,10 +82,10 @@ class Requests:
         def work(tx: Transaction) -> Approval | Answer:
             held = hold(tx)
             if task is not None and isinstance(held, Approval):
-                open_task(tx, self._ledger.keyring, held, task, self._ledger.rules.execute_within)
+                open_task(tx, ledger.keyring, held, task, ledger.rules.execute_within)
             return held
 
-        return await self._ledger.change(work, durable=task is not None)
+        return await ledger.change(work, durable=task is not None)
 
     async def abandon(self, approval_id: str, why: str) -> None:
         """The caller went away. Nothing is run for it.
@@ -96,7 +97,7 @@ class Requests:
 
         def work(tx: Transaction) -> None:
             approval = held_call(tx.session, approval_id)
-            if approval.state.final or approval.caller is Caller.GONE:
+            if approval.state.final or not approval.waits(self._ledger.process.id):  # another call may by now
                 return
             grace = tx.now + self._ledger.rules.retry_grace if why == CANCELLED else None
             close_task(tx, approval)
@@ -149,6 +150,7 @@ class Requests:
             rule=verdict.rule,
             requirement=verdict.requirement,
             created_at=tx.now,
+            waits_at=self._ledger.process.id if caller is Caller.WAITING else None,
             deadline=tx.now + (verdict.requirement.timeout or self._ledger.rules.timeout),
             reason=verdict.reason,
             risk=verdict.risk,
@@ -178,7 +180,8 @@ class Requests:
 
     def _resume(self, tx: Transaction, approval: Approval, call: Call, caller: Caller) -> Approval:
         """The identical call waits for it now, perhaps in another session: that one's end is its end."""
-        back = moves.come_back(replace(approval, call=replace(approval.call, session=call.session)), caller)
+        again = replace(approval, call=replace(approval.call, session=call.session))
+        back = moves.come_back(again, self._ledger.process.id, caller)
         return self._ledger.journal.save(tx, back, Kind.APPROVAL_RESUMED, agent(call.grant))
 
     def _settled(self, wanted: Requirement) -> Requirement:

@@ -12,6 +12,7 @@ from broker.approvals.claims import Claims
 from broker.approvals.feed import Feed
 from broker.approvals.ledger import Ledger, Rules
 from broker.approvals.notices import Channel
+from broker.approvals.processes import Process
 from broker.approvals.requests import Requests
 from broker.approvals.reviews import Reviews
 from broker.approvals.tasks import Tasks
@@ -31,8 +32,9 @@ class Approvals(Ledger):
         feed: Feed,
         rules: Rules,
         channels: Sequence[Channel] = (),
+        process: Process | None = None,
     ) -> None:
-        super().__init__(store, clock, keyring, feed, rules, channels)
+        super().__init__(store, clock, keyring, feed, rules, channels, process)
         self.requests = Requests(self)
         self.claims = Claims(self)
         self.reviews = Reviews(self)

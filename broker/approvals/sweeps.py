@@ -1,19 +1,17 @@
-"""What happens to approvals by itself: as time passes, and when a server starts.
+"""What happens to approvals by itself: as time passes, and when a server starts or ends.
 
 What belongs here: finding what is due and saving what time did to it. What does not: what time does
-(`broker.domain.schedule`). Deadlines are columns, and are checked wherever a state changes, so these may run late or
-twice.
+(`broker.domain.schedule`), and to what a dead process left (`processes`). Deadlines are columns, and are checked
+wherever a state changes, so these may run late, twice, and in several processes.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from broker.approvals.claims import LEASE
 from broker.approvals.journal import BROKER
+from broker.approvals.processes import LEASE
 from broker.approvals.service import Approvals
 from broker.domain import moves, schedule
-from broker.domain.approvals import Approval, Caller, Cause, State
+from broker.domain.approvals import Approval, Cause, State
 from broker.domain.audit import Kind
 from broker.store import approvals as stored
 from broker.store import slots, tasks
@@ -21,7 +19,8 @@ from broker.store.writer import Transaction
 
 
 async def sweep(approvals: Approvals) -> None:
-    """Do what time did, end what belongs to ended grants, renew this process's leases, forget old slots and tasks.
+    """Say that this process lives, and end what dead ones left; do what time did, end what belongs to ended grants,
+    forget old slots and tasks.
 
     Raises:
         StoreError: the store cannot be written; the next sweep does it all.
@@ -30,6 +29,7 @@ async def sweep(approvals: Approvals) -> None:
     executing = list(claims.executing)
 
     def work(tx: Transaction) -> None:
+        approvals.process.look_around(tx, journal)
         stored.renew_leases(tx.session, claims.holder, executing, tx.now + LEASE)
         slots.forget_old(tx.session.connection(), tx.now)
         tasks.forget(tx.session, tx.now)
@@ -48,25 +48,24 @@ def _pass_time(approvals: Approvals, tx: Transaction, approval: Approval) -> Non
         save(tx, approval, kind, BROKER, schedule.detail(approval, kind, tx.now))
 
 
-async def recover(approvals: Approvals) -> None:
-    """At the start of the only server on a store: no caller survived, and what was executing is interrupted.
+async def recover(approvals: Approvals, *, alone: bool) -> None:
+    """At the start of a server: what dead ones left is ended (see `Process.begin`).
+
+    Args:
+        alone: whether nobody else can be serving from this store.
+
+    Raises:
+        SettingsError: another server has another secret.
+        StoreError: the store cannot be written.
+    """
+    begin = approvals.process.begin
+    await approvals.change(lambda tx: begin(tx, approvals.journal, alone=alone), durable=True)
+
+
+async def leave(approvals: Approvals) -> None:
+    """At its end: others need not wait until they find it dead.
 
     Raises:
         StoreError: the store cannot be written.
     """
-
-    def work(tx: Transaction) -> None:
-        for left in stored.in_states(tx.session, (State.PENDING, State.APPROVED)):
-            if left.caller is Caller.WAITING:
-                gone = moves.leave(left, withdraw_at=None)
-                approvals.journal.save(tx, gone, Kind.APPROVAL_ABANDONED, BROKER, {"why": "the broker restarted"})
-        for left in stored.in_states(tx.session, (State.EXECUTING,)):
-            if left.awaiting is None:
-                caller = (
-                    Caller.TASK if left.caller is Caller.TASK else Caller.GONE
-                )  # its connection went, if it had one
-                gone = replace(moves.interrupt(left), caller=caller)
-                why = {"why": "the broker stopped in the middle: it may or may not have run"}
-                approvals.journal.save(tx, gone, Kind.APPROVAL_INTERRUPTED, BROKER, why)
-
-    await approvals.change(work, durable=True)
+    await approvals.change(lambda tx: approvals.process.end(tx, approvals.journal))

@@ -21,12 +21,15 @@ from broker.domain.approvals import Approval, State
 from broker.errors import BrokerError
 from broker.store import approvals, grants
 from broker.store import audit as record
+from broker.store.approvals import ApprovalFilter
 
 OWNER = "developer@example.com"
 LABEL = "notes agent"
 MESSAGE = "Put lunch on the agenda"
 
 _EXPECTED = {"approve": Status.APPROVED, "reject": Status.REJECTED, "expire": Status.EXPIRED}
+
+PENDING = ApprovalFilter(states=(State.PENDING,))
 
 _ONWARDS = """\
 1. Write broker.toml:
@@ -130,7 +133,7 @@ class _Story:
             call.cancel()
 
     async def _held(self) -> Approval:
-        return (await self.broker.store.read(lambda session: approvals.in_states(session, (State.PENDING,))))[0]
+        return (await self.broker.store.read(lambda session: approvals.page(session, PENDING)))[0]
 
     async def _review(self, approval: Approval, call: asyncio.Task[Outcome]) -> Outcome:
         match self.ending:

@@ -138,6 +138,7 @@ class Approval:
     long it is believed to be alive.
 
     Args:
+        waits_at: the process that its caller waits at, if any does.
         withdraw_at: its caller cancelled, and has until then to come back with the identical call.
         reminded: how many of the reminders were given.
         escalated_at: since when those of the requirement's `escalate` are asked too.
@@ -161,6 +162,7 @@ class Approval:
     definition: Mapping[str, Any] | None = None
     execute_by: datetime | None = None
     caller: Caller = Caller.WAITING
+    waits_at: str | None = None
     reviews: tuple[Review, ...] = ()
     resolution: Resolution | None = None
     holder: str | None = None
@@ -172,6 +174,10 @@ class Approval:
     awaiting: str | None = None
     forgotten_at: datetime | None = None
     sealed: str | None = None
+
+    def waits(self, process: str) -> bool:
+        """Whether its caller waits at `process`, as far as that is known."""
+        return self.caller is not Caller.GONE and self.waits_at in (None, process)
 
     def outlined(self) -> Approval:
         """The same without what the call says and how its tool is described: for who only waits, never to be saved."""

@@ -104,11 +104,11 @@ def claim(approval: Approval, holder: str, now: datetime, lease: timedelta) -> A
 
     Raises:
         DeadlinePassed: it was not used in time.
-        TransitionRefused: it is not approved, somebody else claimed it, or its caller went away.
+        TransitionRefused: it is not approved, somebody else claimed it, or its caller does not wait at `holder`.
     """
     claimed = _move(approval, Move.CLAIM, State.EXECUTING)
-    if approval.caller is Caller.GONE:
-        raise TransitionRefused("nobody waits for this call any more")
+    if not approval.waits(holder):
+        raise TransitionRefused("nobody waits for this call here any more")
     if approval.execute_by is not None and now >= approval.execute_by:
         raise DeadlinePassed
     return replace(claimed, holder=holder, lease_until=now + lease)
@@ -177,7 +177,7 @@ def continue_with_input(
     if approval.awaiting not in marks or approval.lease_until is None or now >= approval.lease_until:
         raise TransitionRefused("the tool does not wait for this input")
     taken = replace(going_on, holder=holder, lease_until=now + lease, awaiting=None)
-    return taken if approval.caller is Caller.TASK else come_back(taken)
+    return taken if approval.caller is Caller.TASK else come_back(taken, holder)
 
 
 def interrupt(approval: Approval) -> Approval:
@@ -229,12 +229,12 @@ def leave(approval: Approval, withdraw_at: datetime | None) -> Approval:
     Args:
         withdraw_at: how long an identical call is waited for; None when the caller did not say that it gives up.
     """
-    return replace(approval, caller=Caller.GONE, withdraw_at=withdraw_at)
+    return replace(approval, caller=Caller.GONE, waits_at=None, withdraw_at=withdraw_at)
 
 
-def come_back(approval: Approval, caller: Caller = Caller.WAITING) -> Approval:
-    """The identical call waits again, or its task does."""
-    return replace(approval, caller=caller, withdraw_at=None)
+def come_back(approval: Approval, process: str, caller: Caller = Caller.WAITING) -> Approval:
+    """The identical call waits again, at `process`; or its task does, wherever."""
+    return replace(approval, caller=caller, waits_at=process if caller is Caller.WAITING else None, withdraw_at=None)
 
 
 def describe_end(approval: Approval) -> str:

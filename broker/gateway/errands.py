@@ -68,11 +68,11 @@ Start = Callable[[Errand], tuple[Nobody, asyncio.Task[None]] | None]
 
 
 class Errands:
-    """All that this process runs with nobody connected."""
+    """All that this process runs with nobody connected; `feed` tells it, and who else has to know, what happens."""
 
     def __init__(self, approvals: Approvals, feed: Feed) -> None:
         self._approvals = approvals
-        self._feed = feed
+        self.feed = feed
         self._starts: dict[str, Start] = {}
         self._running: dict[str, Nobody] = {}
         self._attempts: dict[tuple[str, int], _Attempts] = {}
@@ -106,7 +106,7 @@ class Errands:
 
     async def _listen(self) -> None:
         while True:  # a feed that stumbles cuts its followers off
-            async for row in self._feed.follow():
+            async for row in self.feed.follow():
                 if row.kind in _NEWS:
                     self._hint.set()
 

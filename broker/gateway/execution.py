@@ -237,10 +237,12 @@ class Execution:
     # -- a call that did not run --------------------------------------------------------------------------------------
 
     async def _missed(self, hold: Hold) -> None:
-        """There was nothing left to claim: it ended while the tool was looked up, or another call used it."""
+        """There was nothing left to claim: it ended while the tool was looked up, or another call uses it."""
         approval = await self._approvals.get(hold.approval.id)
         if approval.state in (State.EXPIRED, State.WITHDRAWN):
             await hold.tell(answers.of(approval, hold.review_url))
+        elif approval.state is State.APPROVED:
+            await hold.tell(answers.not_sent("the broker lost touch with this request.", approval.id))
         else:
             await hold.tell(answers.unavailable("another call used this approval.", approval.id))
 

@@ -103,7 +103,7 @@ class Gate:
             return await self._without_message(inbound)
         if message.method == "tools/call":
             return await self._call(inbound, message)
-        if inbound.modern and (told := await self._tasks.answer(inbound, message)) is not None:
+        if inbound.modern and (told := await self._tasks.answer(inbound, message, self._forward)) is not None:
             return told
         if inbound.modern and _names_no_request_of_its_own(message):
             return empty_reply(202)
@@ -115,10 +115,11 @@ class Gate:
         """The broker stops: nothing new runs, and who waits for people is told to come back."""
         self._stopping = True
         self._holds.stop()
+        self._tasks.stop()
 
     async def finish(self) -> None:
         """Return when nothing that was held runs any more."""
-        await self._holds.finish()
+        await asyncio.gather(self._holds.finish(), self._tasks.finish())
 
     async def close(self) -> None:
         """End the upstream; what still runs is interrupted and told so."""

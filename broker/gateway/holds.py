@@ -44,6 +44,7 @@ LAST_WORDS = 1.0
 """Seconds that a caller gets to read its answer after its upstream was closed."""
 
 _STOPPING = "the broker stopped", "The broker is stopping, and may be back in a few seconds."
+_ELSEWHERE = "it was taken for gone", "The broker lost touch with this request."
 _IMPATIENT = "it got a ticket", "This answer comes now because your client would soon give up."
 _REPLACED = "it made the call again", "The same call came again, and waits in place of this one."
 """Why nobody waits any more: for the record, and for the agent."""
@@ -239,7 +240,7 @@ class Holds:
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.hear):
-            while hold.line.gone is None and not self._stopping.is_set() and not hold.asker.replaced and hold.patient:
+            while hold.line.gone is None and hold.patient and self._why_no_longer(hold) is _IMPATIENT:
                 if hold.in_doubt:
                     await self._read(hold)
                 if hold.approval.state is not State.PENDING:
@@ -284,8 +285,20 @@ class Holds:
             hold.asker.say("Approved.")
             await execute(hold)
         elif approval.state is State.PENDING:
-            why, told = _REPLACED if hold.asker.replaced else _STOPPING if self._stopping.is_set() else _IMPATIENT
+            why, told = self._why_no_longer(hold)
             ticket = answers.pending(approval, hold.review_url, told, self._clock.now())
             await hold.conclude(partial(hold.abandon, why), ticket)
         else:
             await hold.tell(answers.of(approval, hold.review_url))
+
+    def _why_no_longer(self, hold: Hold) -> tuple[str, str]:
+        """Why a caller that is still there waits no longer; if nothing else, because it cannot."""
+        if hold.asker.replaced:
+            return _REPLACED
+        if self._stopping.is_set():
+            return _STOPPING
+        return _IMPATIENT if self._waits(hold) else _ELSEWHERE
+
+    def _waits(self, hold: Hold) -> bool:
+        """Whether its approval still counts on this caller; not when another process took this one for dead."""
+        return hold.approval.waits(self._approvals.process.id)

@@ -58,11 +58,12 @@ def without_tasks(params: Mapping[str, Any]) -> Mapping[str, Any]:
 def advertised(response: dict[str, Any]) -> Mapping[str, Any]:
     """A response to `server/discover` that names the extension too; what the server says of its own stays."""
     result = _object(response.get("result"))
-    if not result:
-        return response
     capabilities = _object(result.get("capabilities"))
-    extensions: dict[str, Any] = {EXTENSION: {}, **_object(capabilities.get("extensions"))}
-    return {**response, "result": {**result, "capabilities": {**capabilities, "extensions": extensions}}}
+    extensions = _object(capabilities.get("extensions"))
+    if not result or EXTENSION in extensions:
+        return response
+    named: dict[str, Any] = {**capabilities, "extensions": {**extensions, EXTENSION: {}}}
+    return {**response, "result": {**result, "capabilities": named}}
 
 
 def created(task: Task, now: datetime, review_url: str) -> dict[str, Any]:

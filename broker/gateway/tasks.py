@@ -1,7 +1,7 @@
 """Held calls of one upstream that are tasks: giving them to clients, and what clients ask about them.
 
 What belongs here: the requests of MCP's tasks extension about tasks of the broker's own. What does not: an upstream's
-own tasks, which pass; shapes (`task_shapes`); when a task runs (`errands`).
+own tasks, which pass; shapes (`task_shapes`); telling of changes (`subscriptions`); when a task runs (`errands`).
 
 Source: the extension `io.modelcontextprotocol/tasks` (2026-07-28).
 """
@@ -33,6 +33,7 @@ from broker.gateway.holds import Holds
 from broker.gateway.inbound import Inbound
 from broker.gateway.refusals import asked_id, refused
 from broker.gateway.replies import json_reply, rewrite
+from broker.gateway.subscriptions import LISTEN, Forward, Subscriptions
 from broker.gateway.task_shapes import advertised, check_declared, created, detailed, without_tasks
 from broker.gateway.upstreams import UpstreamReply
 from broker.gateway.wire import Message, WireError, result_message
@@ -66,6 +67,7 @@ class Tasks:
         self._execution = execution
         self._continuations = continuations
         self._errands = errands
+        self._subscriptions = Subscriptions(upstream, approvals, errands.feed, holds.review_url)
         self._opening: set[asyncio.Future[Any]] = set()
         errands.serve(upstream, self._start)
 
@@ -101,13 +103,18 @@ class Tasks:
 
     # -- requests about tasks -----------------------------------------------------------------------------------------
 
-    async def answer(self, inbound: Inbound, message: Message) -> UpstreamReply | None:
+    async def answer(self, inbound: Inbound, message: Message, forward: Forward) -> UpstreamReply | None:
         """The answer to a request about a task of the broker's own; None for any other request.
+
+        Args:
+            forward: asks the upstream, for what its part of the answer is.
 
         Raises:
             WireError: -32021, the client does not declare the extension; -32602, its grant has no such task here.
             StoreError: it cannot be looked up, or not be written down.
         """
+        if message.method == LISTEN:
+            return await self._subscriptions.listen(inbound, message, forward)
         task_id = message.params.get("taskId")
         if message.method not in METHODS or not isinstance(task_id, str) or not task_id.startswith(PREFIX):
             return None
@@ -147,6 +154,14 @@ class Tasks:
 
     def _seen(self, task: Task) -> tuple[Any, str]:
         return self._approvals.clock.now(), self._holds.review_url(task.approval.id)
+
+    def stop(self) -> None:
+        """The broker stops: streams that tell of tasks end."""
+        self._subscriptions.stop()
+
+    async def finish(self) -> None:
+        """Return when these have ended."""
+        await self._subscriptions.finish()
 
     # -- running ------------------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 from broker.domain.approvals import Approval, Caller, State
 from broker.store.approval_rows import from_rows, review_to_columns, to_columns
 from broker.store.rows import Rows
-from broker.store.tables import ApprovalRow, GrantRow, ReviewRow, table_of
+from broker.store.tables import ApprovalRow, GrantRow, ProcessRow, ReviewRow, table_of
 
 _APPROVALS, _REVIEWS = Rows(table_of(ApprovalRow)), Rows(table_of(ReviewRow))
 _ALL = sql_select(table_of(ApprovalRow))  # rows as they are stored: no session keeps another state of them
@@ -121,10 +121,16 @@ def of_ended_grants(session: Session, now: datetime) -> list[Approval]:
     return _found(session, statement)
 
 
-def in_states(session: Session, states: Sequence[State]) -> list[Approval]:
-    """Every approval in one of `states`."""
-    wanted = ApprovalFilter(states=tuple(states))
-    return _found(session, _ALL.where(*wanted.conditions()))
+def left_behind(session: Session) -> list[Approval]:
+    """Those whose caller waits at, or that are executed by, a process that is not there any more.
+
+    What waits for input is executed by nobody.
+    """
+    there = select(ProcessRow.id)
+    waits = and_(_may_be_withdrawn(), col(ApprovalRow.caller) == Caller.WAITING)
+    runs = and_(col(ApprovalRow.state) == State.EXECUTING, col(ApprovalRow.awaiting).is_(None))
+    nowhere = or_(col(ApprovalRow.waits_at).is_(None), col(ApprovalRow.waits_at).not_in(there))
+    return _found(session, _ALL.where(or_(and_(waits, nowhere), and_(runs, col(ApprovalRow.holder).not_in(there)))))
 
 
 def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> Approval | None:

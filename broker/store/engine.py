@@ -10,13 +10,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError
 
 from broker.errors import SettingsError, StoreError, StoreLocked
 
@@ -29,8 +29,8 @@ WRITER = "broker_writer"
 """Execution option of the connection that writes: its transactions take SQLite's write lock when they begin."""
 
 
-MIGRATING, SERVING = 0x42524F4B, 0x42524F4C
-"""PostgreSQL advisory locks (per database): any numbers that all brokers agree on."""
+MIGRATING = 0x42524F4B
+"""A PostgreSQL advisory lock (per database): any number that all brokers agree on."""
 
 
 def make_engine(url: str) -> Engine:
@@ -140,20 +140,20 @@ def _begin(connection: Connection) -> None:
 
 @contextmanager
 def serve_lock(url: str) -> Generator[None]:
-    """Hold the sole right to serve from a store; other processes may still read and write it.
+    """Hold the sole right to serve from a SQLite file; other processes may still read and write it.
+
+    Any number of servers may share a PostgreSQL database.
 
     Raises:
         SettingsError: the URL is wrong.
-        StoreError: the database cannot be reached.
+        StoreError: the file cannot be made.
         StoreLocked: another server holds it.
     """
     engine = make_engine(url)
     path = sqlite_path(engine)
-    try:
-        with _file_lock(path) if path is not None else _advisory_lock(engine):
-            yield
-    finally:
-        engine.dispose()
+    engine.dispose()
+    with _file_lock(path) if path is not None else nullcontext():
+        yield
 
 
 @contextmanager
@@ -163,26 +163,10 @@ def _file_lock(path: Path) -> Generator[None]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise _locked(str(path)) from error
+            raise StoreLocked(
+                f"Another `broker serve` already uses {path}. Stop it, or give this one another store.url: "
+                "only a PostgreSQL database can be shared."
+            ) from error
         yield
     finally:
         os.close(descriptor)
-
-
-@contextmanager
-def _advisory_lock(engine: Engine) -> Generator[None]:
-    try:
-        connecting = engine.connect()
-    except SQLAlchemyError as error:
-        raise StoreError(f"The store cannot be opened: {first_line(error)}.") from error
-    with connecting.execution_options(isolation_level="AUTOCOMMIT") as connection:
-        if not connection.execute(text("SELECT pg_try_advisory_lock(:key)"), {"key": SERVING}).scalar_one():
-            raise _locked(engine.url.render_as_string(hide_password=True))
-        try:
-            yield
-        finally:
-            connection.invalidate()  # closes the connection, and the lock goes with it
-
-
-def _locked(where: str) -> StoreLocked:
-    return StoreLocked(f"Another `broker serve` already uses {where}. Stop it, or give this one another store.url.")

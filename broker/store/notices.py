@@ -24,7 +24,7 @@ from broker.domain.audit import Kind
 from broker.store import audit
 from broker.store.prepared import Prepared
 from broker.store.slots import micros
-from broker.store.tables import AuditRow, NoticeRow
+from broker.store.tables import AuditRow, NoticeRow, ProcessRow
 
 _OUTDATE = Prepared(text("UPDATE notices SET wanted = wanted + 1, due = :now WHERE approval_id = :approval_id"))
 
@@ -60,11 +60,7 @@ def outdate(session: Session, approval_id: str, now: datetime) -> None:
 
 
 def begin(session: Session, channel: str, place: str) -> None:
-    """The only server on a store begins to serve `channel`: nobody else is telling anything there.
-
-    From the first time on, what is announced is told in `place`.
-    """
-    session.exec(update(NoticeRow).where(col(NoticeRow.channel) == channel).values(lease_until=None))
+    """From the first time on, what is announced in `channel` is told in `place`."""
     mine = select(NoticeRow).where(NoticeRow.channel == channel, col(NoticeRow.approval_id).is_(None))
     row = session.exec(mine).first() or NoticeRow(channel=channel, place=place, told=audit.head(session).seq)
     row.place = place
@@ -93,12 +89,22 @@ def places_waiting(session: Session, channel: str, announced: Collection[Kind]) 
     return set(session.exec(select(NoticeRow.place).where(_something_left(channel, announced)).distinct()))
 
 
-def take(session: Session, owed_id: int, lease: timedelta, now: datetime) -> Owed | None:
-    """Take the sole right to tell what is owed, until the lease is over or it is settled; None: another has it."""
+def let_go(session: Session) -> None:
+    """Nothing is being told any more by processes that are not there."""
+    nowhere = col(NoticeRow.holder).not_in(select(ProcessRow.id))
+    session.exec(update(NoticeRow).where(nowhere).values(holder=None, lease_until=None))
+
+
+def take(session: Session, owed_id: int, holder: str, lease: timedelta, now: datetime) -> Owed | None:
+    """Take the sole right to tell what is owed, until the lease is over or it is settled; None: another has it.
+
+    Args:
+        holder: the process that tells it.
+    """
     row = session.get(NoticeRow, owed_id)
     if row is None or (row.lease_until is not None and row.lease_until > now):
         return None
-    row.lease_until = now + lease
+    row.holder, row.lease_until = holder, now + lease
     session.add(row)
     return _from_row(row)
 
@@ -116,7 +122,7 @@ def settle(session: Session, owed: Owed, due: datetime | None, now: datetime) ->
     row.reference = dict(owed.reference) if owed.reference is not None else None
     row.shown, row.told, row.attempts = owed.shown, owed.told, owed.attempts
     row.due = due if row.wanted == owed.wanted else now
-    row.lease_until = None
+    row.holder = row.lease_until = None
     session.add(row)
 
 

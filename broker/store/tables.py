@@ -152,6 +152,8 @@ class ApprovalRow(Base, table=True):
     deadline: datetime = Field(sa_type=Instant)
     execute_by: datetime | None = Field(default=None, sa_type=Instant)
     caller: str
+    # the process that its caller waits at
+    waits_at: str | None = None
     resolution: Any = Field(default=None, sa_type=Json, nullable=True)
     holder: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=Instant)
@@ -183,6 +185,18 @@ class ReviewRow(Base, table=True):
     at: datetime = Field(sa_type=Instant)
 
 
+class ProcessRow(Base, table=True):
+    """A server process that serves from this store, until it ends or another finds it dead."""
+
+    __tablename__: ClassVar[Any] = "processes"
+    id: str = Field(primary_key=True)
+    lease_until: datetime = Field(sa_type=Instant)
+    # the advisory lock that it holds while it lives, on PostgreSQL
+    lock: int | None = Field(default=None, sa_type=BigInteger)
+    # what its secrets are recognised by, the newest first
+    secrets: Any = Field(sa_type=Json)
+
+
 class NoticeRow(Base, table=True):
     """What people outside are told in one place: of one approval, or, with none, of the administrative record."""
 
@@ -204,7 +218,8 @@ class NoticeRow(Base, table=True):
     told: int = Field(default=0, sa_type=BigInteger)
     # from when on it is to be looked at; NULL: all is told
     due: datetime | None = Field(default=None, sa_type=Instant)
-    # who tells it is believed to be alive until then
+    # the process that tells it, and how long that is waited for
+    holder: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=Instant)
     # how often it failed since it last went well
     attempts: int = 0

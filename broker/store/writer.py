@@ -41,6 +41,10 @@ BATCH = 512
 """The most works in one commit, so that the first of them does not wait for an endless queue."""
 
 
+NEWS = "broker_approvals"
+"""The channel on which PostgreSQL tells who listens that something happened to approvals."""
+
+
 class Transaction:
     """What a work is given: the present instant, the database, and the record.
 
@@ -254,6 +258,8 @@ class Store:
                 for item in items:
                     _run_work(item, Transaction(connection, now), batch)
                 chain.append(connection, batch.rows, batch.contents)
+                if not is_sqlite(self.engine) and any(row.approval_id is not None for row in batch.rows):
+                    driver(connection).execute(f"NOTIFY {NEWS}")
 
 
 def _run_work(item: _Item[Any], transaction: Transaction, batch: _Batch) -> None:

@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from broker.approvals.feed import Feed
 from broker.approvals.ledger import Rules
 from broker.approvals.notices import Channel
+from broker.approvals.processes import Process
 from broker.approvals.service import Approvals
 from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, Decision, State
@@ -95,10 +96,15 @@ class Desk:
         keyring: Keyring = KEYRING,
         rules: Rules | None = None,
         channels: Sequence[Channel] = (),
+        process: Process | None = None,
     ) -> Approvals:
-        """Another service, as in another process when it has another store."""
-        store = store or self.store
-        return Approvals(store, self.clock, keyring, Feed(store), rules or Rules(), channels)
+        """Another service of this process, or of another one."""
+        store, process = store or self.store, process or self.approvals.process
+        return Approvals(store, self.clock, keyring, Feed(store), rules or Rules(), channels, process)
+
+    def elsewhere(self, store: Store | None = None) -> Approvals:
+        """The service in another process, which may have a store of its own."""
+        return self.service(store, process=Process(KEYRING))
 
     def call(self, tool: str = "press", **arguments: Any) -> Call:
         """A call of the grant."""

@@ -16,8 +16,10 @@ from broker.approvals.feed import Feed
 from broker.approvals.ledger import Rules
 from broker.approvals.notices import ANNOUNCED, Channel, Notice
 from broker.approvals.outbox import Outbox
+from broker.approvals.sweeps import recover
 from broker.approvals.troubles import RARELY
 from broker.domain.approvals import Approval, Decision
+from broker.domain.canonical import new_id
 from broker.domain.people import Person
 from broker.store import notices
 from broker.store.writer import Store
@@ -55,12 +57,13 @@ class Office:
     @staticmethod
     async def another_outbox(store: Store, channel: Channel, limit: float = BOUND) -> Outbox:
         """An outbox as another process has it when it has another store."""
-        outbox = Outbox(channel, store, Feed(store), card, limit=limit)
+        outbox = Outbox(channel, store, Feed(store), new_id("proc"), card, limit=limit)
         await outbox.begin()
         return outbox
 
     async def restart(self, limit: float = BOUND) -> None:
         """Let another process go on, whose channel has `limit` seconds for a message."""
+        await recover(self.desk.approvals, alone=True)
         self.outbox = await self.another_outbox(self.desk.store, self.channel, limit)
 
     async def held(self, *channels: str, **requirement: Any) -> Approval:

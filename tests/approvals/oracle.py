@@ -6,7 +6,7 @@ not: making it happen (`world`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -63,6 +63,7 @@ class Known:
     Args:
         identity: what makes a later call the identical one.
         kinds: of the rows that its record has to have.
+        at: the process that its caller waits at, if any does.
         counts_from: when it was dispatched, if it was.
         renewed: whether its holder says in each sweep that it is still at it.
         sent: whether who claimed it last sent it; `reached` how often that was done.
@@ -75,6 +76,7 @@ class Known:
     wanted: Requirement
     made: datetime
     deadline: datetime
+    at: str | None
     state: State = State.PENDING
     kinds: list[Kind] = field(default_factory=lambda: [Kind.APPROVAL_SUBMITTED])
     gone: bool = False
@@ -150,12 +152,12 @@ class Known:
     def leave(self, grace_ends: datetime | None) -> None:
         """Its caller goes away, if it is there and anything can follow."""
         if not self.gone and not self.state.final:
-            self.gone, self.grace_ends = True, grace_ends
+            self.gone, self.at, self.grace_ends = True, None, grace_ends
             self.kinds.append(Kind.APPROVAL_ABANDONED)
 
-    def come_back(self, session: str | None) -> None:
+    def come_back(self, session: str | None, at: str) -> None:
         """The identical call waits for it, in a session of its own."""
-        self.gone, self.grace_ends = False, None
+        self.gone, self.at, self.grace_ends = False, at, None
         self.call = replace(self.call, session=session)
         self.kinds.append(Kind.APPROVAL_RESUMED)
 
@@ -218,7 +220,7 @@ class Known:
 
     def go_on(self, holder: str, now: datetime) -> None:
         """The input came."""
-        self.mark, self.gone, self.grace_ends = None, False, None
+        self.mark, self.gone, self.at, self.grace_ends = None, False, holder, None
         self.kinds.append(Kind.APPROVAL_CONTINUED)
         self._hold(holder, now)
 
@@ -230,6 +232,14 @@ class Known:
         self.state, self.mark = ENDS[kind], None
         self.cause, self.ended_at = cause, now
         self.kinds.append(kind)
+
+    def lose(self, dead: Collection[str], now: datetime) -> None:
+        """These processes died, and somebody notices."""
+        if self.state is State.EXECUTING and self.holder in dead:
+            self.end(Kind.APPROVAL_INTERRUPTED, now)
+            self.gone, self.at = True, None
+        elif self.state in OPEN and self.at in dead:
+            self.leave(None)
 
     # -- time ---------------------------------------------------------------------------------------------------------
 
@@ -269,7 +279,8 @@ class Known:
     def check(self, stored: Approval) -> None:
         """It is stored as it has to be."""
         assert stored.state is self.state
-        assert (stored.caller is Caller.GONE, stored.withdraw_at) == (self.gone, self.grace_ends)
+        assert (stored.caller is Caller.GONE, stored.waits_at) == (self.gone, self.at)
+        assert stored.withdraw_at == self.grace_ends
         assert {given.by: given.decision for given in stored.reviews} == self.votes
         assert (stored.reminded, stored.escalated_at is not None) == (self.reminders, self.escalated)
         assert (stored.deadline, stored.execute_by) == (self.deadline, self.execute_by)

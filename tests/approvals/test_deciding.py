@@ -200,8 +200,8 @@ async def test_people_are_reminded_twice_and_a_restart_repeats_nothing(desk: Des
     await desk.review(approval, ALICE)
     for at in (timedelta(), QUARTER * 0.4, timedelta()):
         desk.clock.advance(at)
-        restarted = desk.service()
-        await recover(restarted)
+        restarted = desk.elsewhere()
+        await recover(restarted, alone=True)
         await sweep(restarted)
     assert await details(desk, approval, REMINDED) == [{"part": "50%", "left": "8m"}, {"part": "90%", "left": "2m"}]
     assert (await desk.approvals.get(approval.id)).reminded == 2
@@ -227,13 +227,13 @@ async def test_nobody_is_reminded_of_what_is_decided_or_over(desk: Desk) -> None
 async def test_what_was_due_while_the_broker_was_down_is_over_when_it_is_back(desk: Desk) -> None:
     unanswered, unused = await desk.held(hold(charge())), await desk.approved(asked=desk.call(key=1))
     desk.clock.advance(timedelta(days=1))
-    restarted = desk.service()
+    restarted = desk.elsewhere()
     with pytest.raises(DeadlinePassed):
         await restarted.reviews.review(unanswered.id, ALICE, Decision.APPROVE, channel="web")
     asks_anew = await restarted.requests.submit(again(unused.call), hold(), unused.definition)
     assert isinstance(asks_anew, Approval)
     assert asks_anew.id != unused.id
-    await recover(restarted)
+    await recover(restarted, alone=True)
     await sweep(restarted)
     ended = [await restarted.get(each.id) for each in (unanswered, unused)]
     assert [each.state for each in ended] == [State.EXPIRED] * 2

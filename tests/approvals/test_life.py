@@ -47,6 +47,7 @@ requirements = st.builds(
 )
 chosen = st.integers(0, 19)
 process = st.integers(0, 1)
+strangers = st.sampled_from([False, False, False, True])
 words = st.sampled_from(
     ["nothing yet", *["finish"] * 2, "fail", *["release"] * 2, *["ask"] * 2, "ask again", "ask often", "interrupt"]
 )
@@ -76,10 +77,10 @@ class Life(RuleBasedStateMachine):
     def submit(self, key: int, session: bool, wanted: Requirement, by: int) -> None:
         self.world.hold(self.world.call(key, session=session), wanted, by)
 
-    @rule(number=chosen, by=process, why=st.sampled_from(["cancelled", "lost"]))
-    def go_away(self, number: int, by: int, why: str) -> None:
+    @rule(number=chosen, why=st.sampled_from(["cancelled", "lost"]), stranger=strangers)
+    def go_away(self, number: int, why: str, stranger: bool) -> None:
         if one := self.some(number, *OPEN):
-            self.world.leave(one, by, why)
+            self.world.leave(one, self.world.at(one) ^ stranger, why)
 
     @rule(
         number=chosen,
@@ -92,7 +93,7 @@ class Life(RuleBasedStateMachine):
     def come_back(self, number: int, by: int, state: State, why: str, seconds: int, definition: int) -> None:
         """The caller goes away, and after a while the identical call is made."""
         if one := self.some(number, state):
-            self.world.leave(one, by, why)
+            self.world.leave(one, self.world.at(one), why)
             self.world.clock.advance(timedelta(seconds=seconds))
             self.world.hold(again(one.call), one.wanted, by, definition)
 
@@ -116,17 +117,18 @@ class Life(RuleBasedStateMachine):
 
     # -- the run ------------------------------------------------------------------------------------------------------
 
-    @rule(number=chosen, by=process, definition=st.sampled_from([0] * 9 + [1]), word=words)
-    def claim(self, number: int, by: int, definition: int, word: str) -> None:
+    @rule(number=chosen, stranger=strangers, definition=st.sampled_from([0] * 9 + [1]), word=words)
+    def claim(self, number: int, stranger: bool, definition: int, word: str) -> None:
         """The waiting call uses its approval, and then something may come of it at once."""
         if one := self.some(number, State.APPROVED):
+            by = self.world.at(one) ^ stranger
             self.world.claim(one, by, definition)
             self.world.carry_out(one, by, word)
 
     @rule(
         number=chosen,
         state=st.sampled_from([State.EXECUTING, State.EXECUTING, State.EXECUTING, State.INTERRUPTED]),
-        stranger=st.sampled_from([False, False, False, True]),
+        stranger=strangers,
         word=words,
     )
     def carry_out(self, number: int, state: State, stranger: bool, word: str) -> None:
@@ -193,17 +195,20 @@ class Life(RuleBasedStateMachine):
                     self.world.revoke()
 
     @rule(
-        what=st.sampled_from(["restart", "restart", *POLICIES, "ordinary"]),
+        what=st.sampled_from(["restart", "crash", "crash", *POLICIES, "ordinary"]),
         state=st.sampled_from([State.PENDING, State.APPROVED, State.EXECUTING]),
         number=chosen,
         by=process,
     )
     def disturb(self, what: str, state: State, number: int, by: int) -> None:
         if self.some(number, state):
-            if what == "restart":
-                self.world.restart()
-            else:
-                self.world.edit_the_policy(what, by)
+            match what:
+                case "restart":
+                    self.world.restart()
+                case "crash":
+                    self.world.crash(by)
+                case _:
+                    self.world.edit_the_policy(what, by)
 
     # -- whom it happens to -------------------------------------------------------------------------------------------
 
@@ -224,7 +229,7 @@ class Life(RuleBasedStateMachine):
         if one is not None:
             match state:
                 case State.EXECUTING:
-                    world.claim(one, 0)
+                    world.claim(one, world.at(one))
                 case State.INTERRUPTED:
                     world.clock.advance(LEASE)
                     world.sweep(world.processes[1])

@@ -125,6 +125,10 @@ def revoking(store: Store, grant: GrantRef) -> Work:
     return lambda: store.write(lambda tx: grants.revoke(tx, "cli:root", grant.id))
 
 
+def sweeping(service: Approvals) -> Work:
+    return lambda: sweep(service)
+
+
 def leaving(service: Approvals, approval: Approval) -> Work:
     return lambda: service.requests.abandon(approval.id, "cancelled")
 
@@ -241,6 +245,15 @@ async def test_a_claim_and_the_end_of_its_time_exclude_each_other(
         else:
             assert isinstance(claimed, TransitionRefused)
             assert await end(desk, approved) == (State.EXPIRED, ["approved", "expired"])
+
+
+async def test_what_time_does_is_done_once_though_two_look_at_once(desk: Desk, services: list[Approvals]) -> None:
+    for turn in ROUNDS:
+        pending, both = await desk.held(asked=desk.call(turn=turn)), [sweeping(service) for service in services]
+        for _ in range(2):
+            desk.clock.advance(QUARTER / 2)
+            await at_once(*both, turn=turn)
+        assert await end(desk, pending) == (State.EXPIRED, ["reminded", "expired"])
 
 
 async def test_an_outcome_that_comes_when_its_lease_ends_is_never_lost(

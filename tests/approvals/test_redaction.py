@@ -99,7 +99,7 @@ ENDS: dict[State, dict[str, Callable[[Desk, Approval], Awaitable[Any]]]] = {
         "succeeded": answered,
         "failed": partial(answered, failed=True),
         "interrupted": lambda desk, one: desk.approvals.claims.interrupt(one.id, "it went away"),
-        "recovered": lambda desk, _: recover(desk.service()),
+        "recovered": lambda desk, _: recover(desk.elsewhere(), alone=True),
         "without input": without_input,
     },
 }

@@ -165,11 +165,11 @@ async def test_the_lease_of_a_process_that_has_just_noted_the_question_does_not_
 
 async def test_a_restart_leaves_what_waits_for_input_as_it_is(desk: Desk) -> None:
     waiting = await asked(desk)
-    restarted = desk.service()
-    await recover(restarted)
+    restarted = desk.elsewhere()
+    await recover(restarted, alone=True)
     assert await desk.approvals.get(waiting.id) == waiting
     assert (await goes_on(desk, waiting.call, service=restarted)).id == waiting.id
-    await recover(desk.service())
+    await recover(desk.elsewhere(), alone=True)
     assert (await desk.approvals.get(waiting.id)).state is State.INTERRUPTED
 
 

@@ -417,7 +417,7 @@ async def test_a_late_outcome_is_recorded_and_the_state_stays(desk: Desk, failed
 
 
 async def test_only_the_process_that_executes_a_call_says_what_came_of_it(desk: Desk) -> None:
-    claimed, other = await desk.claimed(), desk.service().claims
+    claimed, other = await desk.claimed(), desk.elsewhere().claims
     for word in (
         other.finish(claimed.id, failed=False),
         other.release(claimed.id, "it went away"),
@@ -598,7 +598,7 @@ async def test_what_is_overdue_and_of_an_ended_grant_ends_once(desk: Desk) -> No
 
 async def test_a_holder_that_sweeps_keeps_its_lease_and_one_that_does_not_loses_it(desk: Desk) -> None:
     claimed = await desk.claimed()
-    other = desk.service()
+    other = desk.elsewhere()
     for _ in range(4):
         desk.clock.advance(LEASE / 2)
         await sweep(desk.approvals)
@@ -615,11 +615,11 @@ async def test_after_a_restart_no_caller_waits_and_what_ran_is_interrupted(desk:
     await desk.approvals.requests.abandon(gone.id, "lost")
     claimed = await desk.claimed()
     rejected = await desk.review(await desk.held(), ALICE, Decision.REJECT)
-    restarted = desk.service()
+    restarted = desk.elsewhere()
     for _ in range(2):
-        await recover(restarted)
-    assert await restarted.get(pending.id) == replace(pending, caller=Caller.GONE)
-    assert await restarted.get(approved.id) == replace(approved, caller=Caller.GONE)
+        await recover(restarted, alone=True)
+    assert await restarted.get(pending.id) == replace(pending, caller=Caller.GONE, waits_at=None)
+    assert await restarted.get(approved.id) == replace(approved, caller=Caller.GONE, waits_at=None)
     assert (await restarted.get(claimed.id)).state is State.INTERRUPTED
     assert await restarted.get(rejected.id) == rejected
     counts = [len(await desk.kinds(each)) for each in (pending, approved, gone, claimed, rejected)]

@@ -14,6 +14,7 @@ import json
 from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -35,8 +36,9 @@ from broker.errors import BrokerError, Forbidden, NotEligible, ReviewRefused, Se
 from broker.policy.judging.decide import decide
 from broker.policy.watch import InForce
 from broker.store import approvals as stored
-from broker.store import audit, grants, people, slots
+from broker.store import audit, grants, people, processes, slots
 from broker.store.audit import AuditFilter
+from broker.store.tables import EPOCH
 from broker.store.writer import Store
 from tests.approvals.desk import again, new_grant
 from tests.approvals.oracle import (
@@ -76,6 +78,9 @@ _SLOTS = sa.text("""
 """).bindparams(sa.bindparam("counters", expanding=True))
 
 
+FOR_EVER = datetime.max.replace(tzinfo=UTC)
+
+
 class World:
     """As if new, on a clock that may have gone back; what else the store holds is over.
 
@@ -88,7 +93,9 @@ class World:
         clock.advance(NOON - clock.now())
         self.rules = Rules(allow_self=allow_self, max_pending=MOST_PENDING, max_per_hour=MOST_IN_AN_HOUR)
         self.known = Oracle()
+        self._dead: set[str] = set()
         self.processes = [self.process(), self.process()]
+        self._live()
         self._in_force, self._policy = InForce("desk", POLICIES["ordinary"], clock.now()), "ordinary"
         self._revoked: set[str] = set()
         self._at_hand: dict[str, Approval] = {}
@@ -102,6 +109,10 @@ class World:
     def process(self) -> Approvals:
         """The service as in a process of its own."""
         return Approvals(self._store, self.clock, KEYRING, Feed(self._store), self.rules)
+
+    def at(self, one: Known) -> int:
+        """Which process its caller waits at."""
+        return int(one.at == self.processes[1].process.id)
 
     def call(self, key: int, *, session: bool) -> Call:
         """A call of the agent."""
@@ -121,11 +132,13 @@ class World:
         allow_self = self.rules.allow_self if wanted.allow_self is None else wanted.allow_self
         settled = replace(wanted, timeout=timeout, allow_self=allow_self)
         identity, now = (self._grant.id, asked.arguments["key"], definition), self.clock.now()
-        remembered, picked_up = self.known.remembered(identity, now), self.known.picked_up(identity, now)
-        may, must = self.known.refusals(self._grant.id, settled, LIMITS[self._policy], now)
         verdict = replace(verdict, requirement=wanted)
         with self._step() as beside:
+            self._bury()
+            remembered, picked_up = self.known.remembered(identity, now), self.known.picked_up(identity, now)
+            may, must = self.known.refusals(self._grant.id, settled, LIMITS[self._policy], now)
             told = self._do(self.processes[by].requests.submit(asked, verdict, DEFINITIONS[definition]))
+            self._live()
             if isinstance(told, Answer):
                 beside.append(Kind.CALL_LIMITED if told.status == "limited" else Kind.CALL_DENIED)
                 if remembered:
@@ -137,18 +150,20 @@ class World:
             assert not remembered
             if picked_up:
                 assert told.id in picked_up
-                self.known[told.id].come_back(asked.session)
+                self.known[told.id].come_back(asked.session, self.processes[by].process.id)
             else:
                 assert not must
-                self.known[told.id] = Known(told.id, asked, identity, settled, now, now + timeout)
+                at = self.processes[by].process.id
+                self.known[told.id] = Known(told.id, asked, identity, settled, now, now + timeout, at)
                 self._at_hand[told.id] = told
         return self.known[told.id]
 
     def leave(self, one: Known, by: int, why: str) -> None:
-        """The caller goes away."""
+        """The caller goes away; a process where it does not wait any more changes nothing."""
         with self._step():
             self._do(self.processes[by].requests.abandon(one.id, why))
-            one.leave(self.clock.now() + GRACE if why == "cancelled" else None)
+            if one.at == self.processes[by].process.id:
+                one.leave(self.clock.now() + GRACE if why == "cancelled" else None)
 
     def end_session(self, by: int) -> None:
         session = f"of {self._grant.id}"
@@ -231,7 +246,7 @@ class World:
         now, claims, limit = self.clock.now(), self.processes[by].claims, LIMITS[self._policy]
         with self._step():
             told, refusal = self._outcome(claims.claim(one.id, self._judge, DEFINITIONS[definition]), TransitionRefused)
-            assert (refusal is not None) is (one.state is not State.APPROVED or one.gone)
+            assert (refusal is not None) is (one.state is not State.APPROVED or one.at != claims.holder)
             if refusal is not None:
                 return
             causes, taken = self._hindrances(one, definition), self.known.taken(one.call.grant.id, now, one)
@@ -312,6 +327,8 @@ class World:
         now = self.clock.now()
         with self._step(*self.known.of(State.EXECUTING)):
             self._do(sweep(process))
+            self._bury()
+            self._live()
             for each in self.known.values():
                 if each.state is State.EXECUTING and each.renewed and each.holder == process.claims.holder:
                     each.lease_ends = now + LEASE
@@ -322,14 +339,32 @@ class World:
     def restart(self) -> None:
         """Both processes are gone, and with them every connection; new ones begin."""
         with self._step():
+            self._dead.update(each.process.id for each in self.processes)
             self.processes = [self.process(), self.process()]
-            self._do(recover(self.processes[0]))
-            for each in self.known.of(*OPEN):
-                each.leave(None)
-            for each in self.known.of(State.EXECUTING):
-                if each.mark is None:
-                    each.end(Kind.APPROVAL_INTERRUPTED, self.clock.now())
-                    each.gone = True
+            self._do(recover(self.processes[0], alone=True))
+            self._bury()
+            self._live()
+
+    def crash(self, by: int) -> None:
+        """One of the processes dies, which the other finds out when it looks around, and another begins."""
+        self._dead.add(self.processes[by].process.id)
+        self._beat(self.processes[by], EPOCH)
+        self.processes[by] = self.process()
+        self._live()
+
+    def _live(self) -> None:
+        """However far the clock is moved, processes live until they die."""
+        for each in self.processes:
+            self._beat(each, FOR_EVER)
+
+    def _beat(self, process: Approvals, until: datetime) -> None:
+        self._do(self._store.write(lambda tx: processes.beat(tx.session, process.process.id, until, None, [])))
+
+    def _bury(self) -> None:
+        """Somebody looks around, and finds the dead."""
+        for each in self.known.values():
+            each.lose(self._dead, self.clock.now())
+        self._dead.clear()
 
     def revoke(self) -> None:
         """The agent goes on with a new grant; what the old one asked for is open until somebody looks at it."""

@@ -97,6 +97,21 @@ class Running:
             assert answer.status == 200, await answer.text()
             return await (answer.json() if answer.content_type == "application/json" else answer.text())
 
+    async def runs_for_its_retry(self, caller: Caller) -> None:
+        """The agent's identical call waits, is approved and runs."""
+        retry = self.asks(caller)
+        await self.approve(await self.approval(caller, State.PENDING))
+        assert (await retry)["status"] == "approved"
+
+    async def is_told_as_unknown(self, caller: Caller) -> None:
+        """People read in the API and on the card that the agent's call may or may not have run."""
+        approval = await self.approval(caller, State.INTERRUPTED, "gone")
+        last = approval["history"][-1]
+        assert (last["kind"], last["actor"]) == ("approval.interrupted", "broker")
+        why = "the broker stopped in the middle: it may or may not have run"
+        assert last["detail"]["why"] == why
+        assert f"It was cut off: {why}." in await self.get(f"/approvals/{approval['id']}")
+
     async def hang_up(self) -> None:
         """End the calls whose broker is gone; a client of the SDK would try to get its answer for a while yet."""
         for call in self.calls:

@@ -14,12 +14,13 @@ import sys
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from itertools import count
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 TIME_LIMIT = 20.0
-LOG = "broker.log"
+_numbers = count()
 
 _prepared = multiprocessing.get_context("forkserver")
 _prepared.set_forkserver_preload(["pytest", "uvloop", "broker.app", "broker.settings", "broker.cli", __name__])
@@ -27,16 +28,16 @@ _prepared.set_forkserver_preload(["pytest", "uvloop", "broker.app", "broker.sett
 
 @dataclass
 class BrokerProcess:
-    """One that runs at `url`, in `folder`."""
+    """One that runs at `url`, and writes its log to a file."""
 
     url: str
-    folder: Path
+    written: Path
     process: ForkServerProcess
 
     @property
     def log(self) -> str:
         """What it wrote to standard error."""
-        return (self.folder / LOG).read_text()
+        return self.written.read_text()
 
     def kill(self) -> None:
         """End it as a crash does."""
@@ -56,13 +57,14 @@ class BrokerProcess:
 async def serving(folder: Path, environment: Mapping[str, str]) -> AsyncGenerator[BrokerProcess]:
     """`broker serve` in a folder with these variables, from when it says where it is; killed in the end."""
     ours, its = _prepared.Pipe(duplex=False)
-    process = _prepared.Process(target=_serve, args=(folder, dict(environment), its))
+    log = folder / f"broker-{next(_numbers)}.log"
+    process = _prepared.Process(target=_serve, args=(folder, dict(environment), its, log))
     try:
         await asyncio.to_thread(process.start)
         its.close()
         told = await asyncio.to_thread(_first_line, ours)
-        assert told, (folder / LOG).read_text()
-        yield BrokerProcess(json.loads(told)["url"], folder, process)
+        assert told, log.read_text()
+        yield BrokerProcess(json.loads(told)["url"], log, process)
     finally:
         process.kill()
         process.join()
@@ -74,10 +76,10 @@ def _first_line(said: Connection) -> str:
         return lines.readline()
 
 
-def _serve(folder: Path, environment: dict[str, str], said: Connection) -> None:
+def _serve(folder: Path, environment: dict[str, str], said: Connection, written: Path) -> None:
     os.chdir(folder)
     os.environ.update(environment)
-    with Path(LOG).open("w") as log:
+    with written.open("w") as log:
         os.dup2(log.fileno(), 2)
     os.dup2(said.fileno(), 1)
     sys.argv = ["broker", "serve", "--json"]

@@ -29,7 +29,7 @@ async def test_of_a_call_that_was_not_submitted_yet_nothing_is_left(house: House
         broker.asks(caller)
     assert await house.left(caller) == Left([], (0, 0), 0)
     async with house.broker() as broker:
-        await runs_for_its_retry(broker, caller)
+        await broker.runs_for_its_retry(caller)
     assert await house.left(caller) == Left([SUCCEEDED], (0, 1), 1)
 
 
@@ -40,7 +40,7 @@ async def test_what_was_submitted_is_pending_and_the_retry_picks_it_up(house: Ho
     assert await house.left(caller) == Left([PENDING], (1, 0), 0)
     async with house.broker() as broker:
         await is_as_it_was(broker, house, caller)
-        await runs_for_its_retry(broker, caller)
+        await broker.runs_for_its_retry(caller)
     assert await house.left(caller) == Left([SUCCEEDED], (0, 1), 1)
 
 
@@ -55,7 +55,7 @@ async def test_what_waits_when_the_broker_dies_waits_on_and_any_clients_retry_pi
     assert await house.left(caller) == Left([PENDING], (1, 0), 0)
     async with house.broker() as broker:
         await is_as_it_was(broker, house, caller)
-        await runs_for_its_retry(broker, caller)
+        await broker.runs_for_its_retry(caller)
     assert await house.left(caller) == Left([SUCCEEDED], (0, 1), 1)
 
 
@@ -120,7 +120,7 @@ async def test_what_was_begun_is_never_run_again_and_people_are_told_that_nobody
     slow.end.set()
     assert await house.left(caller) == Left([EXECUTING], (0, 1), effects)
     async with house.broker() as broker:
-        await is_told_as_unknown(broker, caller)
+        await broker.is_told_as_unknown(caller)
         broker.asks(caller)
         await broker.approval(caller, PENDING)
         assert await house.left(caller) == Left([INTERRUPTED, PENDING], (1, 1), effects), "the retry asks anew"
@@ -151,23 +151,6 @@ async def is_as_it_was(broker: Running, house: House, caller: Caller) -> None:
     assert after["deadline"] == timestamp(before.deadline)
     assert after["execute_by"] == (timestamp(before.execute_by) if before.execute_by else None)
     assert [given["by"] for given in after["reviews"]] == [given.by for given in before.reviews]
-
-
-async def runs_for_its_retry(broker: Running, caller: Caller) -> None:
-    """The identical call waits, is approved and runs."""
-    retry = broker.asks(caller)
-    await broker.approve(await broker.approval(caller, PENDING))
-    assert (await retry)["status"] == "approved"
-
-
-async def is_told_as_unknown(broker: Running, caller: Caller) -> None:
-    """People read in the API and on the card that the agent's call may or may not have run."""
-    approval = await broker.approval(caller, INTERRUPTED, "gone")
-    last = approval["history"][-1]
-    assert (last["kind"], last["actor"]) == ("approval.interrupted", "broker")
-    why = "the broker stopped in the middle: it may or may not have run"
-    assert last["detail"]["why"] == why
-    assert f"It was cut off: {why}." in await broker.get(f"/approvals/{approval['id']}")
 
 
 # -- the flag that all of this hangs on -------------------------------------------------------------------------------

@@ -129,7 +129,7 @@ def test_an_agent_that_is_gone_is_told_with_when_and_why_and_what_follows(
 
 def test_an_agent_that_came_back_waits_again() -> None:
     rows = [row(Kind.APPROVAL_ABANDONED, why="lost"), row(Kind.APPROVAL_RESUMED)]
-    back = standing(come_back(leave(held(), None)))
+    back = standing(come_back(leave(held(), None), "proc_1"))
     assert back.agent(rows) == "The agent came back at 2026-07-28 12:01:00 UTC and waits."
     assert back.marks == []
     assert standing(held()).agent([row(Kind.APPROVAL_SUBMITTED)]) == "The agent waits."

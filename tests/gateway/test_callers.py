@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from datetime import timedelta
+from threading import Event
 from typing import Any
 
 import pytest
 
+from broker.approvals.feed import Feed
 from broker.approvals.ledger import Rules
+from broker.approvals.service import Approvals
 from broker.approvals.sweeps import sweep
 from broker.domain.approvals import Approval, Decision, State
+from broker.domain.canonical import Keyring
 from broker.gateway.asker import GIVEN_UP_AFTER
 from broker.store import people
 from broker.store.people import CredentialKind
+from broker.store.writer import Transaction
 from tests.clock import MovableClock
 from tests.gateway.scene import APPROVER, HOLD_ACT, LEGACY, Agent, Bare, Scene, block, playing, tool_call
 from tests.servers import BOUND
@@ -293,6 +298,34 @@ async def test_who_does_not_ask_for_progress_gets_a_ticket_and_the_identical_cal
     for nth, held in ((1, asked_for_progress), (2, patient)):  # these two still wait
         await scene.review(agent, nth=nth)
         assert block(await held.message())["status"] == "approved"
+
+
+@pytest.mark.parametrize("approved", [False, True])
+async def test_who_waits_at_a_broker_that_was_taken_for_dead_is_told_to_repeat_the_call_and_it_runs_once(
+    scene: Scene, agent: Agent, server: Scripted, approved: bool
+) -> None:
+    broker, held = scene.broker, await agent.call("one", "act", {"n": 1})
+    approval_id, go_on = await scene.submitted(agent), Event()
+    other = Approvals(broker.store, broker.clock, Keyring([b"s" * 32]), Feed(broker.store), Rules())
+
+    def take_over(tx: Transaction) -> None:
+        other.process.begin(tx, other.journal, alone=True)
+        other.process.end(tx, other.journal)
+
+    broker.store.submit(lambda tx: go_on.wait(BOUND))  # what follows is one commit
+    doing = [broker.approvals.change(take_over), *([scene.decide(approval_id)] if approved else [])]
+    both = asyncio.gather(*doing)
+    await asyncio.wait([both], timeout=0)
+    go_on.set()
+    await both
+    told = block(await held.message())
+    assert (told["status"], told["approval_id"]) == ("unavailable" if approved else "pending", approval_id)
+    assert server.calls == []
+    retry = await agent.call("one", "act", {"n": 1})
+    if not approved:
+        await scene.decide(approval_id)
+    assert block(await retry.message())["approval_id"] == approval_id
+    assert len(server.calls) == 1
 
 
 async def test_a_call_with_a_ticket_that_was_rejected_hears_so(scene: Scene, agent: Agent) -> None:

@@ -13,6 +13,7 @@ import pytest
 from starlette.responses import JSONResponse, Response
 
 from broker.approvals.sweeps import sweep
+from broker.approvals.tasks import LARGEST_ANSWER
 from broker.domain.answers import META_KEY
 from broker.domain.approvals import Decision
 from broker.policy.load import parse_policy
@@ -20,6 +21,7 @@ from tests.clock import MovableClock
 from tests.gateway.scene import ENVELOPE, HOLD_ACT, Scene, block, modern, playing
 from tests.gateway.tasking import CAPABLE, EXTENSION, TaskClient
 from tests.gateway.test_cancelling import Running
+from tests.gateway.test_holding import lines
 from tests.servers.scripted import Message, Scripted, result, said, tool
 
 pytestmark = pytest.mark.timeout(60)
@@ -141,6 +143,17 @@ async def test_a_held_call_is_sent_as_it_was_asked_but_for_the_capability_and_th
     assert "x-else" not in fields
 
 
+async def test_a_task_runs_at_a_server_that_is_a_process_with_nobody_connected(scene: Scene, effects: Path) -> None:
+    client = TaskClient(await scene.agent(), "open-stdio")
+    line = f"by a task {client.agent.grant.id}"
+    task = (await client.begin("append_line", {"line": line}))["taskId"]
+    assert line not in lines(effects)
+    await scene.decide(task)
+    told = await client.until(task, "completed")
+    assert (own_block(told)["status"], told["result"]["isError"]) == ("approved", False)
+    assert lines(effects).count(line) == 1
+
+
 async def test_two_identical_calls_are_two_tasks(small: Scene, server: Scripted, client: TaskClient) -> None:
     first, second = await client.begin(), await client.begin()
     assert first["taskId"] != second["taskId"]
@@ -247,6 +260,20 @@ async def test_a_tools_own_error_completes_a_task_and_a_protocol_error_fails_it(
     told = await client.until(second["taskId"], "failed")
     assert told["error"] == {"code": -32000, "message": "broken", "data": {"why": [1]}}
     assert "statusMessage" in told
+
+
+async def test_an_answer_that_is_too_large_to_keep_is_said_to_be_gone(
+    small: Scene, server: Scripted, client: TaskClient
+) -> None:
+    async def answer(message: Message) -> Response:
+        return said(message, "x" * LARGEST_ANSWER)
+
+    server.on["tools/call"] = answer
+    task = await client.begin()
+    await small.decide(task["taskId"])
+    told = await client.until(task["taskId"], "completed")
+    assert "the server's answer cannot be given any more" in told["result"]["content"][0]["text"]
+    assert (own_block(told)["status"], own_block(told)["retry"]) == ("interrupted", "check")
 
 
 async def test_a_task_that_nobody_answers_is_completed_with_that(

@@ -243,7 +243,8 @@ with serve_lock(sys.argv[1]):
 """
 
 
-def test_a_second_server_on_one_store_is_refused_until_the_first_is_dead(store_url: str) -> None:
+@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+def test_a_second_server_on_one_file_is_refused_until_the_first_is_dead(store_url: str) -> None:
     command = [sys.executable, "-c", HOLDER, store_url]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout
@@ -255,18 +256,14 @@ def test_a_second_server_on_one_store_is_refused_until_the_first_is_dead(store_u
             pytest.fail("two servers at once")
         opened(store_url)  # a command may still use the store
         first.kill()
-    _until_free(store_url)
+    with serve_lock(store_url):
+        pass
 
 
-def _until_free(url: str) -> None:
-    """Take the lock; a PostgreSQL server needs a moment to notice that a client was killed."""
-    for _ in range(1000):
-        try:
-            with serve_lock(url):
-                return
-        except StoreLocked:
-            continue
-    pytest.fail("the lock of a dead server stays")
+@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+def test_a_database_may_be_shared_by_servers(store_url: str) -> None:
+    with serve_lock(store_url), serve_lock(store_url):
+        opened(store_url)
 
 
 def test_a_file_that_is_opened_twice_in_one_process_loses_nothing_to_another_process(tmp_path: Path) -> None:

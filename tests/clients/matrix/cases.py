@@ -159,7 +159,7 @@ def _waiting(case: Case, first: First) -> tuple[str, ...]:
         case Scenario.STOPPED:
             return ("waiting", "gone: the broker stopped", "back", "approved")
         case Scenario.CRASHED:
-            return ("waiting", "gone: the broker restarted", "back", "approved")
+            return ("waiting", "gone: the broker that it waited at ended", "back", "approved")
         case _:
             decided = ("approved",) if case.scenario is Scenario.APPROVED else ()
             return ("waiting", *_absence(case, first), *decided)

@@ -27,5 +27,18 @@ async def test_every_call_ends_with_the_right_answer_and_effect_and_people_are_s
     assert wrong(outcomes) == []
 
 
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("new_store_url", ["postgresql"], indirect=True)
+async def test_the_same_is_true_where_agents_are_at_one_process_and_people_at_another(
+    new_store_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, server: Scripted
+) -> None:
+    folders = [tmp_path_factory.mktemp(name) for name in ("steady", "beside", "restarted", "beside")]
+    async with (
+        broker(folders[0], new_store_url(), server, desk=folders[1]) as steady,
+        broker(folders[2], new_store_url(), server, desk=folders[3]) as restarted,
+    ):
+        assert wrong(await play(PYTHON, steady, restarted)) == []
+
+
 def test_the_docs_show_the_matrix() -> None:
     assert written() == table({case: expected(case) for case in cases(Client)})

@@ -1,0 +1,55 @@
+"""Tasks on the wire: what a person is told of them fits what clients show; of a capability nothing else changes."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from broker.domain import waiting
+from broker.domain.approvals import Approval, State
+from broker.domain.calls import Requirement
+from broker.domain.tasks import Task
+from broker.gateway.task_shapes import advertised, detailed, without_tasks
+from tests.clock import NOON
+from tests.domain.values import ALICE, MINUTE, held, in_state, reviewed
+from tests.gateway.tasking import CAPABLE, EXTENSION, whole_task
+
+DAY = timedelta(days=1)
+URL = "https://broker.example.com/approvals/apr_1"
+
+
+def told(approval: Approval, **more: Any) -> dict[str, Any]:
+    """What a get tells, a minute after noon."""
+    task = Task(approval, NOON, approval.created_at + DAY, **more)
+    return whole_task(detailed(task, NOON + MINUTE, URL))
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("more", [{}, {"called_off": True}, {"answer": {"error": {"code": 1, "message": "m"}}}])
+def test_whatever_state_it_is_in_a_task_is_in_shape(state: State, more: dict[str, Any]) -> None:
+    shape = told(in_state(state), **more)
+    assert (shape["taskId"], shape["ttlMs"]) == ("apr_1", 86_400_000)
+
+
+def test_while_it_waits_a_task_tells_what_progress_does() -> None:
+    approval = reviewed(held(Requirement(("alice@example.com", "desktop-owners"), quorum=2)), ALICE)
+    said = told(approval)["statusMessage"]
+    assert said == waiting.message(approval, NOON + MINUTE, URL)
+    assert said.startswith("1 of 2 approved, waiting for desktop-owners, 14 min left: ")
+
+
+def test_of_what_a_client_declares_only_tasks_are_taken_out() -> None:
+    capabilities = {"roots": {}, "extensions": {EXTENSION: {"a": 1}, "x/y": {}}}
+    meta = {"io.modelcontextprotocol/clientCapabilities": capabilities, "own": 1}
+    left = without_tasks({"name": "n", "_meta": meta})
+    assert left["_meta"]["io.modelcontextprotocol/clientCapabilities"] == {"roots": {}, "extensions": {"x/y": {}}}
+    assert (left["name"], left["_meta"]["own"]) == ("n", 1)
+    for params in ({}, {"_meta": None}, {"_meta": {"own": CAPABLE}}):
+        assert without_tasks(params) is params
+
+
+def test_what_names_the_extension_already_is_left_as_it_is() -> None:
+    response = {"result": {"capabilities": {"extensions": {EXTENSION: {"own": 1}}}}}
+    assert advertised(response) is response
