@@ -5,9 +5,10 @@ What belongs here: fixtures that more than one folder of tests uses. What does n
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -60,17 +61,34 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    """The url of a fresh database of the test's own, with the tables; the test runs once on each engine."""
+def new_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
+    """Makes a fresh database with the tables and gives its url; the test runs once on each engine."""
     if request.param == "sqlite":
-        path = tmp_path / "broker.db"
-        shutil.copy(request.getfixturevalue("sqlite_template"), path)  # with its mode
-        yield f"sqlite:///{path}"
+        numbers = itertools.count()
+
+        def new_file() -> str:
+            path = tmp_path / f"broker{next(numbers) or ''}.db"
+            shutil.copy(request.getfixturevalue("sqlite_template"), path)  # with its mode
+            return f"sqlite:///{path}"
+
+        yield new_file
         return
     server: PostgresServer = request.getfixturevalue("postgres")
-    url = server.new_database(template=request.getfixturevalue("postgres_template"))
-    yield url
-    server.drop_database(url)
+    urls = list[str]()
+
+    def new_database() -> str:
+        urls.append(server.new_database(template=request.getfixturevalue("postgres_template")))
+        return urls[-1]
+
+    yield new_database
+    for url in urls:
+        server.drop_database(url)
+
+
+@pytest.fixture
+def store_url(new_store_url: Callable[[], str]) -> str:
+    """The url of such a database."""
+    return new_store_url()
 
 
 @pytest.fixture

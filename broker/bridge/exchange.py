@@ -81,6 +81,11 @@ class Exchange:
         self._http = http
         self._write = write
 
+    @property
+    def waits_for_a_tool(self) -> bool:
+        """Whether it is a tool call that the client has not given up."""
+        return self.message.method == "tools/call" and not self.given_up
+
     async def run(self) -> None:
         """Send it and pass on what comes, until the answer.
 

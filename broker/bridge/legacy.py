@@ -136,13 +136,13 @@ class Legacy:
             self._listening.cancel()
         self._listening = asyncio.create_task(self._listen(session))
 
-    async def close(self) -> None:
-        """Stop listening, and end the session if the broker can be told in time."""
+    async def close(self, *, ending: bool) -> None:
+        """Stop listening; if `ending`, end the session as well, if the broker can be told in time."""
         for task in (self._listening, self._reopening):
             if task is not None:
                 task.cancel()
         session = self._session
-        if session is not None and session.id is not None:
+        if ending and session is not None and session.id is not None:
             with suppress(UpstreamError, TimeoutError):
                 async with asyncio.timeout(LEAVE_WITHIN):
                     (await self._http.send("DELETE", session.fields, patience=0)).release()

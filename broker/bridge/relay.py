@@ -54,7 +54,11 @@ class Relay:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def run(self, stopping: asyncio.Event) -> None:
-        """Relay until the client leaves or `stopping` is set. What is under way then is left; the session is ended."""
+        """Relay until the client leaves or `stopping` is set; then what is under way is left.
+
+        The session is ended, unless a tool call is under way: its end would withdraw what people are asked for it, and
+        a client that was killed may come back for that.
+        """
         reading = self._start(self._read())
         left, deaf, stopped = (
             self._start(_once_set(event)) for event in (self._client.ended, self._client.deaf, stopping)
@@ -66,11 +70,12 @@ class Relay:
             if reading.done():
                 reading.result()
         finally:
+            calling = any(exchange.waits_for_a_tool for exchange, _ in self._exchanges.values())
             under_way = list(self._tasks)
             for task in under_way:
                 task.cancel()
             await asyncio.gather(*under_way, return_exceptions=True)
-            await self._legacy.close()
+            await self._legacy.close(ending=not calling)
 
     def _start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

@@ -7,11 +7,14 @@ why it waits (`holds`), bytes (`line`).
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping
 from typing import Any, TypeGuard, cast
 
 from broker.approvals.requests import CANCELLED
 from broker.domain.answers import Answer
+from broker.domain.calls import lasting_params
+from broker.domain.canonical import canonical_json
 from broker.gateway.flag import Flag
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import LOST, Line
@@ -22,22 +25,35 @@ from broker.gateway.upstreams import UpstreamReply
 TELL_EVERY = 10.0
 """Seconds between signs of life; the first comes at once."""
 
+GIVEN_UP_AFTER = 1.0
+"""Seconds after which the same call in the same session is a client that gave up, and not two calls at once."""
+
 LARGEST_PROGRESS = 1 << 40
 """Beyond this what is added to an upstream's progress would be rounded away."""
+
+
+def call_in_session(inbound: Inbound) -> bytes | None:
+    """What is equal for the same call in the same legacy session. Since there are none, who gives up always says so."""
+    if inbound.session is None or inbound.message is None:
+        return None
+    return hashlib.sha256(canonical_json([inbound.session, lasting_params(inbound.message.params)])).digest()
 
 
 class Asker:
     """Who waits for the answer to one call.
 
     `news` is set when it leaves, and by whoever else knows of something that it waits for. `notice` is the
-    `notifications/cancelled` that it sent, if it did.
+    `notifications/cancelled` that it sent, if it did. `waits` is whether it waits for people, `replaced` whether the
+    same call came again: some clients never say that they gave one up.
 
     Args:
         still_here: called again and again while it waits, so that its session is not taken for unused.
+        call: what `call_in_session` says of its request.
     """
 
     __slots__ = (
         "_above",
+        "_call",
         "_on_leaving",
         "_progress",
         "_still_here",
@@ -46,10 +62,14 @@ class Asker:
         "news",
         "next_sign",
         "notice",
+        "replaced",
+        "waits",
     )
 
-    def __init__(self, inbound: Inbound, still_here: Callable[[], None]) -> None:
+    def __init__(self, inbound: Inbound, still_here: Callable[[], None], call: bytes | None = None) -> None:
+        self._call = call
         self.inbound = inbound
+        self.waits = self.replaced = False
         self.line = Line(self._hung_up)
         self.news = Flag()
         self.next_sign = 0.0
@@ -74,6 +94,11 @@ class Asker:
         self.notice = notice
         self.line.hang_up(CANCELLED)
         self.news.set()
+
+    def gave_way_to(self, later: Asker) -> bool:
+        """Whether it waits for the call that `later` makes again in its session, having given this one up."""
+        again = self._call is not None and self._call == later._call
+        return again and self.waits and later.inbound.came - self.inbound.came >= GIVEN_UP_AFTER
 
     @property
     def cancelled(self) -> bool:

@@ -24,7 +24,7 @@ from broker.domain.answers import Answer
 from broker.domain.approvals import Approval, State
 from broker.domain.clock import Clock
 from broker.errors import BrokerError, StoreError
-from broker.gateway.asker import TELL_EVERY, Asker
+from broker.gateway.asker import TELL_EVERY, Asker, call_in_session
 from broker.gateway.held import RETRY_EVERY, Hold
 from broker.gateway.inbound import Inbound
 from broker.gateway.line import LOST
@@ -37,12 +37,16 @@ log = logging.getLogger(__name__)
 FIRST_SIGN = 0.8
 """Seconds in which a call is held or refused; where the upstream takes longer to tell its tools, the stream begins."""
 
+REPLACED_WITHIN = 5.0
+"""Seconds that a call which came again waits until it is noted that nobody waits for the first any more."""
+
 LAST_WORDS = 1.0
 """Seconds that a caller gets to read its answer after its upstream was closed."""
 
 _STOPPING = "the broker stopped", "The broker is stopping, and may be back in a few seconds."
 _ELSEWHERE = "it was taken for gone", "The broker lost touch with this request."
 _IMPATIENT = "it got a ticket", "This answer comes now because your client would soon give up."
+_REPLACED = "it made the call again", "The same call came again, and waits in place of this one."
 """Why nobody waits any more: for the record, and for the agent."""
 
 
@@ -84,7 +88,7 @@ class Holds:
         Raises:
             Exception: what `opening` raises within `FIRST_SIGN`; later that is told in the stream.
         """
-        asker = Asker(inbound.outlined(), still_here)
+        asker = Asker(inbound.outlined(), still_here, call_in_session(inbound))
         early: asyncio.Future[Answer | None] = asyncio.get_running_loop().create_future()
         self._start(asker, self._attend(asker, opening, execute, early))
         try:
@@ -165,7 +169,7 @@ class Holds:
     # -- asking for an approval ---------------------------------------------------------------------------------------
 
     async def _ask(self, asker: Asker, opening: Opening, early: asyncio.Future[Answer | None]) -> Hold | None:
-        submitting = asyncio.ensure_future(opening)
+        submitting = asyncio.ensure_future(self._in_place_of_others(asker, opening))
         await asyncio.wait((submitting,), timeout=FIRST_SIGN)
         if submitting.done() and (error := submitting.exception()) is not None:
             early.set_exception(error)
@@ -179,6 +183,16 @@ class Holds:
             await asker.tell(opened)
             return None
         return self._held(asker, opened)
+
+    async def _in_place_of_others(self, asker: Asker, opening: Opening) -> Approval | Answer:
+        """`opening`, when nobody waits any more for the same call that its client has given up without a word."""
+        left = {task for task, other in self._open.items() if other.gave_way_to(asker)}
+        for task in left:
+            self._open[task].replaced = True
+            self._open[task].news.set()
+        if left:
+            await asyncio.wait(left, timeout=REPLACED_WITHIN)
+        return await opening
 
     def _held(self, asker: Asker, approval: Approval) -> Hold:
         until = asker.inbound.came + self._patience.of(asker.inbound)
@@ -215,7 +229,9 @@ class Holds:
 
     async def _decided(self, hold: Hold, execute: Execute) -> None:
         """What becomes of a call that people decide."""
+        hold.asker.waits = True
         await self._wait(hold)
+        hold.asker.waits = False
         await self._conclude(hold, execute)
 
     def _note_leaving(self, hold: Hold) -> None:
@@ -224,7 +240,7 @@ class Holds:
 
     async def _wait(self, hold: Hold) -> None:
         with self._feed.waiter(hold.approval.id, hold.hear):
-            while hold.line.gone is None and not self._stopping.is_set() and hold.patient and self._waits(hold):
+            while hold.line.gone is None and hold.patient and self._why_no_longer(hold) is _IMPATIENT:
                 if hold.in_doubt:
                     await self._read(hold)
                 if hold.approval.state is not State.PENDING:
@@ -269,11 +285,19 @@ class Holds:
             hold.asker.say("Approved.")
             await execute(hold)
         elif approval.state is State.PENDING:
-            why, told = _STOPPING if self._stopping.is_set() else _IMPATIENT if self._waits(hold) else _ELSEWHERE
+            why, told = self._why_no_longer(hold)
             ticket = answers.pending(approval, hold.review_url, told, self._clock.now())
             await hold.conclude(partial(hold.abandon, why), ticket)
         else:
             await hold.tell(answers.of(approval, hold.review_url))
+
+    def _why_no_longer(self, hold: Hold) -> tuple[str, str]:
+        """Why a caller that is still there waits no longer; if nothing else, because it cannot."""
+        if hold.asker.replaced:
+            return _REPLACED
+        if self._stopping.is_set():
+            return _STOPPING
+        return _IMPATIENT if self._waits(hold) else _ELSEWHERE
 
     def _waits(self, hold: Hold) -> bool:
         """Whether its approval still counts on this caller; not when another process took this one for dead."""

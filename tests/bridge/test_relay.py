@@ -257,12 +257,8 @@ def deleted(server: Scripted) -> asyncio.Queue[str]:
 
 
 @pytest.mark.parametrize("way", ["EOF", "SIGTERM", "SIGINT", "SIGHUP"])
-async def test_it_ends_with_its_client_and_ends_the_session(
-    own: Bridge, deleted: asyncio.Queue[str], small: Scene, agent: Agent, way: str
-) -> None:
+async def test_it_ends_with_its_client_and_ends_the_session(own: Bridge, deleted: asyncio.Queue[str], way: str) -> None:
     await own.open()
-    own.say({**CALL, "params": {"name": "act", "arguments": {"way": way}}})
-    await small.submitted(agent)
     if way == "EOF":
         own.stdin.close()
     else:
@@ -271,8 +267,20 @@ async def test_it_ends_with_its_client_and_ends_the_session(
     assert deleted.get_nowait() == "s1"
 
 
+async def test_a_client_that_ends_while_a_call_waits_can_come_back_for_it(
+    own: Bridge, deleted: asyncio.Queue[str], small: Scene, agent: Agent
+) -> None:
+    await own.open()
+    own.say({**CALL, "params": {"name": "act", "arguments": {}}})
+    approval = await small.submitted(agent)
+    assert await own.leave() == (0, b"", "")
+    assert deleted.empty(), "the end of its session would be the end of the approval"
+    assert (await small.happened("approval.abandoned", agent)).detail["why"] == "lost"
+    assert (await small.decide(approval)).state == "approved"
+
+
 async def test_a_server_that_does_not_answer_the_end_of_its_session_does_not_keep_it(
-    own: Bridge, server: Scripted, small: Scene, agent: Agent
+    own: Bridge, server: Scripted
 ) -> None:
     async def never(fields: Message) -> Response:
         await asyncio.Event().wait()
@@ -280,8 +288,6 @@ async def test_a_server_that_does_not_answer_the_end_of_its_session_does_not_kee
 
     server.on["DELETE"] = never
     await own.open()
-    own.say({**CALL, "params": {"name": "act", "arguments": {}}})
-    await small.submitted(agent)
     status, _, _ = await asyncio.wait_for(own.leave(), PATIENCE_OF_CLIENTS)
     assert status == 0
 

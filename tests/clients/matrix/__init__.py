@@ -1,0 +1,1 @@
+"""Every client against everything that can become of a held call: real processes, and a table of the answers."""
