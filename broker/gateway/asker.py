@@ -36,7 +36,7 @@ def call_in_session(inbound: Inbound) -> bytes | None:
     """What is equal for the same call in the same legacy session. Since there are none, who gives up always says so."""
     if inbound.session is None or inbound.message is None:
         return None
-    return hashlib.sha256(canonical_json([inbound.session, lasting_params(inbound.message.params)])).digest()
+    return hashlib.sha256(canonical_json([inbound.session_key, lasting_params(inbound.message.params)])).digest()
 
 
 class Asker:

@@ -50,8 +50,11 @@ class Inbound:
 
     @property
     def session_key(self) -> str | None:
-        """A stable key of the legacy session that can be stored: it does not let anybody in."""
-        return hashlib.sha256(self.session.encode()).hexdigest()[:32] if self.session else None
+        """A stable key of the legacy session of this grant that can be stored: it does not let anybody in.
+
+        A server may give the same session to several agents.
+        """
+        return hashlib.sha256(f"{self.grant.id}\n{self.session}".encode()).hexdigest()[:32] if self.session else None
 
     @property
     def progress_token(self) -> RequestId | None:

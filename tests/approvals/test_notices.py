@@ -28,7 +28,7 @@ from tests.servers.board import Message
 
 MINUTE = timedelta(minutes=1)
 
-on_one_store = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+on_one_store = pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)
 
 
 def kinds(message: Message) -> list[str]:

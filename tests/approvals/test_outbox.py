@@ -25,7 +25,7 @@ from tests.servers.board import BoardChannel
 
 DESKTOP = "slack:#desktop"
 
-pytestmark = pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)  # what both have to do: test_notices
+pytestmark = pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)  # what both have to do: test_notices
 
 
 def limit_for(order: str) -> float:

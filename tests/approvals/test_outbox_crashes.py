@@ -40,7 +40,7 @@ async def test_a_process_that_never_comes_back_is_waited_for_a_minute(office: Of
     await ended(hanging)
 
 
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)
 async def test_a_crash_between_posting_and_storing_makes_one_duplicate_and_the_second_is_kept(
     office: Office, store_url: str
 ) -> None:

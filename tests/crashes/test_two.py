@@ -20,7 +20,7 @@ LISTENING = sa.text(
     "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = :name AND query LIKE '%clock_timestamp%'"
 )
 
-pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+pytestmark = pytest.mark.parametrize("new_store_url", ["postgresql"], indirect=True)
 
 
 async def test_a_decision_made_at_one_reaches_the_caller_at_the_other_at_once(house: House) -> None:

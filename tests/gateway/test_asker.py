@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.domain.people import Grant
-from broker.gateway.asker import TELL_EVERY, Asker
+from broker.gateway.asker import GIVEN_UP_AFTER, TELL_EVERY, Asker, call_in_session
 from broker.gateway.inbound import Inbound
 from broker.gateway.sse import KEEP_ALIVE
 from broker.gateway.wire import parse_message
@@ -31,6 +31,32 @@ def asker(token: Any = "t") -> Asker:
     message = parse_message(json.dumps(tool_call("act", **meta)).encode())
     grant = Grant(id="g", label="l", owner="o@example.com", upstreams=frozenset(), created_at=datetime.now(UTC))
     return Asker(Inbound("POST", grant, (), modern=True, check_grant=nothing, came=0, message=message), lambda: None)
+
+
+def in_session(grant_id: str, session: str | None, came: float, tool: str = "act") -> Asker:
+    """One that waits for people, of an older client."""
+    message = parse_message(json.dumps(tool_call(tool)).encode())
+    grant = Grant(id=grant_id, label="l", owner="o@example.com", upstreams=frozenset(), created_at=datetime.now(UTC))
+    inbound = Inbound("POST", grant, (), modern=False, check_grant=nothing, came=came, message=message, session=session)
+    waiting = Asker(inbound, lambda: None, call_in_session(inbound))
+    waiting.waits = True
+    return waiting
+
+
+def test_only_the_same_call_of_the_same_agent_in_the_same_session_takes_the_place_of_another() -> None:
+    """A server may give one session id to several agents: none of them can end what another waits for."""
+    first = in_session("g", "s", 0)
+    assert first.gave_way_to(in_session("g", "s", GIVEN_UP_AFTER))
+    for other in (
+        in_session("another", "s", GIVEN_UP_AFTER),
+        in_session("g", "other", GIVEN_UP_AFTER),
+        in_session("g", None, GIVEN_UP_AFTER),
+        in_session("g", "s", GIVEN_UP_AFTER, tool="look"),
+        in_session("g", "s", GIVEN_UP_AFTER / 2),
+    ):
+        assert not first.gave_way_to(other)
+    first.waits = False  # it runs
+    assert not first.gave_way_to(in_session("g", "s", GIVEN_UP_AFTER))
 
 
 def progress(value: Any, token: Any = "t", **more: Any) -> dict[str, Any]:

@@ -23,7 +23,7 @@ from broker.store.writer import Store
 from tests.clock import NOON
 from tests.servers import BOUND
 
-pytestmark = pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+pytestmark = pytest.mark.parametrize("new_store_url", ["postgresql"], indirect=True)
 
 KEYRING = Keyring([b"a secret of the tests"])
 HOUR, FREE = timedelta(hours=1), 1

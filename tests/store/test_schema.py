@@ -243,7 +243,7 @@ with serve_lock(sys.argv[1]):
 """
 
 
-@pytest.mark.parametrize("store_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)
 def test_a_second_server_on_one_file_is_refused_until_the_first_is_dead(store_url: str) -> None:
     command = [sys.executable, "-c", HOLDER, store_url]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
@@ -260,7 +260,7 @@ def test_a_second_server_on_one_file_is_refused_until_the_first_is_dead(store_ur
         pass
 
 
-@pytest.mark.parametrize("store_url", ["postgresql"], indirect=True)
+@pytest.mark.parametrize("new_store_url", ["postgresql"], indirect=True)
 def test_a_database_may_be_shared_by_servers(store_url: str) -> None:
     with serve_lock(store_url), serve_lock(store_url):
         opened(store_url)

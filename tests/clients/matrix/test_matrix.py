@@ -1,4 +1,4 @@
-"""The Python SDKs, in a broker on either engine; those from npm: `make test-clients`."""
+"""The Python SDKs, before a broker on SQLite and before two on PostgreSQL; those from npm: `make test-clients`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from tests.servers.scripted import Scripted
 
 
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)
 async def test_every_call_ends_with_the_right_answer_and_effect_and_people_are_shown_the_truth_meanwhile(
     new_store_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, server: Scripted
 ) -> None:
