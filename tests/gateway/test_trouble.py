@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 from starlette.responses import Response, StreamingResponse
 
+from broker.approvals.feed import Feed
+from broker.approvals.service import Approvals
+from broker.domain.approvals import Decision
+from broker.store.writer import Store
 from tests.gateway.conftest import HELD
 from tests.gateway.processes import children_running
-from tests.gateway.scene import CLIENT, HOLD_ACT, Agent, Scene, block, playing
+from tests.gateway.scene import APPROVER, CLIENT, HOLD_ACT, Agent, Scene, block, playing
 from tests.gateway.streams import progress, sse
 from tests.servers import BOUND, features_stdio
 from tests.servers.scripted import Message, Scripted, result, said, tool
@@ -228,7 +232,8 @@ class OneThread(ThreadPoolExecutor):
 
 
 async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_missed(own: Scene, tmp_path: Path) -> None:
-    """One thread does all that is read, in order: the store goes away between the decision and the look at it."""
+    """Another process decided. One thread does all that is read here, in order: the store goes away between the
+    decision and the look at it."""
     executor, busy, table = OneThread(), threading.Event(), contextlib.ExitStack()
     store, threads = own.broker.store, own.broker.store.lookers
     store.lookers = executor
@@ -238,8 +243,11 @@ async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_misse
     executor.submit(busy.wait, BOUND)
     executor.submit(table.enter_context, missing(tmp_path, "approvals"))
     executor.asked.clear()
+    ours = own.broker.approvals
+    other = Store(f"sqlite:///{tmp_path / 'broker.db'}", ours.clock)
+    elsewhere = Approvals(other, ours.clock, ours.keyring, Feed(other), ours.rules)
     try:
-        await own.decide(approval)  # written by the store's own thread
+        await elsewhere.reviews.review(approval, APPROVER, Decision.APPROVE, channel="api")
         await executor.asked.wait()  # the feed's look at it stands in the line
         busy.set()
         await asyncio.wrap_future(executor.submit(bool))  # it has failed by now
@@ -247,6 +255,7 @@ async def test_a_decision_that_the_held_call_could_not_read_at_once_is_not_misse
     finally:
         await asyncio.wrap_future(executor.submit(table.close))
         store.lookers = threads
+        other.close()
     assert block(await held.message())["status"] == "approved"
 
 
