@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
 
+from tests.clients.matrix.stage import Broker, broker
 from tests.clients.servers import HOLD, ready_policy
 from tests.clients.website import Website, website
 from tests.gateway.scene import Agent, Repository, Scene, playing
+from tests.servers.scripted import Scripted
 
 collect_ignore = ["node"]  # these need Node: `make test-clients` names their folder, and then they are collected
 
@@ -60,3 +63,19 @@ async def scene(tmp_path_factory: pytest.TempPathFactory, servers: dict[str, dic
 async def agent(scene: Scene) -> Agent:
     """A grant on every server, for the whole run: its modern requests to a server share one process."""
     return await scene.agent()
+
+
+@pytest.fixture
+async def brokers(
+    new_store_url: Callable[[], str], tmp_path_factory: pytest.TempPathFactory, server: Scripted
+) -> AsyncGenerator[tuple[Broker, Broker]]:
+    """Two for the matrix, of which the second is stopped and killed. Each is one process on SQLite, or two on
+    PostgreSQL, with agents at one of them and people at the other."""
+
+    def one() -> AbstractAsyncContextManager[Broker]:
+        url, folder = new_store_url(), tmp_path_factory.mktemp("agents")
+        desk = tmp_path_factory.mktemp("people") if url.startswith("postgresql") else None
+        return broker(folder, url, server, desk=desk)
+
+    async with one() as steady, one() as restarted:
+        yield steady, restarted

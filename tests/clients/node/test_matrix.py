@@ -7,19 +7,13 @@ import pytest
 from tests.clients.matrix.cases import cases, wrong
 from tests.clients.matrix.drivers import TYPESCRIPT
 from tests.clients.matrix.plays import play
-from tests.clients.matrix.stage import broker
-from tests.servers.scripted import Scripted
+from tests.clients.matrix.stage import Broker
 
 
 @pytest.mark.timeout(120)
 async def test_every_call_ends_with_the_right_answer_and_effect_and_people_are_shown_the_truth_meanwhile(
-    tmp_path_factory: pytest.TempPathFactory, server: Scripted
+    brokers: tuple[Broker, Broker],
 ) -> None:
-    one, other = (tmp_path_factory.mktemp(name) for name in ("steady", "restarted"))
-    async with (
-        broker(one, f"sqlite:///{one}/broker.db", server) as steady,
-        broker(other, f"sqlite:///{other}/broker.db", server) as restarted,
-    ):
-        outcomes = await play(TYPESCRIPT, steady, restarted)
+    outcomes = await play(TYPESCRIPT, *brokers)
     assert list(outcomes) == list(cases(TYPESCRIPT))
     assert wrong(outcomes) == []
