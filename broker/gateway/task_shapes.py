@@ -115,6 +115,8 @@ def _message(task: Task, now: datetime, review_url: str) -> str:
     match task.status:
         case TaskStatus.WORKING if state is State.PENDING:
             return waiting.message(task.approval, now, review_url)
+        case TaskStatus.WORKING if state is State.APPROVED:
+            return "Approved; it runs as soon as it can be sent."
         case TaskStatus.WORKING:
             return "Approved; it runs." if not task.called_off else "Cancelled; the server has not answered yet."
         case TaskStatus.INPUT_REQUIRED:
