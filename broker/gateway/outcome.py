@@ -41,7 +41,7 @@ def failed(response: dict[str, Any]) -> bool:
 
 
 def answered(response: dict[str, Any]) -> tuple[Any, bool]:
-    """What a response has for an answer, and whether that is a protocol error; some servers put a null for the other."""
+    """What a response answers, and whether that is a protocol error; some servers put a null for the other."""
     result: Any = response.get("result")
     return (response["error"], True) if result is None and "error" in response else (result, False)
 
