@@ -104,7 +104,12 @@ class Standing:
         if self.awaiting:
             return f"The tool asks the agent for input before it goes on. It waits for that{until}."
         if self.state is State.APPROVED:
-            return "It runs now." if self.caller is not Caller.GONE else f"It runs when the agent comes for it{until}."
+            runs = {
+                Caller.WAITING: "now",
+                Caller.TASK: f"now, or is tried again{until}",
+                Caller.GONE: f"when the agent comes for it{until}",
+            }
+            return f"It runs {runs[self.caller]}."
         return _cut_off(list(history)) if self.state is State.INTERRUPTED else _SENTENCES.get(self.state, _NOTHING)
 
 

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, cast
 
-from broker.domain.approvals import Approval, Cause
+from broker.domain.approvals import Approval, Cause, State
 from broker.domain.rounds import RESPONSES, STATE
 
 PREFIX = "apr_"
@@ -100,9 +100,9 @@ class Task:
         if not self.approval.state.final:
             return TaskStatus.INPUT_REQUIRED if self.outstanding else TaskStatus.WORKING
         end = self.approval.resolution
-        if self.called_off or (end is not None and end.cause is Cause.TASK):
-            return TaskStatus.CANCELLED
-        return TaskStatus.COMPLETED
+        in_doubt = self.called_off and self.approval.state is State.INTERRUPTED
+        withdrawn = end is not None and end.cause is Cause.TASK
+        return TaskStatus.CANCELLED if in_doubt or withdrawn else TaskStatus.COMPLETED
 
     @property
     def outstanding(self) -> Mapping[str, Any]:

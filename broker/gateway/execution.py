@@ -34,7 +34,7 @@ from broker.errors import (
 from broker.gateway.catalog import Catalog
 from broker.gateway.held import Hold
 from broker.gateway.inbound import Inbound
-from broker.gateway.outcome import failed
+from broker.gateway.outcome import answered, failed
 from broker.gateway.refusals import asked_id, marked
 from broker.gateway.replies import messages
 from broker.gateway.sse import sse_event
@@ -163,8 +163,8 @@ class Execution:
         return reply
 
     async def _answer(self, hold: Hold, claimed: Approval, response: dict[str, Any]) -> None:
-        result = response.get("result", response.get("error"))
-        said_no = {"failed": failed(response), "errored": "error" in response}
+        result, errored = answered(response)
+        said_no = {"failed": failed(response), "errored": errored}
         finish = partial(self._approvals.claims.finish, claimed.id, **said_no, result=result)
         stop_points.reached(Point.BEFORE_RESULT_IS_STORED)
         # The result exists: withholding it when it cannot be recorded would only make the agent do it again.

@@ -40,6 +40,12 @@ def failed(response: dict[str, Any]) -> bool:
     return not isinstance(result, dict) or cast("dict[str, Any]", result).get("isError") is True
 
 
+def answered(response: dict[str, Any]) -> tuple[Any, bool]:
+    """What a response answers, and whether that is a protocol error; some servers put a null for the other."""
+    result: Any = response.get("result")
+    return (response["error"], True) if result is None and "error" in response else (result, False)
+
+
 def outcome_in(text: bytes, request_id: RequestId) -> Outcome | None:
     """The outcome that a JSON text of the upstream tells; None when it is not the response to `request_id`.
 
@@ -62,4 +68,5 @@ def _outcome(message: Any, request_id: RequestId) -> Outcome | None:
     if is_input_required(response.get("result")):
         return Outcome("asked")
     said_no = "failed" if failed(response) else "succeeded"
-    return Outcome(said_no, response.get("result", response.get("error")), errored="error" in response)
+    value, errored = answered(response)
+    return Outcome(said_no, value, errored=errored)

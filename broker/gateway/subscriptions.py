@@ -118,7 +118,7 @@ class Subscriptions:
             forward: asks the upstream.
 
         Raises:
-            WireError: -32021, the client does not declare the extension; -32602, it names too many tasks.
+            WireError: see `check_declared`; -32602, it names too many tasks.
             StoreError: they cannot be looked up.
         """
         wanted = _object(message.params.get("notifications"))

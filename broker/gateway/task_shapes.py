@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import Any, cast
 
 from mcp_types import CLIENT_CAPABILITIES_META_KEY, MISSING_REQUIRED_CLIENT_CAPABILITY
+from mcp_types.jsonrpc import INVALID_REQUEST
 
 from broker.domain import answers, waiting
 from broker.domain.approvals import State
@@ -34,11 +35,13 @@ def declares(message: Message) -> bool:
 
 
 def check_declared(message: Message) -> None:
-    """Refuse a request about tasks of a client that does not know of them.
+    """Refuse a request about tasks of a client that does not know of them, and what is called so and is no request.
 
     Raises:
-        WireError: -32021, with what is missing.
+        WireError: -32021, with what is missing; -32600, it has no id to answer to.
     """
+    if message.id is None:
+        raise WireError(INVALID_REQUEST, f"{message.method} needs an id: it has an answer.")
     if not declares(message):
         told = f"Missing required client capability: the extension {EXTENSION}"
         raise WireError(MISSING_REQUIRED_CLIENT_CAPABILITY, told, message.id, REQUIRED)
@@ -115,6 +118,8 @@ def _message(task: Task, now: datetime, review_url: str) -> str:
     match task.status:
         case TaskStatus.WORKING if state is State.PENDING:
             return waiting.message(task.approval, now, review_url)
+        case TaskStatus.WORKING if state is State.APPROVED:
+            return "Approved; it runs as soon as it can be sent."
         case TaskStatus.WORKING:
             return "Approved; it runs." if not task.called_off else "Cancelled; the server has not answered yet."
         case TaskStatus.INPUT_REQUIRED:

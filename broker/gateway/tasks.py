@@ -110,7 +110,7 @@ class Tasks:
             forward: asks the upstream, for what its part of the answer is.
 
         Raises:
-            WireError: -32021, the client does not declare the extension; -32602, its grant has no such task here.
+            WireError: see `check_declared`; -32602, its grant has no such task here.
             StoreError: it cannot be looked up, or not be written down.
         """
         if message.method == LISTEN:

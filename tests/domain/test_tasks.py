@@ -48,6 +48,11 @@ def test_only_what_its_agent_cancelled_is_cancelled() -> None:
     assert task(in_state(State.EXECUTING), called_off=True).status is TaskStatus.WORKING
 
 
+@pytest.mark.parametrize("state", [State.SUCCEEDED, State.FAILED])
+def test_what_ran_is_not_cancelled_though_its_answer_is_lost(state: State) -> None:
+    assert task(in_state(state), called_off=True).status is TaskStatus.COMPLETED
+
+
 def test_input_is_required_while_its_tool_waits_and_something_is_outstanding() -> None:
     assert task(asking(), questions=ASKED).status is TaskStatus.INPUT_REQUIRED
     assert task(asking(), questions=ASKED.answered({"3.a": 1})).status is TaskStatus.INPUT_REQUIRED
@@ -72,5 +77,5 @@ def test_people_read_that_the_agent_of_a_task_asks_from_time_to_time() -> None:
     assert pending.agent([]) == "The agent asks for the result from time to time."
     assert pending.marks == []
     approved = standing(replace(in_state(State.APPROVED), caller=Caller.TASK))
-    assert approved.sentence([]) == "It runs now."
+    assert approved.sentence([]).startswith("It runs now, or is tried again until ")
     assert standing(withdraw(held(), Cause.TASK, NOON)).sentence([]) == "The agent cancelled its task. Nothing ran."

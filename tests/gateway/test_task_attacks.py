@@ -81,6 +81,21 @@ async def test_a_client_that_does_not_declare_the_extension_hears_what_is_missin
     assert (await client.get(task))["status"] == "working"
 
 
+@pytest.mark.parametrize("method", [*METHODS, "subscriptions/listen"])
+async def test_a_notification_that_is_called_as_a_request_about_tasks_does_nothing_to_one(
+    small: Scene, server: Scripted, client: TaskClient, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    task = (await client.begin())["taskId"]
+    params = {"taskId": task, "notifications": {"taskIds": [task]}, "_meta": CAPABLE}
+    message = modern(method, params)
+    del message["id"]
+    answer = await client.agent.send("one", message)
+    assert (answer.status, (await answer.message())["error"]["code"]) == (400, -32600)
+    assert (await client.get(task))["status"] == "working"
+    assert method not in [message.get("method") for message in server.seen]
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize("method", METHODS)
 async def test_a_server_without_tasks_is_one_that_has_no_such_task(
     small: Scene, server: Scripted, client: TaskClient, method: str

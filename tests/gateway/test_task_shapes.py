@@ -40,6 +40,17 @@ def test_while_it_waits_a_task_tells_what_progress_does() -> None:
     assert said.startswith("1 of 2 approved, waiting for desktop-owners, 14 min left: ")
 
 
+def test_what_was_approved_is_said_to_run_only_once_it_was_claimed() -> None:
+    assert told(in_state(State.APPROVED))["statusMessage"] == "Approved; it runs as soon as it can be sent."
+    assert told(in_state(State.EXECUTING))["statusMessage"] == "Approved; it runs."
+
+
+def test_it_is_never_said_of_what_ran_that_nothing_did() -> None:
+    shape = told(in_state(State.SUCCEEDED), called_off=True)
+    assert "statusMessage" not in shape
+    assert shape["result"]["content"][0]["text"].startswith("The call ran,")
+
+
 def test_of_what_a_client_declares_only_tasks_are_taken_out() -> None:
     capabilities = {"roots": {}, "extensions": {EXTENSION: {"a": 1}, "x/y": {}}}
     meta = {"io.modelcontextprotocol/clientCapabilities": capabilities, "own": 1}
