@@ -22,7 +22,7 @@ demo: .venv/demo
 test: check
 	$(BIN)/python -m tests.browser.chromium
 	$(BIN)/python -m tests.clients.old_sdk
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal $(PYTEST_ARGS)
 
 test-clients: .venv/dev $(NPM)/node_modules/.package-lock.json
 	$(BIN)/python -m pytest tests/clients/node $(PYTEST_ARGS)

@@ -37,6 +37,11 @@ class Tasks:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
 
+    def opened(self, approval: Approval) -> Task:
+        """The task that `approval` has just been made. It is not read again: it is there, and may run."""
+        until = _known_until(approval, self._ledger.clock.now(), self._ledger.rules.execute_within)
+        return Task(approval, approval.created_at, until)
+
     async def get(self, task_id: str, grant_id: str, upstream: str) -> Task:
         """A task of this grant on this upstream.
 
@@ -138,8 +143,12 @@ def open_task(
         request: see `Errand`.
         usable: how long what is approved can be used.
     """
-    known_until = max(approval.deadline, tx.now) + usable + KNOWN_FOR
-    stored.add(tx.session, approval.id, sealed(keyring, _name(approval.id, "request"), request), known_until)
+    text = sealed(keyring, _name(approval.id, "request"), request)
+    stored.add(tx.session, approval.id, text, _known_until(approval, tx.now, usable))
+
+
+def _known_until(approval: Approval, now: datetime, usable: timedelta) -> datetime:
+    return max(approval.deadline, now) + usable + KNOWN_FOR
 
 
 def close_task(tx: Transaction, approval: Approval) -> None:

@@ -82,14 +82,14 @@ class Tasks:
         submitting = asyncio.ensure_future(opening)
         try:
             held = await asyncio.shield(submitting)
-            if isinstance(held, Answer):
-                return refused(inbound, held)
-            task = await self._approvals.tasks.get(held.id, inbound.grant.id, self._upstream)
         except asyncio.CancelledError:
             leaving = asyncio.ensure_future(self._forsake(submitting))
             self._opening.add(leaving)
             leaving.add_done_callback(self._opening.discard)
             raise
+        if isinstance(held, Answer):
+            return refused(inbound, held)
+        task = self._approvals.tasks.opened(held)
         return json_reply(result_message(asked_id(inbound), created(task, *self._seen(task))))
 
     async def _forsake(self, submitting: asyncio.Future[Approval | Answer]) -> None:

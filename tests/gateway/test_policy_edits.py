@@ -66,10 +66,13 @@ class Edited:
         async with self.scene.http.get(f"{self.scene.broker.url}/readyz") as answer:
             return answer.status, await answer.json()
 
-    async def rows(self, kind: str) -> list[Row]:
-        """What was recorded of this kind, oldest first."""
-        wanted = AuditFilter(kind=kind)
-        return (await self.scene.broker.store.read(lambda session: audit.page(session, wanted)))[::-1]
+    async def rows(self, kind: str, many: int = 0) -> list[Row]:
+        """What was recorded of this kind, oldest first, once so many are there: what is in force is recorded soon."""
+        wanted, found = AuditFilter(kind=kind), list[Row]()
+        async with asyncio.timeout(BOUND):
+            while not found or len(found) < many:
+                found = await self.scene.broker.store.read(lambda session: audit.page(session, wanted))
+        return found[::-1]
 
 
 @pytest.fixture
@@ -262,7 +265,7 @@ async def test_what_was_denied_while_the_broker_was_down_is_withdrawn_at_its_sta
 async def test_the_record_says_which_policy_is_in_force_from_where_and_which_before(edited: Edited) -> None:
     first = edited.in_force.policy.digest
     await edited.save(DENY_ACT)
-    started, swapped = await edited.rows("policy.loaded")
+    started, swapped = await edited.rows("policy.loaded", 2)
     assert (started.actor, started.upstream) == ("broker", "one")
     assert started.detail == {"digest": first, "source": str(edited.path), "before": None}
     assert swapped.detail == {"digest": edited.in_force.policy.digest, "source": str(edited.path), "before": first}
