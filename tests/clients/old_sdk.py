@@ -37,6 +37,7 @@ def install() -> None:
     if (PLACE / f"mcp-{VERSION}.dist-info").is_dir():
         return
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    pip.append("--no-warn-conflicts")  # with what is beside that folder, which is the point of it
     command = [*pip, "--upgrade", "--target", str(PLACE), f"mcp=={VERSION}"]
     if subprocess.run(command, stdout=sys.stderr).returncode != 0:
         raise NoOldSdk(f"pip could not install mcp {VERSION} (it says why above): the tests with it were not started.")
