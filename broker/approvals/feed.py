@@ -11,12 +11,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Collection
-from contextlib import suppress
 from types import TracebackType
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
+from broker.approvals.hints import Hint
 from broker.domain.approvals import Approval
 from broker.domain.audit import Row
 from broker.errors import StoreError
@@ -25,9 +25,6 @@ from broker.store import audit
 from broker.store.writer import Store
 
 log = logging.getLogger(__name__)
-
-LOOK_EVERY = 1.0
-"""Seconds between looks when no hint comes."""
 
 BACKLOG = 1000
 """Rows that a slow follower may be behind; then it is cut off and has to read the present state again."""
@@ -62,14 +59,14 @@ class Feed:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._seen: int | None = None
-        self._hint = asyncio.Event()
+        self._hint = Hint()
         self._waiters: dict[str, list[Waiter]] = {}
         self._unread: set[str] = set()  # what new waiters wait for
         self._followers: set[asyncio.Queue[Row | None]] = set()
 
     def nudge(self) -> None:
         """Something was just committed: look now."""
-        self._hint.set()
+        self._hint.give()
 
     def tell(self, approval: Approval) -> None:
         """This process just changed `approval`: who waits for it need not wait for the next look."""
@@ -115,10 +112,7 @@ class Feed:
                     log.exception("Changes of approvals were skipped; everybody is told to look again.")
                     self._seen = None
                     self.dismiss()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY):
-                        await self._hint.wait()
-                self._hint.clear()
+                await self._hint.wait()
         finally:
             self.dismiss()
 

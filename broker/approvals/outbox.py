@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from sqlmodel import Session
 
 from broker.approvals.feed import Feed
+from broker.approvals.hints import LOOK_EVERY, Hint
 from broker.approvals.notices import ANNOUNCED, ANSWERED, Channel, Notice, Remark, to_remark, worth_posting
 from broker.approvals.troubles import Trouble, Troubles, delay, is_of_place
 from broker.domain.approvals import Approval
@@ -34,9 +35,6 @@ from broker.store.writer import Store
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-LOOK_EVERY = 1.0
-"""Seconds between looks when no hint comes."""
 
 LIMIT = 10.0
 """Seconds that a channel has for one message."""
@@ -88,7 +86,7 @@ class Outbox:
         self._served: dict[str, int] = {}
         self._ending = False
         self._ended = asyncio.Event()
-        self._hint = asyncio.Event()
+        self._hint = Hint()
 
     async def begin(self) -> None:
         """From the first time on, what is to be announced is.
@@ -109,10 +107,7 @@ class Outbox:
                     self._warn(error)
                 except Exception:  # whatever it was, the other messages have to come
                     log.exception("%s: somebody may be told too late.", self.channel.name)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY):
-                        await self._hint.wait()
-                self._hint.clear()
+                await self._hint.wait()
         finally:
             listening.cancel()
             self._ended.set()
@@ -120,7 +115,7 @@ class Outbox:
     async def end(self, within: float) -> None:
         """Begin nothing new; return when what is being told is told, after `within` seconds at the latest."""
         self._ending = True
-        self._hint.set()
+        self._hint.give()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._ended.wait()
@@ -148,7 +143,7 @@ class Outbox:
     async def _listen(self) -> None:
         while True:  # a feed that stumbles cuts its followers off
             async for _ in self._feed.follow():
-                self._hint.set()
+                self._hint.give()
 
     async def _take(self) -> Owed | None:
         """Take what is to be told next: what is untrue first, and each place in its turn."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
 from broker.approvals.feed import Feed
+from broker.approvals.hints import Hint
 from broker.approvals.service import Approvals
 from broker.domain.audit import Kind
 from broker.domain.tasks import Errand
@@ -25,9 +25,6 @@ from broker.gateway.asker import Asker
 from broker.gateway.inbound import Inbound
 
 log = logging.getLogger(__name__)
-
-LOOK_EVERY = 1.0
-"""Seconds between looks when no hint comes."""
 
 RETRY_AFTER, LONGEST_RETRY = 1.0, 30.0
 """Seconds until what could not be sent is tried again; twice as long each time."""
@@ -76,7 +73,7 @@ class Errands:
         self._starts: dict[str, Start] = {}
         self._running: dict[str, Nobody] = {}
         self._attempts: dict[tuple[str, int], _Attempts] = {}
-        self._hint = asyncio.Event()
+        self._hint = Hint()
 
     def serve(self, upstream: str, start: Start) -> None:
         """Tasks of this upstream are run by `start`."""
@@ -84,7 +81,7 @@ class Errands:
 
     def nudge(self) -> None:
         """Something was just committed that may let a task go on, or end it: look now."""
-        self._hint.set()
+        self._hint.give()
 
     async def run(self) -> None:
         """Look for what can go on, and run it, until cancelled. A store that cannot be read is tried again."""
@@ -97,10 +94,7 @@ class Errands:
                     log.warning("%s Tasks that can go on wait until it can.", error)
                 except Exception:  # whatever it was, the other tasks have to run
                     log.exception("A task that can go on may be run too late.")
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_EVERY):
-                        await self._hint.wait()
-                self._hint.clear()
+                await self._hint.wait()
         finally:
             listening.cancel()
 
@@ -108,7 +102,7 @@ class Errands:
         while True:  # a feed that stumbles cuts its followers off
             async for row in self.feed.follow():
                 if row.kind in _NEWS:
-                    self._hint.set()
+                    self._hint.give()
 
     async def _look(self) -> None:
         for task_id in await self._approvals.tasks.called_off(list(self._running)):

@@ -21,6 +21,7 @@ from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
 from mcp_types.jsonrpc import INVALID_PARAMS
 
 from broker.approvals.feed import Feed
+from broker.approvals.hints import Hint
 from broker.approvals.service import Approvals
 from broker.domain.approvals import Approval
 from broker.domain.tasks import PREFIX, Task, TaskStatus
@@ -48,9 +49,6 @@ AGREES_WITHIN = 5.0
 TELL_EVERY = 10.0
 """Seconds between signs of life."""
 
-LOOK_EVERY = 1.0
-"""Seconds between looks whether the grant is live, and between attempts while the store is away."""
-
 _FINAL = frozenset({TaskStatus.COMPLETED, TaskStatus.FAILED, TaskStatus.CANCELLED})
 
 Said = AsyncGenerator[tuple[Any, bytes]]
@@ -70,7 +68,7 @@ class _Stream:
     line: Line
     tasks: dict[str, Any]
     reply: UpstreamReply | None
-    news: asyncio.Event
+    news: Hint
     next_sign: float
     changed: set[str] = field(default_factory=set[str])
 
@@ -82,7 +80,7 @@ class _Stream:
     def hear(self, task_id: str, _: Approval | None) -> None:
         """Something happened to a task."""
         self.changed.add(task_id)
-        self.news.set()
+        self.news.give()
 
     def show_life(self) -> None:
         """A sign of life, if the last is long enough ago."""
@@ -132,9 +130,9 @@ class Subscriptions:
         tasks = {task_id: None for task_id in own if await self._knows(inbound, task_id)}
         rest = {**wanted, "taskIds": [task_id for task_id in ids if not task_id.startswith(PREFIX)]}
         reply, said, agreed = await self._agreed(_asking(inbound, message, rest), rest, forward)
-        news = asyncio.Event()
+        news = Hint()
         loop = asyncio.get_running_loop()
-        stream = _Stream(inbound, Line(news.set), tasks, reply, news, next_sign=loop.time() + TELL_EVERY)
+        stream = _Stream(inbound, Line(news.give), tasks, reply, news, next_sign=loop.time() + TELL_EVERY)
         serving = loop.create_task(self._serve(stream, said, agreed))
         self._open[serving] = stream
         serving.add_done_callback(lambda ended: self._open.pop(ended, None))
@@ -144,7 +142,7 @@ class Subscriptions:
         """The broker stops: each stream is told that it ends."""
         self._stopping = True
         for stream in self._open.values():
-            stream.news.set()
+            stream.news.give()
 
     async def finish(self) -> None:
         """Return when no stream is served any more."""
@@ -184,7 +182,7 @@ class Subscriptions:
             await stream.notify(ACKNOWLEDGED, {"notifications": told})
             if said is not None:
                 passing = asyncio.ensure_future(_pass_on(stream, said))
-                passing.add_done_callback(lambda _: stream.news.set())
+                passing.add_done_callback(lambda _: stream.news.give())
             await self._tell(stream, passing)
         except BrokerError as error:  # its grant is over, say
             log.info("%s: a stream of tasks ends: %s", self._upstream, error)
@@ -214,10 +212,7 @@ class Subscriptions:
         except StoreError as error:
             log.warning("%s A change of a task is told later.", error)
         stream.show_life()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(LOOK_EVERY):
-                await stream.news.wait()
-        stream.news.clear()
+        await stream.news.wait()
 
     async def _tell_of(self, stream: _Stream, task_id: str) -> None:
         """Tell how a task stands, if that is another than what was told last."""

@@ -10,7 +10,8 @@ from collections.abc import AsyncIterator
 import pytest
 import sqlalchemy as sa
 
-from broker.approvals.feed import BACKLOG, LOOK_EVERY
+from broker.approvals.feed import BACKLOG
+from broker.approvals.hints import LOOK_EVERY
 from broker.domain.approvals import Approval, Decision, State
 from broker.domain.audit import Event, Kind
 from broker.store.writer import Store, Transaction
