@@ -32,9 +32,6 @@ class Scenario(StrEnum):
     CRASHED = "broker killed"
 
 
-PATIENT_ONLY = (Scenario.CANCELLED, Scenario.KILLED)
-"""Where the client does not come to the end of its own limit."""
-
 DECIDED = (Scenario.APPROVED, Scenario.REJECTED, Scenario.EXPIRED)
 RESTARTED = (Scenario.STOPPED, Scenario.CRASHED)
 
@@ -92,8 +89,7 @@ class Outcome:
 def cases(clients: Iterable[Client]) -> Iterator[Case]:
     """Every case of these clients."""
     for client, way, token, limited, scenario in product(clients, Way, (True, False), (False, True), Scenario):
-        if not (limited and scenario in PATIENT_ONLY):
-            yield Case(client, way, token, limited, scenario)
+        yield Case(client, way, token, limited, scenario)
 
 
 def expected(case: Case) -> Outcome:

@@ -26,7 +26,7 @@ def table(outcomes: Mapping[Case, Outcome]) -> str:
         cells[case.client, case.way, case.limited, case.token][case.scenario] = _cell(outcome)
     tokens = defaultdict[tuple[Client, Way, bool, _Row], list[bool]](list)
     for (client, way, limited, token), told in cells.items():
-        tokens[client, way, limited, tuple(told.get(scenario, "") for scenario in Scenario)].append(token)
+        tokens[client, way, limited, tuple(told[scenario] for scenario in Scenario)].append(token)
     clients = defaultdict[_Row, list[Client]](list)
     for (client, way, limited, row), with_token in tokens.items():
         clients[way, _either(with_token), "shorter" if limited else "none", *row].append(client)

@@ -24,24 +24,52 @@ from tests.clients.matrix.cases import (
     tells_that_it_gives_up,
 )
 from tests.clients.matrix.drivers import Calling, Client, Driver, Message, driver
-from tests.clients.matrix.stage import LIMIT, Broker
+from tests.clients.matrix.stage import GRACE, LIMIT, PATIENCE, SOON, Broker
 from tests.servers import BOUND
 
 AT_ONCE = 4
 """Processes that start beside each other, and calls that begin: more only take longer."""
 
+LONGEST = 60.0
+"""Seconds in which a case is played: an agent that never gets its answer goes on asking."""
+
+
+@dataclass
+class Victim:
+    """A client that is killed as soon as all its calls wait.
+
+    Args:
+        together: for all its calls: they begin in one turn, or the first would come to the end of its limit before.
+    """
+
+    client: Driver
+    together: asyncio.Barrier
+
+    @contextlib.asynccontextmanager
+    async def last(self, turn: asyncio.Semaphore) -> AsyncGenerator[None]:
+        """A context for each of its calls to begin in, and wait; then it is killed."""
+        if first := await self._meet():
+            await turn.acquire()
+        try:
+            await self._meet()
+            yield
+            if await self._meet():
+                self.client.kill()
+        finally:
+            if first:
+                turn.release()
+
+    async def _meet(self) -> bool:
+        """Return when all its calls have come this far; whether this is one that does something for all."""
+        return await asyncio.wait_for(self.together.wait(), BOUND) == 0
+
 
 @dataclass
 class Troupe:
-    """The processes of one client.
-
-    Args:
-        victim: another one, that is killed when `doomed` calls of it wait.
-    """
+    """The processes of one client."""
 
     own: Driver
-    victim: Driver
-    doomed: asyncio.Barrier
+    victim: Victim
 
 
 @dataclass
@@ -80,9 +108,9 @@ class Play:
         """Somebody decides, or nobody does, while the agent waits, if need be with another call."""
         calling = await self._begin()
         asking = asyncio.ensure_future(self._asks(calling))
-        if self.case.limited or not (self.case.token or self.case.scenario is Scenario.EXPIRED):
-            await self._shows("pending", "waiting", "back")
         if self.case.scenario is not Scenario.EXPIRED:
+            if self.case.limited or not self.case.token:
+                await self._shows("pending", "waiting", been="back")
             decision = ("approve",) if self.case.scenario is Scenario.APPROVED else ("reject", "not today")
             await self.broker.decide(self._approval, *decision)
         return await asking
@@ -110,9 +138,9 @@ class Play:
 
     async def _kill(self) -> tuple[First, str]:
         """The client dies, somebody approves, and another client of the agent makes the identical call."""
-        calling = await self._begin(self.troupe.victim)
-        if await asyncio.wait_for(self.troupe.doomed.wait(), BOUND) == 0:
-            self.troupe.victim.kill()
+        async with self.troupe.victim.last(self.turn):
+            calling = self._call(self.troupe.victim.client)
+            await self._shows("pending", "waiting")
         await self._shows("pending", "gone")
         await self._approve()
         await self._shows("approved", "gone")
@@ -147,10 +175,10 @@ class Play:
 
     # -- their parts --------------------------------------------------------------------------------------------------
 
-    async def _begin(self, client: Driver | None = None) -> Calling:
+    async def _begin(self) -> Calling:
         """Call, a few at a time, and see that people are asked."""
         async with self.turn:
-            calling = self._call(client)
+            calling = self._call()
             await self._shows("pending", "waiting")
         return calling
 
@@ -240,14 +268,15 @@ async def play(clients: Sequence[Client], steady: Broker, restarted: Broker) -> 
     async with _troupes(clients, steady, restarted) as troupes:
 
         async def beside_each_other(*scenarios: Scenario) -> dict[Case, Outcome | str]:
-            mine = [case for case in wanted if case.scenario in scenarios]
+            mine = sorted((case for case in wanted if case.scenario in scenarios), key=_idle, reverse=True)
             turn = asyncio.Semaphore(AT_ONCE)
             restart = Restart(restarted, Scenario.CRASHED in scenarios, asyncio.Barrier(len(mine)))
             plays = [
                 Play(case, restarted if case.scenario in RESTARTED else steady, troupes[case.client], restart, turn)
                 for case in mine
             ]
-            outcomes = await asyncio.gather(*(each.run() for each in plays), return_exceptions=True)
+            played = (asyncio.wait_for(each.run(), LONGEST) for each in plays)
+            outcomes = await asyncio.gather(*played, return_exceptions=True)
             told = [one if isinstance(one, Outcome) else repr(one) for one in outcomes]
             return dict(zip(mine, told, strict=True))
 
@@ -257,6 +286,19 @@ async def play(clients: Sequence[Client], steady: Broker, restarted: Broker) -> 
         there = await asyncio.gather(beside_each_other(*set(Scenario).difference(RESTARTED)), in_turn())
     played = {**there[0], **there[1]}
     return {case: played[case] for case in wanted}
+
+
+def _idle(case: Case) -> float:
+    """Seconds for which a case waits for nothing but time: the longest begin first."""
+    match case.scenario:
+        case Scenario.CANCELLED:
+            return GRACE
+        case Scenario.EXPIRED:
+            return SOON
+        case Scenario.APPROVED | Scenario.REJECTED if not (case.token or case.limited):
+            return PATIENCE
+        case _:
+            return LIMIT if case.limited else 0
 
 
 @contextlib.asynccontextmanager
@@ -269,10 +311,11 @@ async def _troupes(
         turn = asyncio.Semaphore(AT_ONCE)
         for client in clients:
             own, victim = [await stack.enter_async_context(driver(client)) for _ in range(2)]
-            troupe = made[client] = Troupe(own, victim, asyncio.Barrier(2 * len(Way)))  # with a token and without
+            doomed = [case for case in cases((client,)) if case.scenario is Scenario.KILLED]
+            made[client] = Troupe(own, Victim(victim, asyncio.Barrier(len(doomed))))
             for way in Way:
-                opening.append(_connect(turn, steady, way, client, {way.value: (troupe.own, troupe.victim)}))
-                opening.append(_connect(turn, restarted, way, client, {f"{way}, restarted": (troupe.own,)}))
+                opening.append(_connect(turn, steady, way, client, {way.value: (own, victim)}))
+                opening.append(_connect(turn, restarted, way, client, {f"{way}, restarted": (own,)}))
         await asyncio.gather(*opening)
         yield made
 

@@ -32,16 +32,27 @@ from tests.servers.scripted import Scripted, tool
 ALICE = Person("alice@example.com", frozenset({Role.APPROVER}))
 Message = dict[str, Any]
 
-LIMIT = 5.0
-"""Seconds that a client with a limit waits: less than the broker's patience, and than people have for `act_soon`."""
+LIMIT = 5
+"""Seconds that a client with a limit waits: less than people have for `act_soon`."""
 
-APPROVALS = {"patience": "10s", "retry_grace": "8s", "max_pending": 1000, "max_per_hour": 10_000}
+SOON = 7
+"""Seconds that people have for `act_soon`: less than the broker's patience."""
+
+GRACE, PATIENCE = 8, 10
+"""The broker's own `retry_grace` and `patience`, in seconds."""
+
+APPROVALS = {
+    "patience": f"{PATIENCE}s",
+    "retry_grace": f"{GRACE}s",
+    "max_pending": 1000,
+    "max_per_hour": 10_000,
+}
 POLICY: Message = {
     "version": "1",
     "default": "allow",
     "tools": {
         "act": {"action": "hold"},
-        "act_soon": {"action": "hold", "approval": {"timeout": "7s"}},
+        "act_soon": {"action": "hold", "approval": {"timeout": f"{SOON}s"}},
     },
 }
 
