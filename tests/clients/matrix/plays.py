@@ -295,10 +295,12 @@ def _idle(case: Case) -> float:
             return GRACE
         case Scenario.EXPIRED:
             return SOON
-        case Scenario.APPROVED | Scenario.REJECTED if not (case.token or case.limited):
+        case Scenario.APPROVED | Scenario.REJECTED if case.limited:
+            return LIMIT
+        case Scenario.APPROVED | Scenario.REJECTED if not case.token:
             return PATIENCE
         case _:
-            return LIMIT if case.limited else 0
+            return 0
 
 
 @contextlib.asynccontextmanager
@@ -323,9 +325,10 @@ async def _troupes(
 async def _connect(
     turn: asyncio.Semaphore, broker: Broker, way: Way, client: Client, named: Mapping[str, Iterable[Driver]]
 ) -> None:
-    """Open connections for one grant."""
+    """Open connections for one grant, and use each: what the first call alone waits for counts for no limit."""
     grant = await broker.grant(f"{client.value} over {way}")
     for name, drivers in named.items():
         for one in drivers:
             async with turn:
                 await one.open(name, f"{broker.url}/mcp/one", grant, bridged=way is Way.CONNECT)
+                await asyncio.wait_for(one.call(name, "look", {"name": "first"}).outcome, BOUND)

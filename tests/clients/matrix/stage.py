@@ -35,10 +35,10 @@ Message = dict[str, Any]
 LIMIT = 5
 """Seconds that a client with a limit waits: less than people have for `act_soon`."""
 
-SOON = 7
+SOON = 8
 """Seconds that people have for `act_soon`: less than the broker's patience."""
 
-GRACE, PATIENCE = 8, 10
+GRACE, PATIENCE = 8, 11
 """The broker's own `retry_grace` and `patience`, in seconds."""
 
 APPROVALS = {
