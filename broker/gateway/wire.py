@@ -85,8 +85,9 @@ def check_envelope(message: Message, headers: Headers) -> None:
     view = HeaderView(raw=list(headers))
     if duplicate := find_duplicated_routing_header(view.items()):
         raise WireError(HEADER_MISMATCH, f"{duplicate} header appears more than once", message.id)
-    _refuse(_era_rejection(message, view) if is_modern(headers, message) else None, message.id)
-    _check_routing(message, view)
+    modern = is_modern(headers, message)
+    _refuse(_era_rejection(message, view) if modern else None, message.id)
+    _check_routing(message, view, modern=modern)
 
 
 def _era_rejection(message: Message, view: HeaderView) -> InboundLadderRejection | None:
@@ -96,13 +97,15 @@ def _era_rejection(message: Message, view: HeaderView) -> InboundLadderRejection
     return unsupported_protocol_version_rejection(view.get(MCP_PROTOCOL_VERSION_HEADER, ""))
 
 
-def _check_routing(message: Message, view: HeaderView) -> None:
+def _check_routing(message: Message, view: HeaderView, *, modern: bool) -> None:
     if view.get(MCP_METHOD_HEADER, message.method) != message.method:
         raise WireError(HEADER_MISMATCH, f"{MCP_METHOD_HEADER} header does not match the body's method", message.id)
     key = _NAMES.get(message.method or "")
-    named = view.get(MCP_NAME_HEADER)
-    if key is not None and named is not None and decode_header_value(named) != message.params.get(key):
+    named, name = view.get(MCP_NAME_HEADER), message.params.get(key or "")
+    if key is not None and named is not None and decode_header_value(named) != name:
         raise WireError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} header does not match the body's {key!r}", message.id)
+    if modern and named is None and isinstance(name, str):
+        raise WireError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} header is missing: the body has a {key!r}", message.id)
 
 
 def check_param_headers(

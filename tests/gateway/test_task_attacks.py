@@ -101,12 +101,26 @@ async def test_a_server_without_tasks_is_one_that_has_no_such_task(
     small: Scene, server: Scripted, client: TaskClient, method: str
 ) -> None:
     for task_id in ("t-1", None, 7, ["apr_"]):
+        named = "t-1" if task_id == "t-1" else None
         answer = await client.agent.send(
-            "one", modern(method, {"taskId": task_id, "_meta": CAPABLE}, "r"), {"Mcp-Name": None}
+            "one", modern(method, {"taskId": task_id, "_meta": CAPABLE}, "r"), {"Mcp-Name": named}
         )
         assert (answer.status, (await answer.message())["error"]["code"]) == (200, -32602)
-    answer = await client.agent.send("one", modern(method, {"taskId": "t-1"}, "r"))
+    answer = await client.agent.send("one", modern(method, {"taskId": "t-1"}, "r"), {"Mcp-Name": "t-1"})
     assert (await answer.message())["error"]["code"] == -32021
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_a_request_about_a_task_has_to_name_it_for_who_routes_by_that(
+    small: Scene, server: Scripted, client: TaskClient, method: str
+) -> None:
+    task = (await client.begin())["taskId"]
+    for task_id in (task, "t-1"):
+        message = modern(method, {"taskId": task_id, "inputResponses": {}, "_meta": CAPABLE})
+        answer = await client.agent.send("one", message, {"Mcp-Name": None})
+        assert (answer.status, (await answer.message())["error"]["code"]) == (400, -32020)
+    assert (await client.get(task))["status"] == "working"
+    assert method not in [message.get("method") for message in server.seen]
 
 
 @pytest.mark.parametrize(
