@@ -97,7 +97,8 @@ class Claims:
     async def finish(self, approval_id: str, *, failed: bool, errored: bool = False, result: Any = None) -> Approval:
         """Record the outcome of a claimed call, and keep the upstream's result when it is not too large.
 
-        An outcome that comes after the call was given up as interrupted is recorded, and the state stays.
+        An outcome that comes after the call was given up as interrupted is recorded, and the state stays; as does what
+        its agent was told, if that is a task.
 
         Args:
             errored: the upstream answered with a protocol error, so what is refunded is given back.
@@ -110,11 +111,11 @@ class Claims:
             approval = self._executed(tx, approval_id)
             kind = Kind.APPROVAL_FAILED if failed else Kind.APPROVAL_SUCCEEDED
             self._keep_result(tx, approval, result)
-            if approval.caller is Caller.TASK:
-                keep_answer(tx, self._ledger.keyring, approval_id, {"error" if errored else "result": result})
             if approval.state is State.INTERRUPTED:
                 heard = moves.hear_late(approval)
                 return self._ledger.journal.save(tx, heard, Kind.APPROVAL_LATE, BROKER, {"outcome": kind.value})
+            if approval.caller is Caller.TASK:
+                keep_answer(tx, self._ledger.keyring, approval_id, {"error" if errored else "result": result})
             finished = moves.finish(approval, failed=failed)
             held.settle(tx.session.connection(), approval.call.id, errored=errored)
             return self._ledger.journal.save(tx, finished, kind, BROKER)

@@ -12,9 +12,9 @@ from typing import Any
 
 from sqlmodel import Session
 
-from broker.approvals.journal import agent
-from broker.approvals.ledger import Ledger
-from broker.domain import moves
+from broker.approvals.journal import BROKER, agent
+from broker.approvals.ledger import Ledger, held_call
+from broker.domain import answers, moves
 from broker.domain.approvals import Approval, Caller, Cause, State
 from broker.domain.audit import Kind
 from broker.domain.canonical import Keyring
@@ -85,8 +85,24 @@ class Tasks:
         def work(tx: Transaction) -> None:
             approval = _own(tx.session, task_id, grant_id, upstream, tx.now)
             questions = self._read(tx.session, approval).questions
-            if approval.awaiting is not None and questions is not None:
-                keep_questions(tx, self._ledger.keyring, task_id, questions.answered(responses))
+            if approval.awaiting is None or questions is None or not questions.outstanding.keys() & responses.keys():
+                return
+            keep_questions(tx, self._ledger.keyring, task_id, questions.answered(responses))
+            by, detail = agent(approval.call.grant), {"round": approval.rounds}
+            self._ledger.journal.note(tx, approval, Kind.APPROVAL_BROUGHT, by, detail)
+
+        await self._ledger.change(work, durable=True)
+
+    async def give_up(self, task_id: str) -> None:
+        """What it was sealed with is gone, so it can never go on: it ends now and not in its time."""
+
+        def work(tx: Transaction) -> None:
+            approval, journal = held_call(tx.session, task_id), self._ledger.journal
+            if approval.state is State.APPROVED:
+                journal.end(tx, moves.withdraw(approval, Cause.SECRET, tx.now), Kind.APPROVAL_WITHDRAWN, BROKER)
+            elif approval.awaiting is not None:
+                told = answers.not_continued(approval, Cause.SECRET)
+                journal.save(tx, moves.interrupt(approval), Kind.APPROVAL_INTERRUPTED, BROKER, {"why": told.reason})
 
         await self._ledger.change(work, durable=True)
 
@@ -115,8 +131,9 @@ class Tasks:
             raise NotFound(f"There is no task {approval.id}.")
         answer = self._opened(approval, "answer", kept.answer)
         updated_at = stored.updated_at(session, approval)
+        began_at = stored.began_at(session, approval) if approval.state is State.INTERRUPTED else None
         questions = self._questions(approval, kept)
-        return Task(approval, updated_at, kept.expires_at, kept.called_off, questions, answer)
+        return Task(approval, updated_at, kept.expires_at, kept.called_off, questions, answer, began_at)
 
     def _errand(self, approval: Approval, kept: Kept) -> Errand:
         questions = self._questions(approval, kept) if approval.awaiting is not None else None

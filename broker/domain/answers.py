@@ -306,7 +306,7 @@ _CAUSES: dict[Cause | None, str] = {
     Cause.GRANT: "the agent's grant ended",
     Cause.TOOL: "the tool's definition changed",
     Cause.POLICY: "the policy denies it now",
-    Cause.SECRET: "the secret that its masked arguments were sealed with is gone",
+    Cause.SECRET: "the secret that it was sealed with is gone",
     Cause.SESSION: "the session ended",
     Cause.CANCELLED: "it was cancelled, and the identical call did not come again in time",
     Cause.TASK: "the agent cancelled the task",

@@ -42,6 +42,7 @@ class Kind(StrEnum):
     APPROVAL_CLAIMED = "approval.claimed"
     APPROVAL_RELEASED = "approval.released"
     APPROVAL_ASKED = "approval.asked"
+    APPROVAL_BROUGHT = "approval.brought"
     APPROVAL_CONTINUED = "approval.continued"
     APPROVAL_CANCELLED = "approval.cancelled"
     APPROVAL_SUCCEEDED = "approval.succeeded"

@@ -83,6 +83,7 @@ class Task:
         called_off: its agent wanted it to end while it ran.
         questions: what its tool asked last, until it ends.
         answer: what its server answered: `result` or `error`.
+        began_at: when it was started last, if it is interrupted.
     """
 
     approval: Approval
@@ -91,10 +92,11 @@ class Task:
     called_off: bool = False
     questions: Questions | None = None
     answer: Mapping[str, Any] | None = None
+    began_at: datetime | None = None
 
     @property
     def status(self) -> TaskStatus:
-        """Where it stands. What the server answered is told even if it comes after the task was given up."""
+        """Where it stands; once it has ended it stays so."""
         if self.answer is not None:
             return TaskStatus.FAILED if "error" in self.answer else TaskStatus.COMPLETED
         if not self.approval.state.final:
@@ -117,9 +119,14 @@ class Errand:
 
     Args:
         request: the `headers` (pairs) and the `meta` that it was asked with, as JSON; None when they cannot be read.
-        brought: the input (see `Questions.brought`); None for one that was approved just now.
+        brought: the input (see `Questions.brought`); None for one approved just now, or when it cannot be read.
     """
 
     approval: Approval
     request: Mapping[str, Any] | None
     brought: Mapping[str, Any] | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether what it goes on with cannot be read any more."""
+        return self.request is None or (self.approval.awaiting is not None and self.brought is None)

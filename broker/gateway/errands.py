@@ -111,7 +111,10 @@ class Errands:
         due = await self._approvals.tasks.due()
         self._attempts = {key: self._attempts.get(key, _Attempts()) for key in map(_key, due)}
         for errand in due:
-            self._begin(errand, self._attempts[_key(errand)])
+            if errand.lost:
+                await self._approvals.tasks.give_up(errand.approval.id)
+            else:
+                self._begin(errand, self._attempts[_key(errand)])
 
     def _begin(self, errand: Errand, attempts: _Attempts) -> None:
         task_id, now = errand.approval.id, asyncio.get_running_loop().time()

@@ -16,7 +16,9 @@ from mcp_types.jsonrpc import INVALID_REQUEST
 from broker.domain import answers, waiting
 from broker.domain.approvals import State
 from broker.domain.audit import timestamp
+from broker.domain.history import moment
 from broker.domain.tasks import Task, TaskStatus
+from broker.domain.text import visible
 from broker.gateway.refusals import marked
 from broker.gateway.wire import Message, WireError
 
@@ -25,6 +27,9 @@ REQUIRED: dict[str, Any] = {"requiredCapabilities": {"extensions": {EXTENSION: {
 
 POLL_EVERY, POLL_SOON = 5000, 1000
 """Milliseconds after which it is worth asking again: while people decide, and while it runs."""
+
+LONGEST_NAME = 80
+"""Characters of a tool's name in what a person is told."""
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -109,6 +114,8 @@ def _result(task: Task, review_url: str) -> Any:
         return marked(task.answer, answers.approved(approval))["result"]
     if approval.state in (State.SUCCEEDED, State.FAILED):
         return answers.unreadable(approval).result(modern=True)
+    if approval.state is State.INTERRUPTED:
+        return answers.interrupted(approval.id, _doubt(task)).result(modern=True)
     return answers.of(approval, review_url).result(modern=True)
 
 
@@ -127,10 +134,17 @@ def _message(task: Task, now: datetime, review_url: str) -> str:
         case TaskStatus.FAILED:
             return "Approved and sent; the server answered with an error."
         case TaskStatus.CANCELLED:
-            ran = state is State.INTERRUPTED
-            return "Cancelled while it ran: it may or may not have run." if ran else "Cancelled; nothing ran."
+            return f"Cancelled. {_doubt(task)}" if state is State.INTERRUPTED else "Cancelled; nothing ran."
         case TaskStatus.COMPLETED:
-            return ""
+            return f"{_doubt(task)} Look at its effect." if state is State.INTERRUPTED else ""
+
+
+def _doubt(task: Task) -> str:
+    """What is known of one that was cut off."""
+    tool = visible(task.approval.call.tool)
+    named = tool if len(tool) <= LONGEST_NAME else f"{tool[: LONGEST_NAME - 1]}…"
+    began = f" was started at {moment(task.began_at)}, and" if task.began_at is not None else ""
+    return f"{named}{began} may or may not have run."
 
 
 def _extensions(params: Mapping[str, Any]) -> dict[str, Any]:

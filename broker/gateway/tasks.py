@@ -166,8 +166,6 @@ class Tasks:
     # -- running ------------------------------------------------------------------------------------------------------
 
     def _start(self, errand: Errand) -> tuple[Nobody, asyncio.Task[None]] | None:
-        if errand.request is None:
-            log.error("Task %s is not run: the secret that its request was sealed with is gone.", errand.approval.id)
         if errand.request is None or self._holds.stopping:
             return None
         asker = Nobody(_inbound(errand, errand.request))

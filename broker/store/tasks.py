@@ -13,6 +13,7 @@ from sqlalchemy import and_, delete, or_, update
 from sqlmodel import Session, col, select
 
 from broker.domain.approvals import Approval, Caller, State
+from broker.domain.audit import Kind
 from broker.store import approvals
 from broker.store.tables import ApprovalRow, AuditRow, TaskRow
 
@@ -65,8 +66,12 @@ def of_grant(session: Session, approval_id: str, grant_id: str, upstream: str, n
 
 def updated_at(session: Session, approval: Approval) -> datetime:
     """When something last happened to it."""
-    mine = select(AuditRow.at).where(col(AuditRow.approval_id) == approval.id)
-    return session.exec(mine.order_by(col(AuditRow.seq).desc()).limit(1)).first() or approval.created_at
+    return _last(session, approval, ()) or approval.created_at
+
+
+def began_at(session: Session, approval: Approval) -> datetime | None:
+    """When it was started last, or went on with input."""
+    return _last(session, approval, (Kind.APPROVAL_CLAIMED, Kind.APPROVAL_CONTINUED))
 
 
 def due(session: Session) -> list[tuple[Approval, Kept]]:
@@ -113,6 +118,13 @@ def forget(session: Session, now: datetime) -> None:
     ended = select(ApprovalRow.id).where(col(ApprovalRow.state).in_(_ENDED))
     old = (col(TaskRow.expires_at) <= now, col(TaskRow.approval_id).in_(ended))
     session.exec(delete(TaskRow).where(*old))
+
+
+def _last(session: Session, approval: Approval, kinds: Collection[Kind]) -> datetime | None:
+    """When the last thing of these kinds happened to it; of any, when there are none."""
+    mine = select(AuditRow.at).where(col(AuditRow.approval_id) == approval.id)
+    wanted = mine.where(col(AuditRow.kind).in_(kinds)) if kinds else mine
+    return session.exec(wanted.order_by(col(AuditRow.seq).desc()).limit(1)).first()
 
 
 def _set(session: Session, approval_id: str, **values: object) -> None:

@@ -74,7 +74,7 @@ async def test_a_task_goes_on_with_the_input_that_its_tool_asked_for(
     first, second, third = [{**call["params"], "_meta": None} for call in server.calls]
     assert second == {**first, "requestState": "s1", "inputResponses": {"a": YES, "b": {"action": "decline"}}}
     assert third == {**first, "inputResponses": {"a": YES}}
-    rounds = ["approval.asked", "approval.continued"] * 2
+    rounds = ["approval.asked", "approval.brought", "approval.continued"] * 2
     before = ["approval.submitted", "approval.approved", "approval.claimed"]
     assert await small.kinds(client.agent) == [*before, *rounds, "approval.succeeded"]
     assert (await small.broker.approvals.get(task)).caller == "task"

@@ -154,6 +154,7 @@ async def test_of_a_server_with_another_secret_nothing_that_was_sealed_can_be_ha
         assert (told["status"], told["result"]["isError"]) == ("completed", True)
         assert "cannot be given any more" in told["result"]["content"][0]["text"]
         await scene.decide(waiting)
-        await client.cancel(waiting)
-        assert (await client.get(waiting))["status"] == "cancelled"
+        told = await client.until(waiting, "completed")  # and does not wait until its time is over
+        facts = told["result"]["_meta"][META_KEY]
+        assert (facts["status"], facts["cause"]) == ("withdrawn", "secret")
     assert len(server.calls) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -49,6 +50,19 @@ def test_it_is_never_said_of_what_ran_that_nothing_did() -> None:
     shape = told(in_state(State.SUCCEEDED), called_off=True)
     assert "statusMessage" not in shape
     assert shape["result"]["content"][0]["text"].startswith("The call ran,")
+
+
+@pytest.mark.parametrize("tool", ["send", "s" * 500, "\u202e" * 300])
+def test_of_what_was_cut_off_a_person_is_told_what_is_known(tool: str) -> None:
+    interrupted = in_state(State.INTERRUPTED)
+    interrupted = replace(interrupted, call=replace(interrupted.call, tool=tool))
+    shape, unknown = told(interrupted, began_at=NOON), told(interrupted)
+    began = " was started at 2026-07-28 12:00:00 UTC, and may or may not have run."
+    assert shape["statusMessage"].endswith(f"{began} Look at its effect.")
+    assert began in shape["result"]["content"][0]["text"]
+    assert unknown["statusMessage"].endswith(" may or may not have run. Look at its effect.")
+    if tool == "send":
+        assert shape["statusMessage"].startswith("send was started")
 
 
 def test_of_what_a_client_declares_only_tasks_are_taken_out() -> None:
