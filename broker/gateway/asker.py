@@ -44,19 +44,18 @@ class Asker:
 
     `news` is set when it leaves, and by whoever else knows of something that it waits for. `notice` is the
     `notifications/cancelled` that it sent, if it did. `waits` is whether it waits for people, `replaced` whether the
-    same call came again: some clients never say that they gave one up.
+    same call came again: some clients never say that they gave one up. `call` is what `call_in_session` says of it.
 
     Args:
         still_here: called again and again while it waits, so that its session is not taken for unused.
-        call: what `call_in_session` says of its request.
     """
 
     __slots__ = (
         "_above",
-        "_call",
         "_on_leaving",
         "_progress",
         "_still_here",
+        "call",
         "inbound",
         "line",
         "news",
@@ -67,7 +66,7 @@ class Asker:
     )
 
     def __init__(self, inbound: Inbound, still_here: Callable[[], None], call: bytes | None = None) -> None:
-        self._call = call
+        self.call = call
         self.inbound = inbound
         self.waits = self.replaced = False
         self.line = Line(self._hung_up)
@@ -97,7 +96,7 @@ class Asker:
 
     def gave_way_to(self, later: Asker) -> bool:
         """Whether it waits for the call that `later` makes again in its session, having given this one up."""
-        again = self._call is not None and self._call == later._call
+        again = self.call is not None and self.call == later.call
         return again and self.waits and later.inbound.came - self.inbound.came >= GIVEN_UP_AFTER
 
     @property

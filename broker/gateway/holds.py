@@ -74,6 +74,7 @@ class Holds:
         self.review_url = review_url
         self._patience = patience
         self._open: dict[asyncio.Task[None], Asker] = {}
+        self._same: dict[bytes, dict[asyncio.Task[None], Asker]] = {}  # those of them that are the same call
         self._stopping = asyncio.Event()
 
     async def hold(
@@ -152,8 +153,17 @@ class Holds:
     def _start(self, asker: Asker, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
         self._open[task] = asker
-        task.add_done_callback(lambda ended: self._open.pop(ended, None))
+        if asker.call is not None:
+            self._same.setdefault(asker.call, {})[task] = asker
+        task.add_done_callback(partial(self._ended, asker.call))
         return task
+
+    def _ended(self, call: bytes | None, task: asyncio.Task[None]) -> None:
+        del self._open[task]
+        if call is not None:
+            del self._same[call][task]
+            if not self._same[call]:
+                del self._same[call]
 
     async def _attend(
         self, asker: Asker, opening: Opening, execute: Execute, early: asyncio.Future[Answer | None]
@@ -186,7 +196,8 @@ class Holds:
 
     async def _in_place_of_others(self, asker: Asker, opening: Opening) -> Approval | Answer:
         """`opening`, when nobody waits any more for the same call that its client has given up without a word."""
-        left = {task for task, other in self._open.items() if other.gave_way_to(asker)}
+        same = self._same.get(asker.call, {}) if asker.call is not None else {}
+        left = {task for task, other in same.items() if other.gave_way_to(asker)}
         for task in left:
             self._open[task].replaced = True
             self._open[task].news.set()
