@@ -30,7 +30,7 @@ from tests.servers import BOUND
 AT_ONCE = 4
 """Processes that start beside each other, and calls that begin: more only take longer."""
 
-LONGEST = 60.0
+LONGEST = 40.0
 """Seconds in which a case is played: an agent that never gets its answer goes on asking."""
 
 
@@ -268,7 +268,7 @@ async def play(clients: Sequence[Client], steady: Broker, restarted: Broker) -> 
     async with _troupes(clients, steady, restarted) as troupes:
 
         async def beside_each_other(*scenarios: Scenario) -> dict[Case, Outcome | str]:
-            mine = sorted((case for case in wanted if case.scenario in scenarios), key=_idle, reverse=True)
+            mine = sorted((case for case in wanted if case.scenario in scenarios), key=_rank)
             turn = asyncio.Semaphore(AT_ONCE)
             restart = Restart(restarted, Scenario.CRASHED in scenarios, asyncio.Barrier(len(mine)))
             plays = [
@@ -288,8 +288,13 @@ async def play(clients: Sequence[Client], steady: Broker, restarted: Broker) -> 
     return {case: played[case] for case in wanted}
 
 
+def _rank(case: Case) -> tuple[float, bool]:
+    """The longest begin first; and last, of those that wait for all others, the ones with a limit."""
+    return -_idle(case), case.limited
+
+
 def _idle(case: Case) -> float:
-    """Seconds for which a case waits for nothing but time: the longest begin first."""
+    """Seconds for which a case waits for nothing but time."""
     match case.scenario:
         case Scenario.CANCELLED:
             return GRACE
