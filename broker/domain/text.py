@@ -7,6 +7,9 @@ import json
 _SEEN_AS_NOTHING = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 """Letters and marks that show as nothing; variation selectors are told by their range."""
 
+LAYOUT = frozenset("\n\t")
+"""What lays out a text of several lines, and is seen as that where there is room for them."""
+
 _WIDE_BLANK = "\u3000"  # the space of Chinese and Japanese text: seen as what it is
 
 
