@@ -10,8 +10,8 @@ from itertools import groupby
 
 from markupsafe import Markup, escape
 
-from broker.domain.text import escape as escape_character
 from broker.domain.text import LAYOUT, is_hidden
+from broker.domain.text import escape as escape_character
 
 _WITHOUT_LAYOUT = str.maketrans("", "", "\n\t")
 

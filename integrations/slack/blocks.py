@@ -22,8 +22,8 @@ _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 
 
 def text(given: str, *styles: str) -> Json:
-    """A text that is shown as it is; styles are `bold`, `italic`, `code`."""
-    return {"type": "text", "text": given, **({"style": dict.fromkeys(styles, True)} if styles else {})}
+    """A text that is shown as it is; styles are `bold`, `italic`, `code`. Slack refuses an empty one."""
+    return {"type": "text", "text": given or "(empty)", **({"style": dict.fromkeys(styles, True)} if styles else {})}
 
 
 def date(at: datetime) -> Json:
