@@ -132,10 +132,13 @@ class WebApi:
                 if Slack said one.
         """
         try:
-            answer: Any = await self.client.api_call(method, data=_form(arguments))  # pyright: ignore[reportUnknownMemberType]
+            answer = await self.client.api_call(method, data=_form(arguments))  # pyright: ignore[reportUnknownMemberType]
         except CALL_ERRORS as error:
             raise refusal(error, self._workspace) from None  # it carries the request, and that the token
-        return answer.data
+        data: Any = answer.data
+        if not isinstance(data, dict):
+            raise ChannelError(_UNREADABLE)
+        return cast("dict[str, Any]", data)
 
     async def upload(self, url: str, content: bytes) -> None:
         """Send a file's content where `files.getUploadURLExternal` said; the token is not sent there.
