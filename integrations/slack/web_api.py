@@ -132,10 +132,10 @@ class WebApi:
                 if Slack said one.
         """
         try:
-            answer = await self.client.api_call(method, data=_form(arguments))  # pyright: ignore[reportUnknownMemberType]
+            called: Any = self.client.api_call(method, data=_form(arguments))  # pyright: ignore[reportUnknownMemberType]
+            data = (await called).data
         except CALL_ERRORS as error:
             raise refusal(error, self._workspace) from None  # it carries the request, and that the token
-        data: Any = answer.data
         if not isinstance(data, dict):
             raise ChannelError(_UNREADABLE)
         return cast("dict[str, Any]", data)
