@@ -1,5 +1,5 @@
-"""Slack: approvals are shown there, decided there, and answered there.
+"""Slack: approvals are posted, followed and decided there.
 
-What belongs here: everything that knows Slack. What does not: what is told, when and where (`broker.approvals`), who
-may decide (`broker.domain.reviewers`).
+web_api (every call of Slack's Web API, and what its errors mean) ← channel (the port: posts, rewrites, remarks).
+What does not belong here: when something is told (`broker.approvals.outbox`), and who may decide (`broker.domain`).
 """

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from broker.approvals.notices import Notice
 from broker.domain.approvals import Approval, Caller, Decision, Review, State
 from broker.domain.calls import Risk
-from broker.domain.reviewers import decides_in
+from broker.domain.reviewers import decides_in, not_here
 from broker.domain.reviewers import place as in_words
 from broker.domain.seen import seen_digest
 from broker.domain.standing import standing
@@ -78,10 +78,10 @@ def message(notice: Notice, place: str) -> Message:
     blocks = [rich_text(line(*headline(approval)), _whose(approval)), rich_text(*said), rich_text(*_facts(approval))]
     if approval.state is not State.PENDING:
         blocks.append(rich_text(line(link(notice.url, "Open the card"))))
-    elif decides_in(approval.requirement, place):
+    elif decides_in(approval, place):
         blocks.append(decision_buttons(Choice(approval.id, approval.revision, digest), notice.url))
     else:
-        blocks += [rich_text(line(text(_elsewhere(approval)))), card_button(notice.url)]
+        blocks += [rich_text(line(text(brief(not_here(approval), 400)))), card_button(notice.url)]
     shortened = arguments.shortened or beside.shortened
     return Message(notification(headline(approval)), blocks, digest, whole(approval.call) if shortened else None)
 
@@ -168,7 +168,3 @@ def _ended(approval: Approval) -> Iterator[Json]:
     yield line(text(did), date(end.at), text(". "), *sentence)
     if end.reason:
         yield quote(text(brief(end.reason, 1000)))
-
-
-def _elsewhere(approval: Approval) -> str:
-    return f"This may not be decided here, but {' or '.join(brief(in_words(each)) for each in approval.requirement.channels)}."
