@@ -105,6 +105,12 @@ class NotSignedIn(BrokerError):
     code = "not_signed_in"
 
 
+class AccountRefused(BrokerError):
+    """This account is nobody here."""
+
+    code = "account_refused"
+
+
 class Forbidden(BrokerError):
     """Your role does not allow this."""
 

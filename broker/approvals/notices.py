@@ -48,6 +48,7 @@ ANNOUNCED = frozenset(
         Kind.GRANT_REVOKED,
         Kind.PERSON_SAVED,
         Kind.PERSON_REMOVED,
+        Kind.PERSON_UNLINKED,
         Kind.TOKEN_CREATED,
         Kind.TOKEN_REVOKED,
         Kind.LINK_CREATED,

@@ -26,7 +26,6 @@ from broker.web.cards import possible, voters
 from broker.web.decisions import DecisionBody
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
-from broker.web.presentation import other_params
 from broker.web.problems import sentence_of, status_of
 from broker.web.queries import RowsAsked, RowsBefore, row_number
 from broker.web.templates import render_large
@@ -129,7 +128,7 @@ async def _card(
         now=now,
         approval=approval,
         arguments=arguments if isinstance(arguments, dict) else {"arguments": arguments},
-        beside=other_params(approval),
+        beside=approval.call.beside,
         told=(approval.definition or {}).get("description"),
         history=history,
         answer=kept.get("result"),

@@ -7,7 +7,8 @@ from html import unescape
 
 import pytest
 
-from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
+from broker.domain.values import answer_parts, shown, sizes, telling_argument
+from broker.web.text import visible
 from tests.web.desk import Desk
 
 

@@ -1,0 +1,106 @@
+"""What a call says, for a message: each argument with its name, as many and as much of them as a message has room for.
+
+What belongs here: which values are lines and which are long texts, and how the room is shared. What does not: the rest
+of the message (`messages`), making a text harmless (`text`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from broker.domain.calls import Call
+from broker.domain.text import LAYOUT, visible
+from broker.domain.values import shown
+from integrations.slack.blocks import Json, line, preformatted, text
+from integrations.slack.text import Cut, brief, cut, weight
+
+MOST_VALUES = 16
+"""How many values are shown, of however many."""
+
+ROOM = 4000
+"""What all texts of values may weigh together."""
+
+MOST_LINES = 60
+"""Lines of one text."""
+
+SHORT = 100
+"""What a value may weigh that stands on the line of its name."""
+
+_NAME = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """Named values as parts of rich text, and whether anything was left out of them."""
+
+    parts: tuple[Json, ...]
+    shortened: bool
+
+
+def named_values(values: Mapping[str, Any], room: int = ROOM) -> Values:
+    """`values` in their order, within `room`."""
+    first = dict(islice(values.items(), MOST_VALUES))
+    beginnings = _beginnings([_text(value) for value in first.values()], room)
+    parts = [part for name, given in zip(first, beginnings, strict=True) for part in _value(name, given)]
+    more = len(values) - len(first)
+    if more:
+        parts.append(_left_out(more, "value"))
+    cut_off = any(given.missing for given in beginnings) or any(weight(name) > _NAME for name in first)
+    return Values(tuple(parts), bool(more) or cut_off)
+
+
+def whole(call: Call) -> str:
+    """All that `call` says, for a file: hidden characters are escapes there, too."""
+    title = f"{visible(call.tool)} on {visible(call.upstream)} for {visible(call.grant.label)}"
+    return "\n\n".join((title, *_in_full(call.arguments), *_in_full(call.beside, "sent along: "))) + "\n"
+
+
+def _in_full(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
+    yield from (f"{before}{visible(name)}\n{visible(_text(value), LAYOUT)}" for name, value in values.items())
+
+
+def _beginnings(texts: Sequence[str], room: int) -> list[Cut]:
+    """As much of each text as there is room for: what a shorter one leaves is for the longer ones."""
+    found: dict[int, Cut] = {}
+    for place in sorted(range(len(texts)), key=lambda each: len(texts[each])):
+        found[place] = cut(texts[place], room // (len(texts) - len(found)), MOST_LINES)
+        room -= weight(found[place].text)
+    return [found[place] for place in range(len(texts))]
+
+
+def _value(name: str, given: Cut) -> Iterator[Json]:
+    key = text(brief(name, _NAME), "bold")
+    if not given.missing and weight(given.text) <= SHORT and LAYOUT.isdisjoint(given.text):
+        yield line(key, text(": "), text(given.text, "code"))
+        return
+    yield line(key)
+    yield preformatted(given.text)
+    if given.missing:
+        yield _left_out(given.missing, "character")
+
+
+def _left_out(number: int, what: str) -> Json:
+    more = f"… {number:,} more {what}{'' if number == 1 else 's'}: the whole is in the thread and on the card"
+    return line(text(more, "italic"))
+
+
+def _text(value: Any) -> str:
+    """A value as it reads: short JSON on one line, and a text as JSON spells it if it could be taken for another."""
+    if isinstance(value, str):
+        return value if _reads_as_text(value) else json.dumps(value, ensure_ascii=False)
+    on_one_line = json.dumps(value, ensure_ascii=False)
+    return on_one_line if weight(on_one_line[: SHORT + 1]) <= SHORT else shown(value).text
+
+
+def _reads_as_text(value: str) -> bool:
+    if len(value) > SHORT:
+        return True
+    try:
+        json.loads(value)
+    except ValueError:
+        return bool(value) and value == value.strip()
+    return False
