@@ -63,6 +63,7 @@ class Kind(StrEnum):
     LINK_CREATED = "link.created"
     SESSION_OPENED = "session.opened"
     SESSION_CLOSED = "session.closed"
+    CHAIN_WITNESSED = "chain.witnessed"
 
 
 def kind_named(text: str) -> Kind:

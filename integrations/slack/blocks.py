@@ -9,7 +9,7 @@ in them is parsed.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +17,9 @@ from broker.domain.history import moment
 from integrations.slack.choices import APPROVE, OPEN, REJECT, Choice
 
 Json = dict[str, Any]
+
+MOST_MENTIONED = 40
+"""How many people and groups one remark calls."""
 
 _MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
 
@@ -90,6 +93,14 @@ def _actions(*buttons: Json) -> Json:
 
 def _button(words: str, action: str, **more: str) -> Json:
     return {"type": "button", "text": plain(words), "action_id": action, **more}
+
+
+def mentioning(mentions: Sequence[str]) -> Json:
+    """Those whose attention something is for, as Slack spells them: the one text in blocks that Slack parses."""
+    return {
+        "type": "section",
+        "text": {"type": "mrkdwn", "text": " ".join(mentions[:MOST_MENTIONED]), "verbatim": True},
+    }
 
 
 def plain(words: str) -> Json:

@@ -100,8 +100,8 @@ def headline(approval: Approval) -> list[Json]:
 
 
 def notification(elements: Iterable[Json]) -> str:
-    """What texts say, for the line that Slack parses."""
-    return "".join(unparsed(each["text"]) for each in elements)
+    """What a line says, for the place where Slack parses."""
+    return "".join(unparsed(each["fallback"] if each["type"] == "date" else each["text"]) for each in elements)
 
 
 def risk(value: Risk | None) -> str:
@@ -125,7 +125,7 @@ def _facts(approval: Approval) -> Iterator[Json]:
     why = f": {brief(approval.reason, 400)}" if approval.reason else ""
     yield line(text("Held by rule "), text(brief(approval.rule, 160), "code"), *([text(why)] if why else []))
     stands = standing(approval)
-    yield from _asked(approval) if approval.state is State.PENDING else _ended(approval)
+    yield from _asked(approval) if approval.state is State.PENDING else ended(approval)
     if approval.caller is Caller.GONE and (agent := stands.agent(())):
         yield line(*sentences(agent))
     if approval.state is State.PENDING:
@@ -156,7 +156,7 @@ def _votes(given: Sequence[Review]) -> Iterator[Json]:
         yield text(f" and {more} more")
 
 
-def _ended(approval: Approval) -> Iterator[Json]:
+def ended(approval: Approval) -> Iterator[Json]:
     """Who decided and when, and what came of it."""
     end, sentence = approval.resolution, sentences(standing(approval).sentence(()))
     if end is None:

@@ -1,4 +1,4 @@
-"""Text from agents, servers, people and policies for Slack: nothing hides in it, formats, mentions or links, and it fits.
+"""Text from agents, servers, people and policies for Slack: it fits, and nothing in it hides, formats, calls or links.
 
 What belongs here: making a text harmless, and cutting it. What does not: blocks (`blocks`), which text goes where.
 
@@ -55,6 +55,6 @@ def brief(given: str, most: int = 80) -> str:
 
 
 def unparsed(text: str) -> str:
-    """`text` for a place where Slack parses: what would format, link or mention is spelled as JSON or HTML spells it."""
+    """`text` for a place where Slack parses: what would format, call or link is spelled as JSON or HTML spells it."""
     spelled = _MARKUP.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     return entities(spelled, quote=False)
