@@ -8,8 +8,6 @@ A place is `slack:#channel`, or `slack:@ann@example.com`: the direct messages of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from broker.approvals.notices import Notice, Reference, Remark
 from broker.domain.audit import Kind
 from broker.errors import PlaceMissing
