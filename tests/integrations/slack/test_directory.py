@@ -31,9 +31,9 @@ class Reception:
         self.directory = Directory(web, store, clock, {"desk": self.owners.id, "gone": "S0NOWHERE"})
 
     async def known(self, *emails: str) -> None:
+        roles, groups = frozenset({Role.APPROVER}), frozenset({"ops"})
         for email in emails:
-            roles = frozenset({Role.APPROVER})
-            await self.store.write(lambda tx, who=email: people.save(tx, "cli:root", who, roles, frozenset({"ops"})))
+            await self.store.write(lambda tx, who=email: people.save(tx, "cli:root", who, roles, groups))
 
     async def groups(self, email: str) -> set[str]:
         person = await self.store.read(lambda session: people.get(session, email))
