@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -152,6 +152,23 @@ class WebApi:
                 if answer.status != 200:
                     raise ChannelError(f"Slack answered {answer.status} to a file.")
         except (OSError, aiohttp.ClientError) as error:
+            raise refusal(error) from None
+
+    async def respond(self, url: str, text: str, blocks: Sequence[Mapping[str, Any]]) -> None:
+        """Answer one person, at the `response_url` of what they did; the token is not sent there.
+
+        https://docs.slack.dev/interactivity/handling-user-interaction#message_responses
+
+        Raises:
+            ChannelError: it did not arrive.
+        """
+        assert self.client.session is not None  # noqa: S101 - within the context
+        body = {"response_type": "ephemeral", "replace_original": False, "text": text, "blocks": blocks}
+        try:
+            async with self.client.session.post(url, json=body, proxy=self.client.proxy) as answer:
+                if answer.status != 200:
+                    raise ChannelError(f"Slack answered {answer.status} to a response")
+        except (OSError, ValueError, aiohttp.ClientError) as error:
             raise refusal(error) from None
 
 
