@@ -52,7 +52,8 @@ class SlackChannel:
             whole = message(remark.notice, place).whole
             if whole is not None:
                 await self._share(whole, thread)
-        words = remark_of(remark, [await self._mention(name) for name in remark.mentions])
+        found = [await self._mention(name) for name in remark.mentions]
+        words = remark_of(remark, [mention for mention in found if mention is not None])
         if words is None:
             return
         if thread is None:
@@ -82,3 +83,23 @@ class SlackChannel:
             raise PlaceMissing("nobody in the workspace has this address: add them there, or ask a group instead")
         opened = await self._web.call("conversations.open", users=user)
         return opened["channel"]["id"]
+
+    async def _mention(self, name: str) -> str | None:
+        """A group or an address as Slack spells a mention; None: nobody there goes by it."""
+        if "@" not in name:
+            group = self._directory.groups.get(name)
+            return f"<!subteam^{group}>" if group is not None else None
+        user = await self._directory.user_id(name)
+        return f"<@{user}>" if user is not None else None
+
+    async def _share(self, whole: str, thread: Reference) -> None:
+        """All that a call says, as a file in the thread: https://docs.slack.dev/messaging/working-with-files."""
+        content = whole.encode()
+        place = await self._web.call("files.getUploadURLExternal", filename="call.txt", length=len(content))
+        await self._web.upload(place["upload_url"], content)
+        await self._web.call(
+            "files.completeUploadExternal",
+            files=[{"id": place["file_id"], "title": "The whole call"}],
+            channel_id=thread["channel"],
+            thread_ts=thread["ts"],
+        )
