@@ -15,9 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from broker.app import parts
-from broker.app.readiness import ready
+from broker.app import parts, readiness
 from broker.app.serving import Router, close, listening, serving
+from broker.app.slack import Slack
 from broker.approvals.feed import Feed
 from broker.approvals.notices import Channel
 from broker.approvals.outbox import Outbox
@@ -25,6 +25,7 @@ from broker.approvals.policies import Policies
 from broker.approvals.processes import Process
 from broker.approvals.service import Approvals
 from broker.approvals.sweeps import leave, recover, sweep
+from broker.approvals.witness import Witness
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
 from broker.domain.origins import Origins
@@ -51,6 +52,9 @@ SWEEP_EVERY = 1.0
 
 RELEASE_EVERY = 0.5
 """Seconds between looks for grants that ended while they had something open: it ends within a second."""
+
+WITNESS_EVERY = 1.0
+"""Seconds between looks whether a day is over."""
 
 
 @dataclass(slots=True)
@@ -114,6 +118,10 @@ async def running(
         if presence is not None:
             await presence.begin()
             await stack.enter_async_context(_task(presence.run()))
+        slack = Slack(settings, settings.slack, store, clock) if settings.slack is not None else None
+        if slack is not None:
+            await stack.enter_async_context(slack)
+            channels = (*channels, slack.channel)
         rules = parts.rules(settings, channels)
         approvals = Approvals(store, clock, keyring, feed, rules, channels, Process(keyring, presence))
         await recover(approvals, alone=presence is None)
@@ -139,7 +147,13 @@ async def running(
             gates[name] = Gate(parts.upstream(settings, name), policies[name], approvals, record, holds, errands)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
         await stack.enter_async_context(_task(errands.run()))
-        await stack.enter_async_context(ticking(*_ticks(approvals, endpoint)))
+        ticks = list(_ticks(approvals, endpoint))
+        if channels:
+            ticks.append(Tick("witness", WITNESS_EVERY, Witness(store).look, "The record has no witness until it can."))
+        if slack is not None:
+            ticks.append(slack.tick)
+        await stack.enter_async_context(ticking(*ticks))
+        fare = partial(readiness.channels, outboxes, {slack.channel.name: slack.trouble} if slack is not None else {})
         web = create_web(
             store=store,
             approvals=approvals,
@@ -148,7 +162,8 @@ async def running(
             keyring=keyring,
             public_url=url,
             in_force=policies,
-            ready=partial(ready, store, presence, policies, outboxes),
+            ready=partial(readiness.ready, store, presence, policies, fare),
+            channels=fare,
         )
         limit = settings.server.stop_within.total_seconds()
         closing = partial(close, endpoint, feed, outboxes, limit)

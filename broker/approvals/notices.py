@@ -26,6 +26,7 @@ Reference = Mapping[str, Any]
 _NUDGES = frozenset({Kind.APPROVAL_REMINDED, Kind.APPROVAL_ESCALATED})
 
 REMARKED = _NUDGES | {
+    Kind.APPROVAL_SUBMITTED,
     Kind.APPROVAL_REVIEWED,
     Kind.APPROVAL_APPROVED,
     Kind.APPROVAL_REJECTED,
@@ -52,9 +53,11 @@ ANNOUNCED = frozenset(
         Kind.TOKEN_CREATED,
         Kind.TOKEN_REVOKED,
         Kind.LINK_CREATED,
+        Kind.CHAIN_WITNESSED,
     }
 )
-"""What is told in the default place of every channel: whoever can give away power does it in the sight of others."""
+"""What is told in the default place of every channel: whoever can give away power does it in the sight of others, and
+how far the record reaches is known outside of it."""
 
 
 @dataclass(frozen=True, slots=True)

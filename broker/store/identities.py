@@ -11,6 +11,7 @@ becomes: who can change the address of an account cannot become somebody else by
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,17 +37,19 @@ class Identity:
     groups: frozenset[str] = frozenset()
 
 
-def link(tx: Transaction, provider: str, subject: str, email: str) -> Identity:
+def link(tx: Transaction, provider: str, subject: str, email: str | None) -> Identity:
     """Who an account is: the person that it was linked to, else, from now on, the one of this address.
 
     Args:
-        email: the address that the provider has confirmed to be the account's.
+        email: the address that the provider has confirmed to be the account's, if it has.
 
     Raises:
         AccountRefused: it is not linked, and there is no person of this address, or they have another account there.
     """
     if (found := tx.session.get(IdentityRow, (provider, subject))) is not None:
         return _from_row(found)
+    if email is None:
+        raise AccountRefused("This account has no confirmed e-mail address, so nobody can tell who it is: confirm it.")
     person = tx.session.get(PersonRow, normal_email(email))
     if person is None or person.removed_at is not None:
         raise AccountRefused(
@@ -63,6 +66,17 @@ def link(tx: Transaction, provider: str, subject: str, email: str) -> Identity:
     tx.session.flush()
     tx.record(_event(Kind.PERSON_LINKED, BROKER, row))
     return _from_row(row)
+
+
+def link_all(tx: Transaction, provider: str, emails: Mapping[str, str | None]) -> None:
+    """Link those of several accounts that can be.
+
+    Args:
+        emails: the confirmed address of each account, if it has one.
+    """
+    for subject, email in emails.items():
+        with suppress(AccountRefused):
+            link(tx, provider, subject, email)
 
 
 def unlink(tx: Transaction, actor: str, email: str) -> None:
@@ -97,6 +111,7 @@ def vouch(tx: Transaction, provider: str, groups: Mapping[str, frozenset[str]], 
             row.groups = said
             tx.session.add(row)
             tx.record(_event(Kind.PERSON_VOUCHED, BROKER, row, groups=said))
+    tx.session.flush()
 
 
 def subject_of(session: Session, provider: str, email: str) -> str | None:
@@ -105,11 +120,6 @@ def subject_of(session: Session, provider: str, email: str) -> str | None:
         IdentityRow.provider == provider, IdentityRow.email == normal_email(email)
     )
     return session.exec(theirs).first()
-
-
-def subjects(session: Session, provider: str) -> set[str]:
-    """All accounts at a provider that are people here."""
-    return set(session.exec(select(IdentityRow.subject).where(IdentityRow.provider == provider)))
 
 
 def everyone(session: Session) -> list[Identity]:

@@ -44,7 +44,9 @@ router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 async def queue(parts: PartsOf, asker: AskerOf) -> Response:
     """What waits for a person, and what was decided lately."""
     found = await parts.store.read(lambda session: _queue(session, asker.person))
-    return await render_large("queue.html", asker=asker, now=parts.clock.now(), **found)
+    told = (await parts.channels()).values() if asker.may(Permission.SEE_QUEUE) else ()
+    troubles = [channel["error"] for channel in told if not channel["ok"]]
+    return await render_large("queue.html", asker=asker, now=parts.clock.now(), troubles=troubles, **found)
 
 
 def _queue(session: Session, person: Person) -> dict[str, Any]:
