@@ -99,9 +99,8 @@ def shape(value: Any) -> Any:
     if isinstance(value, list):
         return [shape(each) for each in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {
-            key: "…" if key in ("text", "value") and isinstance(of, str) else shape(of) for key, of in value.items()
-        }
+        given = cast("Json", value)
+        return {key: "…" if key in _TEXTS and isinstance(of, str) else shape(of) for key, of in given.items()}
     return value
 
 
