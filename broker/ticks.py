@@ -35,13 +35,16 @@ class Tick:
     Args:
         work: may raise; the next run tries again.
         otherwise: what is not done while it raises, as a sentence for the log.
+
+    Attributes:
+        trouble: what went wrong the last time, if anything did.
     """
 
     name: str
     seconds: float
     work: Callable[[], Awaitable[object]]
     otherwise: str
-    _trouble: str | None = field(default=None, init=False)
+    trouble: str | None = field(default=None, init=False)
 
     async def run(self) -> None:
         """Do the work once. What goes wrong is logged when it begins and when it is over."""
@@ -50,14 +53,14 @@ class Tick:
         except asyncio.CancelledError:
             return  # the broker stops, which APScheduler would take for a failure
         except Exception as error:  # whatever it was, the next run has to come
-            if str(error) != self._trouble:
+            if str(error) != self.trouble:
                 unforeseen = None if isinstance(error, BrokerError) else error
                 log.warning("%s: %s %s", self.name, error, self.otherwise, exc_info=unforeseen)
-            self._trouble = str(error)
+            self.trouble = str(error)
         else:
-            if self._trouble is not None:
+            if self.trouble is not None:
                 log.warning("%s: it works again.", self.name)
-            self._trouble = None
+            self.trouble = None
 
 
 class _Every(BaseTrigger):
@@ -75,13 +78,14 @@ class _Every(BaseTrigger):
 
 @asynccontextmanager
 async def ticking(*ticks: Tick) -> AsyncGenerator[AsyncIOScheduler]:
-    """Run each tick within about its interval, again and again until the end of the context."""
+    """Run each tick at once, and then within about its interval again, until the end of the context."""
     scheduler = AsyncIOScheduler(timezone=UTC)
     for tick in ticks:
         scheduler.add_job(  # pyright: ignore[reportUnknownMemberType]
             tick.run,
             _Every(timedelta(seconds=tick.seconds)),
             id=tick.name,
+            next_run_time=datetime.now(UTC),
             max_instances=1,
             coalesce=True,
             misfire_grace_time=None,

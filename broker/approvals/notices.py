@@ -26,6 +26,7 @@ Reference = Mapping[str, Any]
 _NUDGES = frozenset({Kind.APPROVAL_REMINDED, Kind.APPROVAL_ESCALATED})
 
 REMARKED = _NUDGES | {
+    Kind.APPROVAL_SUBMITTED,
     Kind.APPROVAL_REVIEWED,
     Kind.APPROVAL_APPROVED,
     Kind.APPROVAL_REJECTED,
@@ -48,12 +49,15 @@ ANNOUNCED = frozenset(
         Kind.GRANT_REVOKED,
         Kind.PERSON_SAVED,
         Kind.PERSON_REMOVED,
+        Kind.PERSON_UNLINKED,
         Kind.TOKEN_CREATED,
         Kind.TOKEN_REVOKED,
         Kind.LINK_CREATED,
+        Kind.CHAIN_WITNESSED,
     }
 )
-"""What is told in the default place of every channel: whoever can give away power does it in the sight of others."""
+"""What is told in the default place of every channel: whoever can give away power does it in the sight of others, and
+how far the record reaches is known outside of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +128,7 @@ class Channel(Protocol):
         Raises:
             MessageGone: there is nothing to rewrite any more: it will be posted anew if it still matters.
             PlaceMissing: it cannot be posted there until somebody mends that: it is tried again, rarely.
+            MessageRefused: this message would be refused whenever it is sent: it is tried a few times.
             ChannelError: it did not work; it is tried again, not before `retry_after` if that is given. `OSError` and
                 `TimeoutError` mean the same.
         """
@@ -134,7 +139,7 @@ class Channel(Protocol):
 
         Raises:
             MessageGone: the message is not there any more: it will be posted anew, and the remark be told there.
-            PlaceMissing, ChannelError, OSError, TimeoutError: as above.
+            PlaceMissing, MessageRefused, ChannelError, OSError, TimeoutError: as above.
         """
         ...
 

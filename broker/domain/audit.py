@@ -56,11 +56,15 @@ class Kind(StrEnum):
     GRANT_REVOKED = "grant.revoked"
     PERSON_SAVED = "person.saved"
     PERSON_REMOVED = "person.removed"
+    PERSON_LINKED = "person.linked"
+    PERSON_UNLINKED = "person.unlinked"
+    PERSON_VOUCHED = "person.vouched"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a name of an event
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
     LINK_CREATED = "link.created"
     SESSION_OPENED = "session.opened"
     SESSION_CLOSED = "session.closed"
+    CHAIN_WITNESSED = "chain.witnessed"
 
 
 def kind_named(text: str) -> Kind:

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Collection
+from functools import lru_cache
 
 _SEEN_AS_NOTHING = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 """Letters and marks that show as nothing; variation selectors are told by their range."""
 
+LAYOUT = frozenset("\n\t")
+"""What lays out a text of several lines, and is seen as that where there is room for them."""
+
+_UNUSUAL = re.compile("[^ -~]")
 _WIDE_BLANK = "\u3000"  # the space of Chinese and Japanese text: seen as what it is
 
 
@@ -18,16 +25,20 @@ def is_hidden(char: str) -> bool:
     return not char.isprintable() or selects_variation or char in _SEEN_AS_NOTHING
 
 
+@lru_cache(maxsize=1024)
 def escape(char: str) -> str:
     """A character as JSON spells it, such as ``\\n`` or ``\\u202e``, so that it reads the same within JSON."""
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"
 
 
-def visible(text: str) -> str:
-    """`text` on one line, with everything that would not be seen as itself as an escape."""
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(escape(char) if is_hidden(char) else char for char in text)
+def visible(text: str, layout: Collection[str] = ()) -> str:
+    """`text` with everything that would not be seen as itself as an escape: on one line, unless `layout` is kept."""
+
+    def seen(found: re.Match[str]) -> str:
+        char = found[0]
+        return escape(char) if is_hidden(char) and char not in layout else char
+
+    return _UNUSUAL.sub(seen, text)
 
 
 def whole(text: str) -> str:

@@ -12,6 +12,7 @@ from broker.settings.shape import (
     ApprovalSettings,
     ClientSettings,
     ServerSettings,
+    SlackSettings,
     StoreSettings,
     UpstreamSettings,
 )
@@ -23,6 +24,7 @@ __all__ = [
     "ClientSettings",
     "ServerSettings",
     "Settings",
+    "SlackSettings",
     "StoreSettings",
     "UpstreamSettings",
     "load_settings",

@@ -79,6 +79,13 @@ UpstreamName = Annotated[
 Word = Annotated[str, Field(min_length=1)]
 ClientName = Annotated[Word, AfterValidator(str.lower)]
 HeaderName = Annotated[str, _only(HEADER_NAME.fullmatch, "the name of an HTTP header, such as X-Api-Key")]
+SlackChannelName = Annotated[
+    str,
+    _only(
+        re.compile(r"#[^\s#@]+|[CG][A-Z0-9]{6,}").fullmatch, "a channel such as #approvals, or its id such as C0123ABCD"
+    ),
+]
+SlackGroup = Annotated[str, _only(re.compile(r"S[A-Z0-9]{6,}").fullmatch, "the id of a user group, such as S0123ABCD")]
 
 
 class Section(BaseModel):
@@ -155,6 +162,29 @@ class ClientSettings(Section):
     progress_resets: bool = False
 
 
+class SlackSettings(Section):
+    """The Slack app. With an `app_token` it connects to Slack, else Slack sends requests, signed with `signing_secret`.
+
+    `channel` is where approvals are told that name no place; `groups` are broker groups, each with the user group that
+    stands for it.
+    """
+
+    bot_token: SecretStr
+    app_token: SecretStr | None = None
+    signing_secret: SecretStr | None = None
+    channel: SlackChannelName = "#approvals"
+    api_url: HttpUrl = "https://slack.com/api/"
+    groups: dict[Word, SlackGroup] = Field(default_factory=dict[str, str])
+
+    @model_validator(mode="after")
+    def _one_way_in(self) -> SlackSettings:
+        if self.app_token is None and self.signing_secret is None:
+            raise _expected(
+                "an app_token (the broker connects to Slack) or a signing_secret (Slack calls the broker) beside it"
+            )
+        return self
+
+
 class Sections(Section):
     """The whole file."""
 
@@ -163,3 +193,4 @@ class Sections(Section):
     upstreams: dict[UpstreamName, UpstreamSettings] = Field(default_factory=dict[str, UpstreamSettings])
     approvals: ApprovalSettings = ApprovalSettings()
     clients: dict[ClientName, ClientSettings] = Field(default_factory=dict[str, ClientSettings])
+    slack: SlackSettings | None = None

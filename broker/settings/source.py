@@ -24,6 +24,7 @@ from broker.settings.shape import (
     ClientSettings,
     Sections,
     ServerSettings,
+    SlackSettings,
     StoreSettings,
     UpstreamSettings,
 )
@@ -41,6 +42,7 @@ _TABLES: dict[Steps, type[BaseModel]] = {
     ("upstreams", "*"): UpstreamSettings,
     ("approvals",): ApprovalSettings,
     ("clients", "*"): ClientSettings,
+    ("slack",): SlackSettings,
 }
 
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]")

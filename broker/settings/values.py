@@ -12,7 +12,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from pydantic import PrivateAttr
+from pydantic import PrivateAttr, SecretStr
 
 from broker.settings.shape import Sections
 from broker.settings.source import Source, Steps
@@ -21,6 +21,9 @@ SECRET_BYTES = 16
 """The least length of a server secret, as `broker.domain.canonical.Keyring` asks for it."""
 
 _SECRET: Steps = ("server", "secret")
+
+_SLACK_TOKENS = {"bot_token": "xoxb-", "app_token": "xapp-"}
+"""How tokens begin: https://docs.slack.dev/authentication/tokens."""
 
 
 class Settings(Sections):
@@ -66,6 +69,21 @@ class Settings(Sections):
         found = self._look_up(at, value).strip()
         if not re.fullmatch(r"[\t\x20-\x7e]*", found):
             raise self._source.error(at, "the value has a line break or another character that no HTTP header may have")
+        return found
+
+    def slack_secret(self, key: str) -> str | None:
+        """What proves something to Slack or of it: `bot_token`, `app_token` or `signing_secret`. Never for logs.
+
+        Raises:
+            SettingsError: a variable is not set, a file cannot be read, or it is a secret of another kind.
+        """
+        given: SecretStr | None = getattr(self.slack, key, None)
+        if given is None:
+            return None
+        at = ("slack", key)
+        found = self._header(at, given.get_secret_value())
+        if (mark := _SLACK_TOKENS.get(key)) is not None and mark not in found:
+            raise self._source.error(at, f"expected a token with {mark} in its beginning, and this is none")
         return found
 
     def secrets(self) -> list[bytes]:

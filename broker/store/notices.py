@@ -67,6 +67,12 @@ def begin(session: Session, channel: str, place: str) -> None:
     session.add(row)
 
 
+def messages(session: Session, channel: str, approval_id: str) -> list[tuple[str, Mapping[str, Any] | None]]:
+    """The places in which an approval is told, each with what its message is found by, once it is posted and kept."""
+    mine = select(NoticeRow).where(NoticeRow.approval_id == approval_id, NoticeRow.channel == channel)
+    return [(row.place, row.reference) for row in session.exec(mine)]
+
+
 def first_of_each_place(session: Session, channel: str, announced: Collection[Kind], now: datetime) -> list[Owed]:
     """What comes first in each place of those in which something is due now: messages that are not true any more, then
     what waits longest.

@@ -295,6 +295,23 @@ class PersonRow(Base, table=True):
     removed_at: datetime | None = Field(default=None, sa_type=Instant)
 
 
+class IdentityRow(Base, table=True):
+    """Who a person is to somebody else: an account at a `provider`, such as a workspace of Slack. At most one at each.
+
+    `groups` are those that the provider vouches for, beside the administrator's.
+    """
+
+    __tablename__: ClassVar[Any] = "identities"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        Index("ix_identities_email_provider", "email", "provider", unique=True),
+    )
+    provider: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True)
+    email: str = Field(foreign_key="people.email")
+    at: datetime = Field(sa_type=Instant)
+    groups: Any = Field(sa_type=Json)
+
+
 class CredentialRow(Base, table=True):
     """What a person proves themselves with: a one-time `link`, a browser `session`, or an API `token`. Hashes only."""
 

@@ -31,6 +31,7 @@ def create_web(
     public_url: str,
     in_force: Mapping[str, InForce],
     ready: Callable[[], Awaitable[dict[str, Any]]],
+    channels: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]],
 ) -> FastAPI:
     """The ASGI application of pages and API.
 
@@ -38,6 +39,7 @@ def create_web(
         public_url: where browsers reach it; its host is the allowed Host and Origin.
         in_force: the policies in force, by upstream.
         ready: tells whether the broker can work; its `status` is `ok` when it can, `degraded` when not all is well.
+        channels: tells how the ways to people outside fare, by name: `ok`, and a sentence as `error` where not.
     """
     app = FastAPI(title="Approval broker", version="1", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.parts = Parts(
@@ -49,6 +51,7 @@ def create_web(
         public_url=public_url,
         policies=in_force,
         ready=ready,
+        channels=channels,
     )
     for module in (api, events, export, pages, policies, sign_in):
         app.router.routes.extend(module.router.routes)

@@ -26,7 +26,6 @@ from broker.web.cards import possible, voters
 from broker.web.decisions import DecisionBody
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
-from broker.web.presentation import other_params
 from broker.web.problems import sentence_of, status_of
 from broker.web.queries import RowsAsked, RowsBefore, row_number
 from broker.web.templates import render_large
@@ -45,7 +44,9 @@ router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
 async def queue(parts: PartsOf, asker: AskerOf) -> Response:
     """What waits for a person, and what was decided lately."""
     found = await parts.store.read(lambda session: _queue(session, asker.person))
-    return await render_large("queue.html", asker=asker, now=parts.clock.now(), **found)
+    told = (await parts.channels()).values() if asker.may(Permission.SEE_QUEUE) else ()
+    troubles = [channel["error"] for channel in told if not channel["ok"]]
+    return await render_large("queue.html", asker=asker, now=parts.clock.now(), troubles=troubles, **found)
 
 
 def _queue(session: Session, person: Person) -> dict[str, Any]:
@@ -121,15 +122,15 @@ async def _card(
         return rows, audit.contents(session, call_id), people.everyone(session)
 
     history, kept, everyone = await parts.store.read(look)
-    now, arguments = parts.clock.now(), approval.call.params.get("arguments", {})
+    now = parts.clock.now()
     return await render_large(
         "approval.html",
         status=status,
         asker=asker,
         now=now,
         approval=approval,
-        arguments=arguments if isinstance(arguments, dict) else {"arguments": arguments},
-        beside=other_params(approval),
+        arguments=approval.call.named_arguments,
+        beside=approval.call.beside,
         told=(approval.definition or {}).get("description"),
         history=history,
         answer=kept.get("result"),

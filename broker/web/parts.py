@@ -29,6 +29,7 @@ class Parts:
     public_url: str
     policies: Mapping[str, InForce]
     ready: Callable[[], Awaitable[dict[str, Any]]]
+    channels: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]]
 
     @property
     def https(self) -> bool:

@@ -31,7 +31,7 @@ def approval(value: Approval, people: Iterable[Person]) -> dict[str, Any]:
         "upstream": call.upstream,
         "tool": call.tool,
         "arguments": call.params.get("arguments", {}),
-        "other_params": other_params(value),
+        "other_params": call.beside,
         "revision": value.revision,
         "fingerprint": value.fingerprint,
         "grant": {"id": call.grant.id, "label": call.grant.label, "owner": call.grant.owner},
@@ -60,11 +60,6 @@ def whole_approval(
 ) -> dict[str, Any]:
     """One approval with its audit rows, oldest first, and with the rules that were looked at before it was held."""
     return approval(value, people) | {"history": [as_json(row) for row in history], "explanation": list(explanation)}
-
-
-def other_params(value: Approval) -> dict[str, Any]:
-    """What the call carries beside name and arguments, such as `_meta`: it runs too, so it is shown too."""
-    return {name: given for name, given in value.call.params.items() if name not in ("name", "arguments")}
 
 
 def resolution(end: Resolution | None) -> dict[str, Any] | None:

@@ -16,8 +16,9 @@ from starlette.responses import HTMLResponse
 from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
 from broker.domain.standing import standing
+from broker.domain.values import answer_parts, shown, sizes, telling_argument
 from broker.web import words
-from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
+from broker.web.text import visible
 
 
 def _iso(at: datetime) -> str:

@@ -32,7 +32,8 @@ from tests.servers.board import Message
 
 DESKTOP = "slack:#desktop"
 PEOPLE = (ALICE, BOB, CAROL)
-NUDGES = {Kind.APPROVAL_REMINDED, Kind.APPROVAL_ESCALATED}
+NOT_ALWAYS = {Kind.APPROVAL_REMINDED, Kind.APPROVAL_ESCALATED, Kind.APPROVAL_SUBMITTED}
+"""What is told as long as it waits for people, and what the board has nothing to say about."""
 ORDERS = ("500", "close", "lost", "429 3", "404", "410", "done")
 
 chosen = st.integers(0, 9)
@@ -122,7 +123,7 @@ class Telling(RuleBasedStateMachine):
 
     def check(self, approval: Approval) -> None:
         history = self.runner.run(self.office.desk.approvals.history(approval.id))
-        to_say = [row.seq for row in history if row.kind in REMARKED - NUDGES]
+        to_say = [row.seq for row in history if row.kind in REMARKED - NOT_ALWAYS]
         board = self.office.board
         for place, reference in self.runner.run(self.kept(approval)):
             mine = [each for each in self.ever_at(place) if each.text.get("approval") == approval.id]

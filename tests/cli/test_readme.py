@@ -18,7 +18,14 @@ from broker.domain.approvals import TRANSITIONS, State
 from broker.domain.durations import parse_duration
 from broker.gateway.patience import CLIENTS as KNOWN
 from broker.gateway.patience import Client
-from broker.settings import ApprovalSettings, ClientSettings, ServerSettings, StoreSettings, UpstreamSettings
+from broker.settings import (
+    ApprovalSettings,
+    ClientSettings,
+    ServerSettings,
+    SlackSettings,
+    StoreSettings,
+    UpstreamSettings,
+)
 from tests.cli.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -28,6 +35,7 @@ SECTIONS = {
     "upstreams.NAME": UpstreamSettings,
     "approvals": ApprovalSettings,
     "clients.NAME": ClientSettings,
+    "slack": SlackSettings,
 }
 
 

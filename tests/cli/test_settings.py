@@ -10,6 +10,7 @@ from broker.errors import SettingsError
 from broker.settings import Settings, load_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
+SLACK = "[slack]\nbot_token = 'hunter2'\nsigning_secret = 'hunter2'\n"
 
 
 @pytest.fixture(autouse=True)
@@ -66,6 +67,13 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
         [clients."My Agent*"]
         gives_up = "20m"
         progress_resets = true
+        [slack]
+        bot_token = "xoxb-1"
+        app_token = "xapp-1"
+        signing_secret = "s"
+        channel = "#desk"
+        api_url = "http://localhost:9/api/"
+        groups = { owners = "S0123ABCD" }
     """)
     assert settings.public_url == "http://[::1]:9000"
     assert settings.store_url() == "postgresql://u@h/db"
@@ -82,6 +90,9 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
     assert settings.approvals.results == "none"
     assert settings.clients["my agent*"].gives_up == timedelta(minutes=20)
     assert settings.clients["my agent*"].progress_resets is True
+    assert settings.slack is not None
+    assert (settings.slack.channel, settings.slack.groups) == ("#desk", {"owners": "S0123ABCD"})
+    assert settings.slack.api_url == "http://localhost:9/api/"
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
@@ -125,7 +136,16 @@ def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPat
             "\n[upstrems.git]\nurl = 'http://x'",
             "line 2, upstrems: this version has no such setting; the nearest is ups",
         ),
-        ("[slack]\nbot_token = 'x'", "line 1, slack: this version has no such setting; there are server, store,"),
+        ("[oidc]\nissuer = 'x'", "line 1, oidc: this version has no such setting; there are server, store,"),
+        ("[slack]\nchannel = '#x'", "line 1, slack.bot_token: is missing."),
+        (
+            "[slack]\nbot_token = 'hunter2'",
+            "line 1, slack: expected an app_token (the broker connects to Slack) or a sig",
+        ),
+        (SLACK + "channel = 'general'", "line 4, slack.channel: expected a channel such as #approvals, or its id"),
+        (SLACK + "api_url = 'slack.com'", "line 4, slack.api_url: expected an http or https URL"),
+        (SLACK + "groups = { owners = '@owners' }", "line 4, slack.groups.owners: expected the id of a user group"),
+        (SLACK + "chanel = '#x'", "line 4, slack.chanel: this version has no such setting; the nearest is channel."),
         ("[upstreams.git]\nurl = 'http://x'\n'polcy' = 'x'", "line 3, upstreams.git.polcy: this version has no such"),
         ("upstreams.git.url = 'http://x'\nserver.port = 'a'", "line 2, server.port: expected a whole number."),
         (
@@ -232,8 +252,31 @@ def test_a_header_that_leads_nowhere_is_a_mistake_with_its_line(value: str, says
     assert says in str(caught.value)
 
 
+def test_the_secrets_of_slack_are_looked_up_and_are_of_their_kinds(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BOT", "xoxb-1\n")
+    monkeypatch.setenv("BROKER_SLACK__GROUPS", '{"owners": "S0123ABCD"}')
+    (folder / "signing").write_text(f"{SECRET}\n")
+    settings = load("[slack]\nbot_token = 'env:BOT'\napp_token = 'env:BOT'\nsigning_secret = 'file:signing'")
+    assert settings.slack_secret("bot_token") == "xoxb-1"
+    assert settings.slack_secret("signing_secret") == SECRET
+    assert settings.slack is not None
+    assert settings.slack.groups == {"owners": "S0123ABCD"}
+    with pytest.raises(SettingsError, match=r"line 3, slack\.app_token: expected a token with xapp- in") as caught:
+        settings.slack_secret("app_token")
+    assert "xoxb-1" not in str(caught.value)
+    assert load("[slack]\nbot_token = 'env:BOT'\nsigning_secret = 'x'").slack_secret("app_token") is None
+    with pytest.raises(SettingsError, match=r"line 2, slack\.bot_token: the environment variable NONE is not set"):
+        load("[slack]\nbot_token = 'env:NONE'\nsigning_secret = 'x'").slack_secret("bot_token")
+
+
 def test_no_secret_is_in_a_repr_or_in_an_error() -> None:
     settings = load(f"""
+        [slack]
+        bot_token = "{SECRET}"
+        app_token = "{SECRET}"
+        signing_secret = "{SECRET}"
         [store]
         url = "postgresql://u:{SECRET}@h/db"
         [upstreams.a]
@@ -245,6 +288,7 @@ def test_no_secret_is_in_a_repr_or_in_an_error() -> None:
     """)
     assert SECRET not in repr(settings)
     assert SECRET not in mistake(f"[server]\nsecret = '{SECRET}'")
+    assert SECRET not in mistake(f"[slack]\nbot_token = '{SECRET}'")
     with pytest.raises(SettingsError) as caught:
         load(f"[store]\nurl = 'mysql://u:{SECRET}@h'")
     assert caught.value.__cause__ is None

@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 import aiohttp
 
 from broker.approvals.notices import Notice, Reference, Remark
+from broker.domain.audit import Kind
 from broker.errors import ChannelError, MessageGone, PlaceMissing
 from tests.servers import raw_http, read_http
 
@@ -166,7 +167,9 @@ class BoardChannel:
         return await self._ask("PUT", f"messages/{reference['id']}", shown(notice))
 
     async def say(self, place: str, remark: Remark, thread: Reference | None) -> None:
-        """Say something below a message, or as one of its own."""
+        """Say something below a message, or as one of its own; a message says itself that its call is held."""
+        if remark.row.kind is Kind.APPROVAL_SUBMITTED:
+            return
         path = f"places/{quote(place)}" if thread is None else f"messages/{thread['id']}"
         await self._ask("POST", path, said(remark))
 

@@ -48,6 +48,7 @@ class Desk:
     feed: Feed
     keyring: Keyring
     readiness: dict[str, Any]
+    channels: dict[str, dict[str, Any]]
     in_force: dict[str, InForce]
     grant: GrantRef
     following: asyncio.Task[None]
@@ -139,6 +140,11 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
     async def ready() -> dict[str, Any]:
         return readiness
 
+    fares: dict[str, dict[str, Any]] = {}
+
+    async def channels() -> dict[str, dict[str, Any]]:
+        return fares
+
     in_force: dict[str, InForce] = {}
     app = create_web(
         store=store,
@@ -149,6 +155,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         public_url=URL,
         in_force=in_force,
         ready=ready,
+        channels=channels,
     )
 
     for name, roles in ROLES.items():
@@ -166,7 +173,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         )
     )
     following = asyncio.create_task(feed.run())
-    return Desk(app, store, approvals, feed, keyring, readiness, in_force, made.grant.ref, following)
+    return Desk(app, store, approvals, feed, keyring, readiness, fares, in_force, made.grant.ref, following)
 
 
 async def close_desk(desk: Desk) -> None:

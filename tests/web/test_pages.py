@@ -19,6 +19,15 @@ async def test_an_empty_queue_says_when_the_last_call_was_held(desk: Desk, clock
     assert ">The last call was held 12 minutes ago.<" in (await client.get("/")).text
 
 
+async def test_the_queue_says_what_is_wrong_with_a_way_to_people_to_those_who_work_there(desk: Desk) -> None:
+    desk.channels["slack"] = {"ok": True}
+    desk.channels["mail"] = {"ok": False, "error": "mail: <b>nobody answers"}
+    for name, told in {"approver": True, "auditor": True, "owner": False}.items():
+        page = (await (await desk.browser(name)).get("/")).text
+        assert ('<p class="trouble">mail: &lt;b&gt;nobody answers</p>' in page) is told, name
+        assert ('trouble">' in page) is told
+
+
 async def test_a_card_says_what_runs_why_it_is_held_who_asks_and_who_decides(desk: Desk) -> None:
     held = await desk.hold(requirement=Requirement(("approver@example.com", "second@example.com"), 2))
     await desk.approvals.requests.abandon(held.id, "lost")

@@ -36,6 +36,8 @@ function put(page) {
   patch(document.getElementById("lately"), page.getElementById("lately"), false);
   for (const id of ["empty", "lately-section"]) document.getElementById(id).hidden = page.getElementById(id).hidden;
   for (const id of ["empty", "count"]) document.getElementById(id).textContent = page.getElementById(id).textContent;
+  const troubles = document.getElementById("troubles");
+  if (troubles.innerHTML !== page.getElementById("troubles").innerHTML) troubles.replaceWith(document.adoptNode(page.getElementById("troubles")));
   document.title = page.title;
 }
 

@@ -1,0 +1,6 @@
+"""Slack: approvals are posted, followed and decided there.
+
+web_api (every call of Slack's Web API, and what its errors mean) ← channel (the port: posts, rewrites, remarks).
+What people see there, without input or output: text ← blocks ← arguments ← messages ← remarks, replies, modals.
+What does not belong here: when something is told (`broker.approvals.outbox`), and who may decide (`broker.domain`).
+"""

@@ -1,0 +1,44 @@
+"""A strict local Slack for tests: the Web API, Socket Mode, interactivity, and the people of one workspace.
+
+    async with running_slack() as slack:
+        alice = slack.person("Alice", "alice@example.com")
+        slack.channel("desktop", [alice])
+        …                                     # start the app with slack.api_url, BOT_TOKEN, APP_TOKEN
+        [message] = await slack.until(lambda: slack.messages("#desktop"))
+        delivery = await slack.click(alice, message, "approval_approve")
+        assert not delivery.failed
+
+Where Slack is lenient and silence would hide a mistake (unknown arguments and keys), it is stricter than Slack.
+"""
+
+from tests.servers.slack.deliveries import Delivery
+from tests.servers.slack.interactions import Button, Interaction
+from tests.servers.slack.mrkdwn import MENTIONS, Effect, Seen
+from tests.servers.slack.orders import Order
+from tests.servers.slack.server import APP_TOKEN, BOT_SCOPES, BOT_TOKEN, SIGNING_SECRET, Slack, running_slack
+from tests.servers.slack.workspace import APP, BOT, BOT_USER, TEAM, Channel, Message, Person, UserGroup, View
+
+__all__ = [
+    "APP",
+    "APP_TOKEN",
+    "BOT",
+    "BOT_SCOPES",
+    "BOT_TOKEN",
+    "BOT_USER",
+    "MENTIONS",
+    "SIGNING_SECRET",
+    "TEAM",
+    "Button",
+    "Channel",
+    "Delivery",
+    "Effect",
+    "Interaction",
+    "Message",
+    "Order",
+    "Person",
+    "Seen",
+    "Slack",
+    "UserGroup",
+    "View",
+    "running_slack",
+]
