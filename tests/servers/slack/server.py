@@ -160,6 +160,17 @@ class Slack(Workspace):
         status, _ = await self.deliveries.post(delivery.body, {**delivery.headers, **headers})
         return status
 
+    async def verify_url(self) -> bool:
+        """Ask the request URL for its challenge, as the app's settings do when it is entered there.
+
+        Source: https://docs.slack.dev/reference/events/url_verification
+        """
+        challenge = self.new_id("challenge")
+        body = json.dumps({"type": "url_verification", "token": "legacy-verification-token", "challenge": challenge})
+        headers = {**signed(body, SIGNING_SECRET, self.now()), "Content-Type": "application/json"}
+        status, said = await self.deliveries.post(body, headers)
+        return status == 200 and challenge in (said if isinstance(said, str) else said.values())
+
     async def forge(self, interaction: Interaction, *, secret: str = SIGNING_SECRET, age: float = 0.0) -> int:
         """Send an interaction over HTTP, signed with `secret` `age` seconds ago; gives the status."""
         body = form(interaction)
@@ -221,6 +232,8 @@ def _decide(slack: Workspace, view: View, answer: Json) -> None:
     """https://docs.slack.dev/surfaces/modals#updating_views and #displaying_errors"""
     match answer.get("response_action"):
         case "errors":
+            inputs = {block["block_id"] for block in view.given["blocks"] if block["type"] == "input"}
+            assert answer["errors"].keys() <= inputs, "errors are by the block_id of an input"
             view.errors = answer["errors"]
         case "update":
             view.show(checked_view(slack, answer["view"]), slack.new_ts())
