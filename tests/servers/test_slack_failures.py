@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 from slack_sdk.errors import SlackApiError
 
-from tests.servers.slack import Slack
+from tests.servers.slack import Slack, interactions
 
 
 @pytest.fixture(autouse=True)
@@ -103,3 +103,18 @@ async def test_a_method_has_its_calls_a_minute_where_rates_are_counted(slack: Sl
     for _ in range(20):
         await client.usergroups_list()
     assert (await answer(client.usergroups_list())).status_code == 429
+
+
+async def test_uploads_and_response_urls_fail_by_order_as_methods_do(slack: Slack, client: Any) -> None:
+    alice = slack.person("Alice")
+    press = interactions.command(slack, alice, "/approvals", "", slack.named("desktop"), f"{slack.url}/actions")
+    step = await client.files_getUploadURLExternal(filename="a.txt", length=1)
+    slack.order("500", "upload")
+    slack.order("expired_url", "response_url")
+    async with aiohttp.ClientSession() as http:
+        async with http.post(step["upload_url"], data=b"x") as answer:
+            assert answer.status == 500
+        async with http.post(press.payload["response_url"], json={"text": "Hello"}) as answer:
+            assert (await answer.json())["error"] == "expired_url"
+    assert slack.ephemerals(alice) == []
+    assert [each.answer for each in slack.asked("response_url")] == ["expired_url"]

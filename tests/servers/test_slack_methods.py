@@ -140,8 +140,9 @@ async def test_a_thread_hangs_below_a_message_that_is_there(slack: Slack, client
     assert slack.thread(message) == [reply]
     assert slack.messages(channel) == [message]
     assert await error(posted(slack, client, thread_ts=reply.ts)) == "cannot_reply_to_message"
+    assert await error(posted(slack, client, thread_ts="0")) == "invalid_thread_ts"
     await client.chat_delete(channel=channel.id, ts=message.ts)
-    assert await error(posted(slack, client, thread_ts=message.ts)) == "message_not_found"
+    assert await error(posted(slack, client, thread_ts=message.ts)) == "thread_not_found"
 
 
 async def test_an_ephemeral_message_is_for_one_member_of_the_channel(slack: Slack, client: Any) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from tests.servers.slack import mrkdwn
 from tests.servers.slack.mrkdwn import Effect, Seen
-from tests.servers.slack.workspace import Json, Message, View
+from tests.servers.slack.objects import Json, Message, View
 
 
 def message(of: Message) -> Seen:
