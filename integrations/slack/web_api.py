@@ -60,7 +60,10 @@ _TOKEN = {
 
 _UNREADABLE = "what Slack answers cannot be read: is slack.api_url right?"
 
-_OF_THE_MESSAGE = ("invalid_arg", "invalid_array_arg", "invalid_blocks", "invalid_form", "msg_", "no_text", "block_")
+_OF_THE_MESSAGE = (
+    *("invalid_arg", "invalid_array_arg", "invalid_blocks", "invalid_form", "msg_", "no_text", "block_"),
+    *("file_", "storage_limit", "snippet_", "unknown_snippet"),
+)
 """How errors begin that would come again however often the same is sent."""
 
 
