@@ -13,7 +13,6 @@ from tests.servers.slack.calls import SlackRefusal
 from tests.servers.slack.workspace import Json, Message, Permit, Version, Workspace
 
 KNOWN = {"text", "blocks", "response_type", "replace_original", "delete_original", "thread_ts", "mrkdwn"}
-KNOWN |= {"unfurl_links", "unfurl_media"}
 
 
 def respond(slack: Workspace, name: str, body: Json, *, counted: bool = True) -> web.Response:

@@ -13,11 +13,13 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tests.servers.slack import interactions
+from tests.servers.slack import interactions, reading
 from tests.servers.slack.blocks import checked_view
 from tests.servers.slack.calls import Call, Token
 from tests.servers.slack.deliveries import Deliveries, Delivery, form, signed
+from tests.servers.slack.files import upload
 from tests.servers.slack.interactions import Button, Interaction
+from tests.servers.slack.mrkdwn import Seen
 from tests.servers.slack.orders import Order
 from tests.servers.slack.responses import respond
 from tests.servers.slack.sockets import Sockets
@@ -27,15 +29,17 @@ from tests.servers.slack.workspace import BOT_USER, Channel, Json, Message, Pers
 BOT_TOKEN = "xoxb-local-bot"
 APP_TOKEN = "xapp-local-app"
 SIGNING_SECRET = "local-signing-secret"
-BOT_SCOPES = frozenset({"chat:write", "commands", "files:write", "im:write"})
-BOT_SCOPES |= {"users:read", "users:read.email", "usergroups:read", "channels:read"}
+BOT_SCOPES = frozenset(
+    {"chat:write", "commands", "files:write", "im:write"}
+    | {"users:read", "users:read.email", "usergroups:read", "channels:read"}
+)
 
 
 class Slack(Workspace):
     """A workspace with one app in it, and its server.
 
     Attributes:
-        url: of the server, without a path; `api_url` is what the app has to be given.
+        api_url: what the app has to be given; `url` is the same without a path.
         api: the Web API: `api.tokens`, `api.asked`, `api.rated`.
         sockets: the Socket Mode connections: `sockets.disconnect()`, `sockets.cut()`, `sockets.refusing`.
         deliveries: the way to the app: `deliveries.request_url` (None: Socket Mode), `deliveries.made`.
@@ -43,7 +47,6 @@ class Slack(Workspace):
 
     def __init__(self, http: aiohttp.ClientSession) -> None:
         super().__init__()
-        self.url = ""
         self.api = WebApi(self)
         self.sockets = Sockets(self)
         self.deliveries = Deliveries(self, self.sockets, http, SIGNING_SECRET)
@@ -97,6 +100,14 @@ class Slack(Workspace):
     def buttons(self, message: Message) -> list[Button]:
         """The buttons that a message has now."""
         return [] if message.deleted else interactions.buttons(message.blocks)
+
+    def seen(self, what: Message | View) -> Seen:
+        """What a reader sees of a message or a modal, and which mentions, links and formatting take effect."""
+        return reading.message(what) if isinstance(what, Message) else reading.view(what)
+
+    def notified(self, message: Message) -> Seen:
+        """What the notification of a message says, and what takes effect in it."""
+        return reading.fallback(message)
 
     def modal(self, user: Person) -> View | None:
         """The modal that is open before `user`."""
@@ -165,11 +176,15 @@ class Slack(Workspace):
         app = web.Application(client_max_size=8 * 1024 * 1024)
         app.router.add_route("*", "/api/{method}", self.api.handle)
         app.router.add_get("/link/", self.sockets.handle)
+        app.router.add_post("/upload/v1/{file}", self._upload)
         app.router.add_post("/actions/{team}/{name}", self._respond)
         return app
 
     async def _open_connection(self, slack: Workspace, call: Call) -> Json:
         return {"url": self.sockets.new_url()}
+
+    async def _upload(self, request: web.Request) -> web.Response:
+        return await upload(self, request)
 
     async def _respond(self, request: web.Request) -> web.Response:
         answer = respond(self, request.match_info["name"], json.loads(await request.text()))

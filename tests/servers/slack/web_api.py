@@ -16,6 +16,7 @@ from aiohttp import web
 
 from tests.servers.slack.calls import Call, Method, Methods, SlackRefusal, Token
 from tests.servers.slack.chat import CHAT
+from tests.servers.slack.files import FILES
 from tests.servers.slack.lookups import LOOKUPS
 from tests.servers.slack.modals import VIEWS
 from tests.servers.slack.orders import Orders
@@ -56,7 +57,7 @@ class WebApi:
     _times: dict[str, list[float]] = field(default_factory=lambda: defaultdict[str, list[float]](list))
 
     def __post_init__(self) -> None:
-        for page in (CHAT, LOOKUPS, VIEWS):
+        for page in (CHAT, FILES, LOOKUPS, VIEWS):
             self.methods.update(page)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:

@@ -131,6 +131,18 @@ class UserGroup:
         return told | ({"user_count": str(len(self.users))} if with_count else {})
 
 
+@dataclass
+class File:
+    """A file or snippet: what was announced, and what was uploaded."""
+
+    id: str
+    filename: str
+    length: int
+    snippet_type: str
+    content: bytes | None = None
+    title: str = ""
+
+
 @dataclass(frozen=True)
 class Version:
     """What a message said at one time: its text, and its blocks as Slack keeps them (each with its block_id)."""
@@ -157,7 +169,7 @@ class Message:
     frozen: bool = False
     deleted: bool = False
     asked: Json = field(default_factory=Json)
-    files: list[File] = field(default_factory=list["File"])
+    files: list[File] = field(default_factory=list[File])
 
     @property
     def text(self) -> str:
@@ -182,6 +194,8 @@ class Message:
             "text": at.text,
             "blocks": at.blocks,
         }
+        if self.files:
+            told["files"] = [{"id": file.id, "name": file.filename, "title": file.title} for file in self.files]
         if self.thread_ts is not None:
             told["thread_ts"] = self.thread_ts
         if self.versions[: version if version >= 0 else len(self.versions) + version]:
@@ -230,19 +244,6 @@ class View:
 
 
 @dataclass
-class File:
-    """A file or snippet: what was announced, what was uploaded, and the messages that share it."""
-
-    id: str
-    filename: str
-    length: int
-    snippet_type: str
-    content: bytes | None = None
-    title: str = ""
-    shared: list[Message] = field(default_factory=list[Message])
-
-
-@dataclass
 class Permit:
     """A trigger id or a response URL: the right to answer one interaction, so often and until then."""
 
@@ -261,6 +262,7 @@ class Workspace:
         people, channels, groups, views, files: by id.
         triggers, response_urls: the permits that interactions carried, by their names.
         posted: all messages that were ever posted, oldest first, also deleted and ephemeral ones.
+        url: of the server, without a path.
         news: set whenever something happened.
         offset: seconds that the clock was moved on.
     """
@@ -273,6 +275,7 @@ class Workspace:
     triggers: dict[str, Permit] = field(default_factory=dict[str, Permit])
     response_urls: dict[str, Permit] = field(default_factory=dict[str, Permit])
     posted: list[Message] = field(default_factory=list[Message])
+    url: str = ""
     news: asyncio.Event = field(default_factory=asyncio.Event)
     offset: float = 0.0
     _count: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
