@@ -113,9 +113,8 @@ class Stage:
 
     async def told(self, person: Person, count: int = 1) -> str:
         """What only `person` was told, the `count`th time, as soon as it is there."""
-        mine = await self.slack.until(
-            lambda: (found := self.slack.ephemerals(person)) and len(found) >= count and found
-        )
+        await self.slack.until(lambda: len(self.slack.ephemerals(person)) >= count)
+        mine = self.slack.ephemerals(person)
         assert len(mine) == count
         return words(mine[-1])
 
@@ -160,10 +159,12 @@ def _texts(part: Any) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def staged(folder: Path, server: Scripted, mode: str) -> AsyncGenerator[Stage]:
-    """A broker before `server`, connected to its Slack by `mode`."""
+async def staged(folder: Path, server: Scripted, mode: str, *, connected: bool = True) -> AsyncGenerator[Stage]:
+    """A broker before `server`, connected to its Slack by `mode`, or not, since Slack does not take its app token."""
     clock = MovableClock()
     async with running_slack() as slack:
+        if not connected:
+            slack.revoke(APP_TOKEN)
         approvals, elsewhere = slack.channel("approvals"), slack.channel("elsewhere")
         owners = slack.group("desktop-owners")
         settings = {
@@ -177,6 +178,6 @@ async def staged(folder: Path, server: Scripted, mode: str) -> AsyncGenerator[St
         async with playing(folder, upstreams, approvals=limits, clock=clock, slack=settings) as scene:
             if mode == "http":
                 slack.deliveries.request_url = f"{scene.broker.url}/slack/events"
-            else:
+            elif connected:
                 await slack.until(lambda: slack.sockets.open)
             yield Stage(slack, scene, clock, approvals, elsewhere, owners.id)

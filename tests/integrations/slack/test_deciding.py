@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from dataclasses import replace
 
 from broker.domain.approvals import State
@@ -11,6 +13,9 @@ from integrations.slack.choices import APPROVE, OPEN, REJECT
 from tests.gateway.scene import block
 from tests.integrations.slack.stage import Held, Stage, words
 from tests.servers.slack import Person
+
+AT_ONCE = 1.5
+"""Seconds that are far less than Slack gives a click, on a busy machine too."""
 
 
 async def reject(stage: Stage, person: Person, held: Held, reason: str = "") -> None:
@@ -176,3 +181,28 @@ async def test_a_button_counts_only_on_the_message_that_stands_for_its_approval(
     await stage.slack.send(stage.forged(ann, other, stage.choice(held).encode()))
     assert "not known to the broker. Nothing was decided" in await stage.told(ann)
     assert (await stage.get(held)).reviews == ()
+
+
+# -- three seconds ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_click_is_acknowledged_while_slack_does_not_answer(stage: Stage) -> None:
+    ann, held = await stage.known("ann"), await stage.held()
+    stage.slack.order("late", "users.info")
+    clicked = await stage.slack.click(ann, held.message, APPROVE)
+    assert not clicked.failed
+    assert clicked.seconds < AT_ONCE
+    stage.slack.api.release.set()
+    assert block(await held.answer.message())["status"] == "approved"
+    stage.slack.api.release.clear()
+
+
+async def test_a_click_is_acknowledged_while_the_store_is_locked_and_counts_then(stage: Stage) -> None:
+    ann, held = await stage.known("ann"), await stage.held()
+    with contextlib.closing(sqlite3.connect(stage.scene.broker.store.engine.url.database or "")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        clicked = await stage.slack.click(ann, held.message, APPROVE)
+        assert not clicked.failed
+        assert clicked.seconds < AT_ONCE
+        other.rollback()
+    assert block(await held.answer.message())["status"] == "approved"
