@@ -22,9 +22,8 @@ def sentence(error: BrokerError) -> str:
         case AlreadyResolved():
             return str(error)
         case ChannelError():
-            return (
-                f"Slack did not tell the broker who you are ({error}). {NOTHING} Try again, or decide in the browser."
-            )
+            why = str(error).rstrip(".")
+            return f"Slack did not say who you are ({why}). {NOTHING} Try again, or decide in the browser."
         case StoreError():
             return f"The broker cannot use its store. {NOTHING} Try again later."
         case Changed():

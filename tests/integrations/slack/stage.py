@@ -17,7 +17,7 @@ from broker.domain import people
 from broker.domain.approvals import Approval
 from broker.domain.audit import Row
 from broker.domain.people import Role
-from integrations.slack.choices import Choice
+from integrations.slack.choices import APPROVE, Choice
 from tests.clock import MovableClock
 from tests.gateway.scene import Agent, Bare, Scene, playing
 from tests.servers.scripted import Scripted
@@ -26,6 +26,7 @@ from tests.servers.slack import (
     BOT_TOKEN,
     SIGNING_SECRET,
     Channel,
+    Interaction,
     Message,
     Person,
     Slack,
@@ -122,24 +123,32 @@ class Stage:
         """The message once its buttons are gone."""
         return await self.slack.until(lambda: None if self.slack.buttons(held.message) else held.message)
 
+    def forged(self, person: Person, held: Held, value: str) -> Interaction:
+        """A click on Approve of a message, whose button carries something else."""
+        click = self.slack.press(person, held.message, APPROVE)
+        click.payload["actions"] = [{**click.payload["actions"][0], "value": value}]
+        return click
+
     def choice(self, held: Held) -> Choice:
         """What the buttons of the first version of the message carry."""
         [value] = {
             each["value"]
             for block in held.message.versions[0].blocks
             for each in block.get("elements", ())
-            if each.get("action_id") == "approval_approve"
+            if each.get("action_id") == APPROVE
         }
         return Choice.decode(value)
 
 
 def words(message: Message) -> str:
     """All that a message says."""
-    return message.text + " " + " ".join(_texts(message.blocks))
+    return f"{message.text}\n{''.join(_texts(message.blocks))}"
 
 
 def _texts(part: Any) -> list[str]:
     match part:
+        case {"type": "date", "fallback": str(text)}:
+            return [text]
         case {"text": str(text), **more}:
             return [text, *_texts(list(more.values()))]
         case dict():
