@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection
+from functools import lru_cache
 
 _SEEN_AS_NOTHING = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u2800\u3164\uffa0")
 """Letters and marks that show as nothing; variation selectors are told by their range."""
@@ -24,6 +25,7 @@ def is_hidden(char: str) -> bool:
     return not char.isprintable() or selects_variation or char in _SEEN_AS_NOTHING
 
 
+@lru_cache(maxsize=1024)
 def escape(char: str) -> str:
     """A character as JSON spells it, such as ``\\n`` or ``\\u202e``, so that it reads the same within JSON."""
     return json.dumps(char)[1:-1] if char != "\x7f" else "\\u007f"

@@ -9,27 +9,27 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 from broker.domain.calls import Call
 from broker.domain.text import LAYOUT, visible
 from broker.domain.values import shown
 from integrations.slack.blocks import Json, line, preformatted, text
-from integrations.slack.text import Cut, brief, cut, weight
+from integrations.slack.text import Cut, cut, weight
 
-MOST_VALUES = 16
-"""How many values are shown, of however many."""
+ROOM = 5000
+"""What the arguments of a call may weigh together, each with `_AROUND` for what Block Kit puts around it."""
 
-ROOM = 4000
-"""What all texts of values may weigh together."""
+LONGEST = 2800
+"""What one text may weigh: Slack documents 3,000 for each, and more than that is a wall."""
 
-MOST_LINES = 60
+MOST_LINES = 30
 """Lines of one text."""
 
 SHORT = 100
 """What a value may weigh that stands on the line of its name."""
 
+_AROUND = 320
 _NAME = 60
 
 
@@ -42,15 +42,17 @@ class Values:
 
 
 def named_values(values: Mapping[str, Any], room: int = ROOM) -> Values:
-    """`values` in their order, within `room`."""
-    first = dict(islice(values.items(), MOST_VALUES))
-    beginnings = _beginnings([_text(value) for value in first.values()], room)
-    parts = [part for name, given in zip(first, beginnings, strict=True) for part in _value(name, given)]
-    more = len(values) - len(first)
+    """`values` in their order, as many and as much of them as there is room for."""
+    names, texts, room = _first(values, room)
+    beginnings = _beginnings(texts, room)
+    parts = [part for name, given in zip(names, beginnings, strict=True) for part in _value(name.text, given)]
+    more = len(values) - len(names)
     if more:
         parts.append(_left_out(more, "value"))
-    cut_off = any(given.missing for given in beginnings) or any(weight(name) > _NAME for name in first)
-    return Values(tuple(parts), bool(more) or cut_off)
+    shortened = more > 0 or any(each.missing for each in (*names, *beginnings))
+    if shortened:
+        parts.append(line(text("The whole is in the thread and on the card.", "italic")))
+    return Values(tuple(parts), shortened)
 
 
 def whole(call: Call) -> str:
@@ -63,17 +65,33 @@ def _in_full(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
     yield from (f"{before}{visible(name)}\n{visible(_text(value), LAYOUT)}" for name, value in values.items())
 
 
+def _first(values: Mapping[str, Any], room: int) -> tuple[list[Cut], list[str], int]:
+    """The names and texts of as many values as have room for a line each, and the room that is left for the texts."""
+    names: list[Cut] = []
+    texts: list[str] = []
+    lines = 0
+    for name, value in values.items():
+        key, given = cut(name, _NAME), _text(value)
+        lines += _AROUND + weight(key.text) + weight(cut(given, SHORT).text)
+        if lines > room:
+            break
+        names.append(key)
+        texts.append(given)
+    return names, texts, room - sum(_AROUND + weight(key.text) for key in names)
+
+
 def _beginnings(texts: Sequence[str], room: int) -> list[Cut]:
     """As much of each text as there is room for: what a shorter one leaves is for the longer ones."""
     found: dict[int, Cut] = {}
     for place in sorted(range(len(texts)), key=lambda each: len(texts[each])):
-        found[place] = cut(texts[place], room // (len(texts) - len(found)), MOST_LINES)
+        share = room // (len(texts) - len(found))
+        found[place] = cut(texts[place], min(share, LONGEST), MOST_LINES)
         room -= weight(found[place].text)
     return [found[place] for place in range(len(texts))]
 
 
 def _value(name: str, given: Cut) -> Iterator[Json]:
-    key = text(brief(name, _NAME), "bold")
+    key = text(name, "bold")
     if not given.missing and weight(given.text) <= SHORT and LAYOUT.isdisjoint(given.text):
         yield line(key, text(": "), text(given.text, "code"))
         return
@@ -84,8 +102,7 @@ def _value(name: str, given: Cut) -> Iterator[Json]:
 
 
 def _left_out(number: int, what: str) -> Json:
-    more = f"… {number:,} more {what}{'' if number == 1 else 's'}: the whole is in the thread and on the card"
-    return line(text(more, "italic"))
+    return line(text(f"… {number:,} more {what}{'' if number == 1 else 's'}", "italic"))
 
 
 def _text(value: Any) -> str:
@@ -93,7 +110,7 @@ def _text(value: Any) -> str:
     if isinstance(value, str):
         return value if _reads_as_text(value) else json.dumps(value, ensure_ascii=False)
     on_one_line = json.dumps(value, ensure_ascii=False)
-    return on_one_line if weight(on_one_line[: SHORT + 1]) <= SHORT else shown(value).text
+    return shown(value).text if cut(on_one_line, SHORT).missing else on_one_line
 
 
 def _reads_as_text(value: str) -> bool:

@@ -21,7 +21,7 @@ Json = dict[str, Any]
 MOST_MENTIONED = 40
 """How many people and groups one remark calls."""
 
-_MOMENT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC")
+_MOMENT = re.compile(r"(at )?(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) UTC")
 
 
 def text(given: str, *styles: str) -> Json:
@@ -30,7 +30,10 @@ def text(given: str, *styles: str) -> Json:
 
 
 def date(at: datetime) -> Json:
-    """An instant in the reader's own time zone: https://docs.slack.dev/reference/block-kit/block-elements/date-element."""
+    """An instant in the reader's own time zone, such as `today at 2:15 PM`; where that cannot be shown, in UTC.
+
+    https://docs.slack.dev/reference/block-kit/block-elements/date-element
+    """
     shown = "{date_short_pretty} at {time}"
     return {"type": "date", "timestamp": int(at.timestamp()), "format": shown, "fallback": moment(at)}
 
@@ -46,7 +49,8 @@ def sentences(words: str) -> Iterator[Json]:
     for found in _MOMENT.finditer(words):
         if found.start() > end:
             yield text(words[end : found.start()])
-        yield date(datetime.strptime(found[0], "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC))
+        instant = datetime.strptime(found[2], "%Y-%m-%d %H:%M:%S").replace(tzinfo=UTC)
+        yield {**date(instant), "fallback": found[0]}
         end = found.end()
     if end < len(words):
         yield text(words[end:])

@@ -34,14 +34,18 @@ from integrations.slack.blocks import (
 from integrations.slack.choices import Choice
 from integrations.slack.text import brief, unparsed
 
-ROOM_BESIDE = 800
-"""What the texts of all values beside the arguments may weigh together."""
+ROOM_BESIDE = 1000
+"""What the values beside the arguments may weigh together."""
 
-MOST_NAMED = 8
+MOST_NAMED = 6
 """How many people and groups a line names; of the others only how many there are."""
 
+MOST_VOTES = 4
+"""How many votes are told with where and when."""
+
 _SHAPES = {Risk.LOW: "○", Risk.MEDIUM: "●", Risk.HIGH: "◆", Risk.CRITICAL: "■"}
-_WORDS = {State.INTERRUPTED: "interrupted, look at the effect"}
+_WORDS = {"interrupted": "interrupted, look at the effect", "asks": "asks for input"}
+"""What is said instead of the word of the queue, where there is room for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +79,9 @@ def message(notice: Notice, place: str) -> Message:
     if beside.parts:
         said += [line(text("Sent along", "italic")), *beside.parts]
     digest = seen_digest(approval)
-    blocks = [rich_text(line(*headline(approval)), _whose(approval)), rich_text(*said), rich_text(*_facts(approval))]
-    if approval.state is not State.PENDING:
-        blocks.append(rich_text(line(link(notice.url, "Open the card"))))
-    elif decides_in(approval, place):
-        blocks.append(decision_buttons(Choice(approval.id, approval.revision, digest), notice.url))
-    else:
-        blocks += [rich_text(line(text(brief(not_here(approval), 400)))), card_button(notice.url)]
+    waits = approval.state is State.PENDING
+    after = _to_decide(notice, digest, place) if waits else [_ending(notice)]
+    blocks = [rich_text(*_head(approval)), rich_text(*said), *after]
     shortened = arguments.shortened or beside.shortened
     return Message(notification(headline(approval)), blocks, digest, whole(approval.call) if shortened else None)
 
@@ -93,7 +93,8 @@ def headline(approval: Approval) -> list[Json]:
     if approval.state is State.PENDING:
         said = [text(f"{agent} wants to run ", "bold"), text(tool, "bold", "code"), text(f" on {upstream}", "bold")]
     else:
-        word = _WORDS.get(approval.state, standing(approval).word).capitalize()
+        word = standing(approval).word
+        word = _WORDS.get(word, word).capitalize()
         called = text(f" on {upstream} for {agent}", "bold")
         said = [text(f"{word}: ", "bold"), text(tool, "bold", "code"), called]
     return [*said, text(f" — {risk(approval.risk)}", "bold")]
@@ -101,7 +102,7 @@ def headline(approval: Approval) -> list[Json]:
 
 def notification(elements: Iterable[Json]) -> str:
     """What a line says, for the place where Slack parses."""
-    return "".join(unparsed(each["fallback"] if each["type"] == "date" else each["text"]) for each in elements)
+    return "".join(each["fallback"] if each["type"] == "date" else unparsed(each["text"]) for each in elements)
 
 
 def risk(value: Risk | None) -> str:
@@ -116,46 +117,6 @@ def names(given: Sequence[str]) -> str:
     return f"{some} and {more} more" if more > 0 else some
 
 
-def _whose(approval: Approval) -> Json:
-    marks = "".join(f" · {mark}" for mark in standing(approval).marks)
-    return line(text(f"Agent of {brief(approval.call.grant.owner)}{marks}"))
-
-
-def _facts(approval: Approval) -> Iterator[Json]:
-    why = f": {brief(approval.reason, 400)}" if approval.reason else ""
-    yield line(text("Held by rule "), text(brief(approval.rule, 160), "code"), *([text(why)] if why else []))
-    stands = standing(approval)
-    yield from _asked(approval) if approval.state is State.PENDING else ended(approval)
-    if approval.caller is Caller.GONE and (agent := stands.agent(())):
-        yield line(*sentences(agent))
-    if approval.state is State.PENDING:
-        until = date(approval.deadline)
-        yield line(text("If it is not decided by "), until, text(", it expires and nothing runs."))
-
-
-def _asked(approval: Approval) -> Iterator[Json]:
-    wanted = approval.requirement
-    whom = names(wanted.approvers) or "everyone with the approver role"
-    many = f"; {wanted.quorum} of them must approve" if wanted.quorum > 1 else ""
-    yield line(text(f"Who may decide: {whom}{many}"))
-    if wanted.escalate is not None:
-        at, did = approval.escalated_at, "Escalated"
-        if at is None:
-            at, did = approval.created_at + wanted.escalate.after, "Escalates"
-        yield line(text(f"{did} to {names(wanted.escalate.to)}, "), date(at))
-    if wanted.quorum > 1:
-        yield line(text(f"{standing(approval).votes} approved"), *_votes(approval.reviews))
-
-
-def _votes(given: Sequence[Review]) -> Iterator[Json]:
-    for number, review in enumerate(given[:MOST_NAMED]):
-        before = ", " if number else ": "
-        yield text(f"{before}{brief(review.by, 60)} {brief(in_words(review.channel))}, ")
-        yield date(review.at)
-    if (more := len(given) - MOST_NAMED) > 0:
-        yield text(f" and {more} more")
-
-
 def ended(approval: Approval) -> Iterator[Json]:
     """Who decided and when, and what came of it."""
     end, sentence = approval.resolution, sentences(standing(approval).sentence(()))
@@ -168,3 +129,61 @@ def ended(approval: Approval) -> Iterator[Json]:
     yield line(text(did), date(end.at), text(". "), *sentence)
     if end.reason:
         yield quote(text(brief(end.reason, 1000)))
+
+
+def _head(approval: Approval) -> Iterator[Json]:
+    yield line(*headline(approval))
+    if approval.state is not State.PENDING:
+        yield from ended(approval)
+    stands = standing(approval)
+    marks = "".join(f" · {mark}" for mark in stands.marks if mark != stands.votes)
+    yield line(text(f"Agent of {brief(approval.call.grant.owner)}{marks}"))
+
+
+def _held_by(approval: Approval) -> Json:
+    why = f": {brief(approval.reason, 400)}" if approval.reason else "."
+    return line(text("Held by rule "), text(brief(approval.rule, 160), "code"), text(why))
+
+
+def _agent(approval: Approval) -> Iterator[Json]:
+    if approval.caller is Caller.GONE and (where := standing(approval).agent(())):
+        yield line(*sentences(where))
+
+
+def _ending(notice: Notice) -> Json:
+    card = line(link(notice.url, "Open the card"))
+    return rich_text(_held_by(notice.approval), *_agent(notice.approval), card)
+
+
+def _to_decide(notice: Notice, digest: str, place: str) -> list[Json]:
+    """Who may decide, until when, and the buttons for it where it may be done."""
+    approval = notice.approval
+    until = line(text("If it is not decided by "), date(approval.deadline), text(", it expires and nothing runs."))
+    facts = [_held_by(approval), *_asked(approval), *_agent(approval), until]
+    if decides_in(approval, place):
+        choice = Choice(approval.id, approval.revision, digest)
+        return [rich_text(*facts), decision_buttons(choice, notice.url)]
+    return [rich_text(*facts, line(text(brief(not_here(approval), 400)))), card_button(notice.url)]
+
+
+def _asked(approval: Approval) -> Iterator[Json]:
+    wanted = approval.requirement
+    whom = names(wanted.approvers) or "everyone with the approver role"
+    many = f"; {wanted.quorum} of them must approve" if wanted.quorum > 1 else ""
+    yield line(text(f"Who may decide: {whom}{many}."))
+    if wanted.escalate is not None:
+        at, did = approval.escalated_at, "Escalated"
+        if at is None:
+            at, did = approval.created_at + wanted.escalate.after, "Escalates"
+        yield line(text(f"{did} to {names(wanted.escalate.to)} "), date(at), text("."))
+    if wanted.quorum > 1:
+        yield line(text(f"{standing(approval).votes} approved"), *_votes(approval.reviews), text("."))
+
+
+def _votes(given: Sequence[Review]) -> Iterator[Json]:
+    for number, review in enumerate(given[:MOST_VOTES]):
+        before = ", " if number else ": "
+        yield text(f"{before}{brief(review.by, 60)} {brief(in_words(review.channel))}, ")
+        yield date(review.at)
+    if (more := len(given) - MOST_VOTES) > 0:
+        yield text(f" and {more} more")

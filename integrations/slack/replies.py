@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from broker.approvals.notices import Notice
 from broker.domain.values import telling_argument
-from integrations.slack.blocks import Json, date, line, link, rich_text, sentences, text
+from integrations.slack.blocks import Json, date, line, link, rich_text, text
 from integrations.slack.messages import Message, notification, risk
 from integrations.slack.text import brief
 
@@ -20,7 +20,7 @@ MOST_LISTED = 12
 def private(sentence: str, url: str | None = None) -> Message:
     """An answer to one person: a sentence or a few, with what to ask for, and a link to the broker's pages."""
     said = brief(sentence, 2500)
-    parts = [line(*sentences(said)), *([line(link(url, "Open the card"))] if url is not None else [])]
+    parts = [line(text(said)), *([line(link(url, "Open the card"))] if url is not None else [])]
     return Message(notification(parts[0]["elements"]), [rich_text(*parts)])
 
 

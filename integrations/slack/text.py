@@ -16,7 +16,7 @@ from broker.domain.text import LAYOUT, escape, is_hidden
 
 _WEIGHTS = {"&": 5, "<": 4, ">": 4, '"': 2, "\\": 2, "\n": 2, "\t": 2}
 
-_MARKUP = re.compile(r"^>|[*~`]|(?<![^\W_])_|_(?![^\W_])|:(?=[\w+'-]+:)|:(?=//)")
+_MARKUP = re.compile(r"^>|[*~`]|(?<![^\W_])_|_(?![^\W_])|:(?!\d\d:)(?=[\w+'-]+:)|:(?=//)")
 """What begins or ends formatting, an emoji or a link in text that Slack parses."""
 
 

@@ -1,42 +1,26 @@
-"""The strict local Slack, driven by Slack's own client and framework."""
+"""The local Slack and a small Bolt app: what people do reaches the app, in both modes."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
-import aiohttp
 import pytest
-from aiohttp import web
-from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
-from slack_bolt.async_app import AsyncApp
-from slack_bolt.request.async_request import AsyncBoltRequest
 from slack_sdk.errors import SlackApiError
-from slack_sdk.web.async_client import AsyncWebClient
 
-from tests.servers.slack import (
-    APP_TOKEN,
-    BOT_SCOPES,
-    BOT_TOKEN,
-    SIGNING_SECRET,
-    TEAM,
-    Slack,
-    running_slack,
-)
+from tests.servers.slack import BOT_TOKEN, Message, Person, Slack
+from tests.servers.slack.apps import Running, app_of, over_http, over_sockets
 
-BUTTONS: list[dict[str, Any]] = [
+MODES = pytest.mark.parametrize("mode", [over_http, over_sockets])
+
+Heard = list[dict[str, Any]]
+
+ASKING: list[dict[str, Any]] = [
     {"type": "section", "text": {"type": "plain_text", "text": "Run it?"}},
     {
         "type": "actions",
         "elements": [
-            {
-                "type": "button",
-                "action_id": "yes",
-                "value": "1",
-                "style": "primary",
-                "text": {"type": "plain_text", "text": "Yes"},
-            },
+            {"type": "button", "action_id": "yes", "value": "1", "text": {"type": "plain_text", "text": "Yes"}},
             {"type": "button", "action_id": "ask", "text": {"type": "plain_text", "text": "Why?"}},
         ],
     },
@@ -44,6 +28,7 @@ BUTTONS: list[dict[str, Any]] = [
 MODAL: dict[str, Any] = {
     "type": "modal",
     "callback_id": "why",
+    "notify_on_close": True,
     "title": {"type": "plain_text", "text": "Why?"},
     "submit": {"type": "plain_text", "text": "Send"},
     "blocks": [
@@ -57,39 +42,28 @@ MODAL: dict[str, Any] = {
 }
 
 
-@pytest.fixture
-async def slack() -> AsyncIterator[Slack]:
-    async with running_slack() as slack:
-        yield slack
-
-
-@pytest.fixture
-def client(slack: Slack) -> Any:
-    return AsyncWebClient(BOT_TOKEN, base_url=slack.api_url, retry_handlers=[])
-
-
-async def refusal(answering: Any) -> dict[str, Any]:
-    """What a call was refused with."""
-    with pytest.raises(SlackApiError) as caught:
-        await answering
-    error: Any = caught.value
-    return error.response.data
-
-
-def asking_app(slack: Slack, heard: list[dict[str, Any]]) -> AsyncApp:
-    """A small app: it rewrites the message that is clicked, opens a modal, and answers a command."""
-    app: Any = AsyncApp(client=AsyncWebClient(BOT_TOKEN, base_url=slack.api_url), signing_secret=SIGNING_SECRET)
+def asking_app(slack: Slack, heard: Heard) -> Any:
+    """An app that rewrites the message that is clicked, opens a modal, and answers a command."""
+    app = app_of(slack)
 
     async def yes(ack: Any, body: dict[str, Any], client: Any) -> None:
         await ack()
         heard.append(body)
-        await client.chat_update(channel=body["channel"]["id"], ts=body["message"]["ts"], text="Done", blocks=[])
+        with contextlib.suppress(SlackApiError):
+            await client.chat_update(
+                channel=body["channel"]["id"], ts=body["container"]["message_ts"], text="Done", blocks=[]
+            )
 
     async def ask(ack: Any, body: dict[str, Any], client: Any) -> None:
         await ack()
         await client.views_open(trigger_id=body["trigger_id"], view=MODAL)
 
     async def why(ack: Any, body: dict[str, Any]) -> None:
+        said = body["view"]["state"]["values"]["reason"]["text"]["value"]
+        await (ack(response_action="errors", errors={"reason": "Say more"}) if said == "no" else ack())
+        heard.append(body)
+
+    async def closed(ack: Any, body: dict[str, Any]) -> None:
         await ack()
         heard.append(body)
 
@@ -100,106 +74,158 @@ def asking_app(slack: Slack, heard: list[dict[str, Any]]) -> AsyncApp:
     app.action("yes")(yes)
     app.action("ask")(ask)
     app.view("why")(why)
+    app.view_closed("why")(closed)
     app.command("/approvals")(approvals)
     return app
 
 
-@contextlib.asynccontextmanager
-async def over_http(slack: Slack, app: AsyncApp) -> AsyncGenerator[None]:
-    """The app behind a URL."""
-
-    async def handle(request: web.Request) -> web.Response:
-        asked = AsyncBoltRequest(body=await request.text(), headers={**request.headers})
-        answer = await app.async_dispatch(asked)
-        kind = answer.first_headers_without_set_cookie().get("content-type", "text/plain").partition(";")[0]
-        return web.Response(status=answer.status, text=answer.body, content_type=kind)
-
-    server = web.Application()
-    server.router.add_post("/slack/events", handle)
-    runner = web.AppRunner(server, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    slack.deliveries.request_url = f"http://127.0.0.1:{runner.addresses[0][1]}/slack/events"
-    try:
-        yield
-    finally:
-        await runner.cleanup()
+@pytest.fixture
+def alice(slack: Slack) -> Person:
+    return slack.person("Alice", "alice@example.com")
 
 
-@contextlib.asynccontextmanager
-async def over_sockets(slack: Slack, app: AsyncApp) -> AsyncGenerator[None]:
-    """The app in Socket Mode."""
-    handler = AsyncSocketModeHandler(app, APP_TOKEN, ping_interval=0.2)
-    await handler.connect_async()
-    try:
-        yield
-    finally:
-        await handler.close_async()
-
-
-MODES = pytest.mark.parametrize("mode", [over_http, over_sockets])
-
-
-async def test_the_client_learns_who_it_is(client: Any) -> None:
-    assert (await client.auth_test())["team_id"] == TEAM
+@pytest.fixture
+async def asked(slack: Slack, client: Any, alice: Person) -> Message:
+    slack.channel("desktop", [alice])
+    await client.chat_postMessage(channel="#desktop", text="Run it?", blocks=ASKING)
+    return slack.messages("#desktop")[0]
 
 
 @MODES
-async def test_a_click_reaches_the_app_which_rewrites_the_message(mode: Any, slack: Slack, client: Any) -> None:
-    alice, heard = slack.person("Alice", "alice@example.com"), list[dict[str, Any]]()
-    slack.channel("desktop", [alice])
+async def test_a_click_reaches_the_app_which_rewrites_the_message(
+    mode: Running, slack: Slack, alice: Person, asked: Message
+) -> None:
+    heard: Heard = []
     async with mode(slack, asking_app(slack, heard)):
-        await client.chat_postMessage(channel="#desktop", text="Run it?", blocks=BUTTONS)
-        [message] = slack.messages("#desktop")
-        delivery = await slack.click(alice, message, "yes")
-        await slack.until(lambda: message.text == "Done")
-    assert not delivery.failed
-    assert delivery.seconds < 3
-    assert slack.buttons(message) == []
+        delivery = await slack.click(alice, asked, "yes")
+        await slack.until(lambda: asked.text == "Done")
+    assert (delivery.failed, delivery.seconds < 3) == ("", True)
+    assert slack.buttons(asked) == []
     [body] = heard
     assert body["user"]["id"] == alice.id
-    assert body["container"]["message_ts"] == message.ts
-    assert body["actions"][0]["value"] == "1"
+    assert body["container"]["message_ts"] == body["message"]["ts"] == asked.ts
+    assert (body["enterprise"], body["actions"][0]["value"]) == (None, "1")
 
 
 @MODES
-async def test_a_modal_opens_and_what_is_filled_in_reaches_the_app(mode: Any, slack: Slack, client: Any) -> None:
-    alice, heard = slack.person("Alice", "alice@example.com"), list[dict[str, Any]]()
-    slack.channel("desktop", [alice])
+async def test_a_modal_opens_and_what_is_filled_in_reaches_the_app(
+    mode: Running, slack: Slack, alice: Person, asked: Message
+) -> None:
+    heard: Heard = []
     async with mode(slack, asking_app(slack, heard)):
-        await client.chat_postMessage(channel="#desktop", text="Run it?", blocks=BUTTONS)
-        await slack.click(alice, slack.messages("#desktop")[0], "ask")
+        await slack.click(alice, asked, "ask")
         view = await slack.until(lambda: slack.modal(alice))
-        delivery = await slack.submit(view, {"reason": "It is late"})
-    assert not delivery.failed
-    assert not view.open
-    assert heard[0]["view"]["state"]["values"] == {
-        "reason": {"text": {"type": "plain_text_input", "value": "It is late"}}
-    }
+        await slack.submit(view, {"reason": "no"})
+        assert (view.open, view.errors) == (True, {"reason": "Say more"})
+        await slack.submit(view, {"text": "It is late"})
+        assert not view.open
+    assert heard[1]["view"]["state"]["values"]["reason"]["text"]["value"] == "It is late"
 
 
 @MODES
-async def test_a_command_is_answered_to_its_person_alone(mode: Any, slack: Slack) -> None:
-    alice, bob = slack.person("Alice", "alice@example.com"), slack.person("Bob", "bob@example.com")
+async def test_a_modal_that_is_closed_is_told_if_the_app_asked_for_it(
+    mode: Running, slack: Slack, alice: Person, asked: Message
+) -> None:
+    heard: Heard = []
+    async with mode(slack, asking_app(slack, heard)):
+        await slack.click(alice, asked, "ask")
+        await slack.close(await slack.until(lambda: slack.modal(alice)))
+        assert (await slack.until(lambda: heard))[0]["type"] == "view_closed"
+    assert slack.modal(alice) is None
+
+
+@MODES
+async def test_a_command_is_answered_to_its_person_alone(mode: Running, slack: Slack, alice: Person) -> None:
+    bob = slack.person("Bob", "bob@example.com")
     slack.channel("desktop", [alice, bob])
     async with mode(slack, asking_app(slack, [])):
         await slack.command(alice, "/approvals", place="#desktop")
-        told = await slack.until(lambda: slack.ephemerals(alice, "#desktop")[1:] and slack.ephemerals(alice))
-    assert {each.text for each in told} == {"Nothing waits for alice", "Still nothing"}
-    assert slack.ephemerals(bob) == []
-    assert slack.messages("#desktop") == []
+        await slack.until(lambda: len(slack.ephemerals(alice, "#desktop")) == 2)
+    assert {each.text for each in slack.ephemerals(alice)} == {"Nothing waits for alice", "Still nothing"}
+    assert slack.ephemerals(bob) == slack.messages("#desktop") == []
 
 
-async def test_a_scope_that_was_not_granted_is_missed_by_name(slack: Slack, client: Any) -> None:
-    slack.grant(BOT_TOKEN, BOT_SCOPES - {"chat:write"})
-    told = await refusal(client.chat_postMessage(channel="#desktop", text="Hello"))
-    assert (told["error"], told["needed"]) == ("missing_scope", "chat:write")
-    assert "users:read" in told["provided"].split(",")
+@MODES
+async def test_a_click_is_delivered_twice_late_and_after_the_message_is_gone_as_it_was_made(
+    mode: Running, slack: Slack, alice: Person, asked: Message
+) -> None:
+    heard: Heard = []
+    async with mode(slack, asking_app(slack, heard)):
+        first, second = slack.press(alice, asked, "yes"), slack.press(alice, asked, "yes")
+        await slack.send(second)
+        await slack.until(lambda: asked.text == "Done")
+        for each in (first, first):
+            await slack.send(each)
+        asked.deleted = True
+        await slack.click(alice, asked, "yes", version=0)
+        await slack.until(lambda: len(heard) == 4)
+    stamps = [body["actions"][0]["action_ts"] for body in heard]
+    assert stamps[1] == stamps[2] < stamps[0] < stamps[3]
+    assert heard[3]["message"]["text"] == "Run it?"
 
 
-async def test_nobody_listens_while_it_is_down_and_it_comes_back_at_the_same_place(slack: Slack, client: Any) -> None:
-    await slack.go_down()
-    with pytest.raises(aiohttp.ClientConnectionError):
-        await client.auth_test()
-    await slack.come_up()
-    assert (await client.auth_test())["ok"]
+async def test_a_button_that_is_not_there_any_more_cannot_be_clicked(slack: Slack, client: Any, alice: Person) -> None:
+    channel = slack.channel("desktop", [alice])
+    await client.chat_postMessage(channel=channel.id, text="Run it?", blocks=ASKING)
+    [message] = slack.messages(channel)
+    await client.chat_update(channel=channel.id, ts=message.ts, text="Done", blocks=[])
+    with pytest.raises(LookupError):
+        slack.press(alice, message, "yes")
+    assert slack.press(alice, message, "yes", version=0).payload["message"]["text"] == "Run it?"
+
+
+@MODES
+async def test_a_click_on_an_ephemeral_message_has_no_message_in_it(
+    mode: Running, slack: Slack, client: Any, alice: Person
+) -> None:
+    heard: Heard = []
+    channel = slack.channel("desktop", [alice])
+    await client.chat_postEphemeral(channel=channel.id, user=alice.id, text="Run it?", blocks=ASKING)
+    async with mode(slack, asking_app(slack, heard)):
+        await slack.click(alice, slack.ephemerals(alice)[0], "yes")
+        await slack.until(lambda: heard)
+    assert "message" not in heard[0]
+    assert heard[0]["container"]["is_ephemeral"]
+
+
+async def test_a_click_that_is_not_acknowledged_in_time_fails_for_its_person(
+    slack: Slack, alice: Person, asked: Message
+) -> None:
+    app, heard = app_of(slack), list[str]()
+
+    async def silent(body: dict[str, Any]) -> None:
+        heard.append(body["type"])
+
+    app.action("yes")(silent)
+    slack.deliveries.patience = 0.2
+    async with over_sockets(slack, app):
+        assert (await slack.click(alice, asked, "yes")).failed == "operation_timeout"
+
+
+async def test_nothing_is_delivered_without_a_connection(slack: Slack, alice: Person, asked: Message) -> None:
+    assert (await slack.click(alice, asked, "yes")).failed == "dispatch_failed"
+
+
+async def test_a_request_with_a_wrong_signature_or_an_old_timestamp_is_refused_and_a_replayed_one_is_as_it_was(
+    slack: Slack, alice: Person, asked: Message
+) -> None:
+    heard: Heard = []
+    async with over_http(slack, asking_app(slack, heard)):
+        press = slack.press(alice, asked, "yes")
+        assert await slack.forge(press, secret="another") == 401
+        assert await slack.forge(press, age=301) == 401
+        assert heard == []
+        delivery = await slack.send(press)
+        assert await slack.replay(delivery) == 200
+        assert await slack.replay(delivery, **{"X-Slack-Request-Timestamp": "1"}) == 401
+        assert await slack.verify_url()
+
+
+async def test_a_token_that_is_revoked_keeps_a_real_app_from_hearing_anything(
+    slack: Slack, alice: Person, asked: Message
+) -> None:
+    slack.revoke(BOT_TOKEN)
+    heard: Heard = []
+    async with over_http(slack, asking_app(slack, heard)):
+        await slack.click(alice, asked, "yes")
+    assert heard == []

@@ -14,9 +14,9 @@ Where Slack is lenient and silence would hide a mistake (unknown arguments and k
 from tests.servers.slack.deliveries import Delivery
 from tests.servers.slack.interactions import Button, Interaction
 from tests.servers.slack.mrkdwn import MENTIONS, Effect, Seen
+from tests.servers.slack.objects import APP, BOT, BOT_USER, TEAM, Channel, Message, Person, UserGroup, View
 from tests.servers.slack.orders import Order
 from tests.servers.slack.server import APP_TOKEN, BOT_SCOPES, BOT_TOKEN, SIGNING_SECRET, Slack, running_slack
-from tests.servers.slack.workspace import APP, BOT, BOT_USER, TEAM, Channel, Message, Person, UserGroup, View
 
 __all__ = [
     "APP",

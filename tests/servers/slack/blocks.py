@@ -31,6 +31,7 @@ from tests.servers.slack.elements import (
     plain,
     text,
 )
+from tests.servers.slack.objects import Json
 from tests.servers.slack.shapes import (
     Broken,
     Check,
@@ -45,7 +46,7 @@ from tests.servers.slack.shapes import (
     string,
     web_address,
 )
-from tests.servers.slack.workspace import Json, Workspace
+from tests.servers.slack.workspace import Workspace
 
 BLOCKS_OF_MESSAGE, BLOCKS_OF_VIEW = 50, 100
 """https://docs.slack.dev/reference/block-kit/blocks"""

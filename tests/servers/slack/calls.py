@@ -10,7 +10,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.servers.slack.workspace import Json, Workspace
+from tests.servers.slack.objects import Json
+from tests.servers.slack.workspace import Workspace
 
 
 class SlackRefusal(Exception):

@@ -5,9 +5,12 @@ What belongs here: what these methods refuse and do. What does not: what blocks 
 
 from __future__ import annotations
 
+import re
+
 from tests.servers.slack.blocks import checked_message
 from tests.servers.slack.calls import Call, Methods, SlackRefusal
-from tests.servers.slack.workspace import Channel, Json, Message, Version, Workspace
+from tests.servers.slack.objects import Channel, Json, Message, Version
+from tests.servers.slack.workspace import Workspace
 
 CHAT = Methods()
 
@@ -65,13 +68,19 @@ def spoken(slack: Workspace, call: Call) -> Version:
 
 
 def parent_ts(slack: Workspace, channel: Channel, call: Call) -> str | None:
-    """The message whose thread is meant; a reply's own ts is refused, for the page says to never use one."""
+    """The message whose thread is meant; a reply's own ts is refused, for the page says to never use one.
+
+    Two errors that the page does not list: https://github.com/slackapi/bolt-js/issues/2307 (`thread_not_found`) and
+    https://github.com/jenkinsci/slack-plugin/issues/584 (`invalid_thread_ts`).
+    """
     ts = call.text("thread_ts")
     if not ts:
         return None
+    if not re.fullmatch(r"\d+\.\d{6}", ts):
+        raise SlackRefusal("invalid_thread_ts", f"{ts} is not a valid thread_ts")
     parent = slack.find(channel, ts)
     if parent is None:
-        raise SlackRefusal("message_not_found")
+        raise SlackRefusal("thread_not_found")
     if parent.thread_ts is not None:
         raise SlackRefusal("cannot_reply_to_message")
     return ts

@@ -16,8 +16,9 @@ from urllib.parse import urlencode
 import aiohttp
 
 from tests.servers.slack.interactions import Interaction
+from tests.servers.slack.objects import Json
 from tests.servers.slack.sockets import NotConnected, Sockets
-from tests.servers.slack.workspace import Json, Workspace
+from tests.servers.slack.workspace import Workspace
 
 SECONDS_TO_ACKNOWLEDGE = 3.0
 """https://docs.slack.dev/interactivity/handling-user-interaction#acknowledgment_response"""

@@ -14,7 +14,8 @@ from aiohttp import web
 from tests.servers.slack.blocks import checked_message
 from tests.servers.slack.calls import Call, Methods, SlackRefusal
 from tests.servers.slack.chat import by_id, parent_ts, writable
-from tests.servers.slack.workspace import File, Json, Message, Version, Workspace
+from tests.servers.slack.objects import File, Json, Message, Version
+from tests.servers.slack.workspace import Workspace
 
 FILES = Methods()
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.servers.slack.workspace import APP, TEAM, Channel, Json, Message, Permit, Person, View, Workspace
+from tests.servers.slack.objects import APP, TEAM, Channel, Json, Message, Permit, Person, View
+from tests.servers.slack.workspace import Workspace
 
 TRIGGER_SECONDS = 3.0
 """https://docs.slack.dev/interactivity/handling-user-interaction#modal_responses"""

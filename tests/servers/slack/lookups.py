@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from tests.servers.slack.calls import Call, Methods, SlackRefusal
 from tests.servers.slack.chat import by_id
-from tests.servers.slack.workspace import BOT, BOT_USER, TEAM, Json, UserGroup, Workspace
+from tests.servers.slack.objects import BOT, BOT_USER, TEAM, Json, UserGroup
+from tests.servers.slack.workspace import Workspace
 
 LOOKUPS = Methods()
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from tests.servers.slack.blocks import checked_view
 from tests.servers.slack.calls import Call, Methods, SlackRefusal
-from tests.servers.slack.workspace import Json, Person, View, Workspace
+from tests.servers.slack.objects import Json, Person, View
+from tests.servers.slack.workspace import Workspace
 
 VIEWS = Methods()
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 
+from tests.servers.slack.calls import SlackRefusal
+
 
 @dataclass
 class Order:
@@ -44,3 +46,9 @@ class Orders:
                     self.waiting.remove(order)
                 return order.what
         return "done"
+
+
+def refuse(order: str) -> None:
+    """Raise the error that was ordered, if the order is one of Slack's errors."""
+    if order not in ("done", "lost", "late") and not order.startswith("slow "):
+        raise SlackRefusal(order)

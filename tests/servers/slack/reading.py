@@ -9,17 +9,17 @@ from collections.abc import Iterator
 
 from tests.servers.slack import mrkdwn
 from tests.servers.slack.mrkdwn import Effect, Seen
-from tests.servers.slack.workspace import Json, Message, View
+from tests.servers.slack.objects import Json, Message, View
 
 
 def message(of: Message) -> Seen:
     """What a message shows in its channel: its blocks, or its text if it has none.
 
-    A link brings the effect `unfurl` unless the message was posted with `unfurl_links` and `unfurl_media` false,
-    https://docs.slack.dev/messaging/unfurling-links-in-messages
+    A link brings the effect `unfurl` unless the message is ephemeral or was posted with `unfurl_links` and
+    `unfurl_media` false, https://docs.slack.dev/messaging/unfurling-links-in-messages
     """
     seen = blocks(of.blocks) if of.blocks else fallback(of)
-    if seen.of("link") and not all(of.asked.get(name) in (False, "0", "false") for name in UNFURLING):
+    if of.only_for is None and not all(of.asked.get(name) in (False, "0", "false") for name in UNFURLING):
         seen.effects += [Effect("unfurl", url) for url in seen.of("link")]
     return seen
 

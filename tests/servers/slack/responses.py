@@ -10,24 +10,44 @@ from aiohttp import web
 
 from tests.servers.slack.blocks import checked_message
 from tests.servers.slack.calls import SlackRefusal
-from tests.servers.slack.workspace import Json, Message, Permit, Version, Workspace
+from tests.servers.slack.objects import Json, Message, Permit, Version
+from tests.servers.slack.orders import refuse
+from tests.servers.slack.workspace import Workspace
 
-KNOWN = {"text", "blocks", "response_type", "replace_original", "delete_original", "thread_ts", "mrkdwn"}
+KNOWN = {"text", "blocks", "response_type", "replace_original", "delete_original", "thread_ts", "mrkdwn"} | {
+    "unfurl_links",
+    "unfurl_media",
+}
 
 
-def respond(slack: Workspace, name: str, body: Json, *, counted: bool = True) -> web.Response:
-    """A post to a response URL; the same is done with what a command's acknowledgement carries (`counted=False`)."""
+def respond(slack: Workspace, name: str, body: Json, order: str = "done", *, counted: bool = True) -> str:
+    """A post to a response URL; the same is done with what a command's acknowledgement carries (`counted=False`).
+
+    Returns:
+        `ok`, or an error.
+    """
     permit = slack.response_urls.get(name)
     if permit is None or slack.now() > permit.until:
-        return _refused("expired_url")
+        return "expired_url"
     if counted and not permit.uses:
-        return _refused("used_url")
+        return "used_url"
     permit.uses -= counted
     try:
+        refuse(order)
         _do(slack, permit, body)
     except SlackRefusal as refusal:
-        return web.json_response(refusal.body)
-    return web.Response(text="ok")
+        return refusal.body["error"]
+    return "ok"
+
+
+def answer(told: str) -> web.Response:
+    """What `respond` told over HTTP: errors have a status of their own.
+
+    Source: https://docs.slack.dev/changelog/2016-05-17-changes-to-errors-for-incoming-webhooks
+    """
+    if told == "ok":
+        return web.Response(text=told)
+    return web.json_response({"ok": False, "error": told}, status=404 if told.endswith("_url") else 400)
 
 
 def _do(slack: Workspace, permit: Permit, body: Json) -> None:
@@ -48,7 +68,3 @@ def _do(slack: Workspace, permit: Permit, body: Json) -> None:
     alone = None if body.get("response_type") == "in_channel" else permit.user
     thread = body.get("thread_ts")
     slack.posted.append(Message(slack.new_ts(), permit.channel, [version], thread, only_for=alone, asked=body))
-
-
-def _refused(error: str) -> web.Response:
-    return web.json_response({"ok": False, "error": error}, status=404)

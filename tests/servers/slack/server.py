@@ -13,18 +13,18 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from tests.servers.slack import interactions, reading
+from tests.servers.slack import interactions, reading, responses
 from tests.servers.slack.blocks import checked_view
 from tests.servers.slack.calls import Call, Token
 from tests.servers.slack.deliveries import Deliveries, Delivery, form, signed
 from tests.servers.slack.files import upload
 from tests.servers.slack.interactions import Button, Interaction
 from tests.servers.slack.mrkdwn import Seen
+from tests.servers.slack.objects import BOT_USER, Channel, Json, Message, Person, View
 from tests.servers.slack.orders import Order
-from tests.servers.slack.responses import respond
 from tests.servers.slack.sockets import Sockets
 from tests.servers.slack.web_api import Asked, WebApi
-from tests.servers.slack.workspace import BOT_USER, Channel, Json, Message, Person, View, Workspace
+from tests.servers.slack.workspace import Workspace
 
 BOT_TOKEN = "xoxb-local-bot"
 APP_TOKEN = "xapp-local-app"
@@ -73,7 +73,7 @@ class Slack(Workspace):
         self.grant(token, self.api.tokens[token].scopes, trouble)
 
     def order(self, what: str, method: str = "", times: float = 1) -> None:
-        """Let the next calls fail; see `Order`."""
+        """Let the next calls fail, see `Order`; `method` may be `response_url` or `upload`, too."""
         self.api.orders.waiting.append(Order(what, method, times))
 
     async def go_down(self) -> None:
@@ -97,9 +97,11 @@ class Slack(Workspace):
         """The calls of a method that came, oldest first."""
         return [each for each in self.api.asked if each.method == method]
 
-    def buttons(self, message: Message) -> list[Button]:
-        """The buttons that a message has now."""
-        return [] if message.deleted else interactions.buttons(message.blocks)
+    def buttons(self, message: Message, version: int | None = None) -> list[Button]:
+        """The buttons that a message has now, or had in a version; links too."""
+        if version is None:
+            return [] if message.deleted else interactions.buttons(message.blocks)
+        return interactions.buttons(message.versions[version].blocks)
 
     def seen(self, what: Message | View) -> Seen:
         """What a reader sees of a message or a modal, and which mentions, links and formatting take effect."""
@@ -160,6 +162,17 @@ class Slack(Workspace):
         status, _ = await self.deliveries.post(delivery.body, {**delivery.headers, **headers})
         return status
 
+    async def verify_url(self) -> bool:
+        """Ask the request URL for its challenge, as the app's settings do when it is entered there.
+
+        Source: https://docs.slack.dev/reference/events/url_verification
+        """
+        challenge = self.new_id("challenge")
+        body = json.dumps({"type": "url_verification", "token": "legacy-verification-token", "challenge": challenge})
+        headers = {**signed(body, SIGNING_SECRET, self.now()), "Content-Type": "application/json"}
+        status, said = await self.deliveries.post(body, headers)
+        return status == 200 and challenge in (said if isinstance(said, str) else said.values())
+
     async def forge(self, interaction: Interaction, *, secret: str = SIGNING_SECRET, age: float = 0.0) -> int:
         """Send an interaction over HTTP, signed with `secret` `age` seconds ago; gives the status."""
         body = form(interaction)
@@ -183,18 +196,25 @@ class Slack(Workspace):
     async def _open_connection(self, slack: Workspace, call: Call) -> Json:
         return {"url": self.sockets.new_url()}
 
-    async def _upload(self, request: web.Request) -> web.Response:
-        return await upload(self, request)
+    async def _upload(self, request: web.Request) -> web.StreamResponse:
+        return await self.api.under_orders(request, "upload", {}, lambda _: upload(self, request))
 
-    async def _respond(self, request: web.Request) -> web.Response:
-        answer = respond(self, request.match_info["name"], json.loads(await request.text()))
-        self.news.set()
-        return answer
+    async def _respond(self, request: web.Request) -> web.StreamResponse:
+        body: Json = json.loads(await request.text())
+
+        async def do(order: str) -> web.Response:
+            told = responses.respond(self, request.match_info["name"], body, order)
+            self.api.note("response_url", body, told)
+            return responses.answer(told)
+
+        return await self.api.under_orders(request, "response_url", body, do)
 
     def _settle(self, interaction: Interaction, answer: Json) -> None:
         """What an acknowledgement does: a command's is shown to its person, a submission's decides over its modal."""
         if interaction.kind == "slash_commands" and answer:
-            respond(self, interaction.payload["response_url"].rpartition("/")[2], answer, counted=False)
+            name = interaction.payload["response_url"].rpartition("/")[2]
+            told = responses.respond(self, name, answer, counted=False)
+            assert told == "ok", told
         elif interaction.view is not None and interaction.payload["type"] == "view_submission":
             _decide(self, interaction.view, answer)
 
@@ -221,6 +241,8 @@ def _decide(slack: Workspace, view: View, answer: Json) -> None:
     """https://docs.slack.dev/surfaces/modals#updating_views and #displaying_errors"""
     match answer.get("response_action"):
         case "errors":
+            inputs = {block["block_id"] for block in view.given["blocks"] if block["type"] == "input"}
+            assert answer["errors"].keys() <= inputs, "errors are by the block_id of an input"
             view.errors = answer["errors"]
         case "update":
             view.show(checked_view(slack, answer["view"]), slack.new_ts())

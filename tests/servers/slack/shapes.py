@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from tests.servers.slack.calls import SlackRefusal
-from tests.servers.slack.workspace import Json
+from tests.servers.slack.objects import Json
 
 Check = Callable[[Any, str], None]
 """Looks at a value which is at a JSON pointer; raises `Broken` if it may not be so."""

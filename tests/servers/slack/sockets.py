@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 
 from aiohttp import WSMsgType, web
 
-from tests.servers.slack.workspace import APP, Json, Workspace
+from tests.servers.slack.objects import APP, Json
+from tests.servers.slack.workspace import Workspace
 
 MOST_CONNECTIONS = 10
 """https://docs.slack.dev/apis/events-api/using-socket-mode/#connections"""

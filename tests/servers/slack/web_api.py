@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +20,9 @@ from tests.servers.slack.chat import CHAT
 from tests.servers.slack.files import FILES
 from tests.servers.slack.lookups import LOOKUPS
 from tests.servers.slack.modals import VIEWS
-from tests.servers.slack.orders import Orders
-from tests.servers.slack.workspace import Json, Workspace
+from tests.servers.slack.objects import Json
+from tests.servers.slack.orders import Orders, refuse
+from tests.servers.slack.workspace import Workspace
 
 UNIVERSAL = {"token", "team_id"}
 """Arguments that every method takes; `team_id` matters to tokens of an organisation only, and Bolt always gives it."""
@@ -62,25 +64,20 @@ class WebApi:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """One request to `/api/METHOD`."""
-        name = request.match_info["method"]
-        order = self.orders.take(name)
-        arguments = await _arguments(request)
-        if order == "hang":
-            self._note(name, arguments, order)
-            await asyncio.Event().wait()
-        if order == "close":
-            self._note(name, arguments, order)
-            return _closed(request)
-        if order == "garbage":
-            self._note(name, arguments, order)
-            return web.Response(text="<html>Bad day</html>", content_type="text/html")
-        if order[0].isdigit():
-            self._note(name, arguments, order)
-            return _status(order)
-        answer = await self._answer(request, name, arguments, order)
-        return await self._sent(request, answer, order)
+        name, arguments = request.match_info["method"], await _arguments(request)
+        return await self.under_orders(
+            request, name, arguments, lambda order: self._answer(request, name, arguments, order)
+        )
 
-    async def _sent(self, request: web.Request, answer: web.Response, order: str) -> web.StreamResponse:
+    async def under_orders(
+        self, request: web.Request, name: str, arguments: Json, do: Callable[[str], Awaitable[web.Response]]
+    ) -> web.StreamResponse:
+        """Answer a request by what was ordered for `name`; `do` does what it asks, or refuses with that error."""
+        order = self.orders.take(name)
+        if order in ("hang", "close", "garbage") or order[0].isdigit():
+            self.note(name, arguments, order)
+            return await _undone(request, order)
+        answer = await do(order)
         if order == "lost":
             return _closed(request)
         if order == "late":
@@ -94,12 +91,12 @@ class WebApi:
             method, call = self._judged(request, name, arguments, order)
             wait = self._too_many(method, call)
             if wait:
-                self._note(name, arguments, "ratelimited")
+                self.note(name, arguments, "ratelimited")
                 return _status(f"429 {wait}")
             body: Json = {"ok": True, **await method.do(self.slack, call)}
         except SlackRefusal as refusal:
             body = refusal.body
-        self._note(name, arguments, body.get("error", "ok"))
+        self.note(name, arguments, body.get("error", "ok"))
         return web.json_response(body)
 
     def _judged(self, request: web.Request, name: str, arguments: Json, order: str) -> tuple[Method, Call]:
@@ -107,8 +104,7 @@ class WebApi:
 
         Source: https://docs.slack.dev/apis/web-api/#evaluating_responses and the errors that each method's page lists.
         """
-        if order not in ("done", "lost", "late") and not order.startswith("slow "):
-            raise SlackRefusal(order)
+        refuse(order)
         if name not in self.methods:
             raise SlackRefusal("unknown_method", req_method=name)
         method = self.methods[name]
@@ -161,7 +157,8 @@ class WebApi:
             self._times[key] = [*recent, now]
         return 0
 
-    def _note(self, method: str, arguments: Json, answer: str) -> None:
+    def note(self, method: str, arguments: Json, answer: str) -> None:
+        """Write down what came and what was answered, without the token."""
         hidden: Json = {key: value for key, value in arguments.items() if key != "token"}
         self.asked.append(Asked(method, hidden, answer))
         self.slack.news.set()
@@ -183,6 +180,20 @@ async def _arguments(request: web.Request) -> Json:
     if request.content_type in FORM:
         return arguments | {key: str(value) for key, value in (await request.post()).items()}
     return arguments
+
+
+async def _undone(request: web.Request, order: str) -> web.Response:
+    """The end of a request of which nothing is done."""
+    match order:
+        case "hang":
+            await asyncio.Event().wait()
+            raise AssertionError
+        case "close":
+            return _closed(request)
+        case "garbage":
+            return web.Response(text="<html>Bad day</html>", content_type="text/html")
+        case status:
+            return _status(status)
 
 
 def _closed(request: web.Request) -> web.Response:
