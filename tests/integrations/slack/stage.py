@@ -46,6 +46,7 @@ POLICIES = {
     "one": holding(),
     "two": holding(quorum=2),
     "desk": holding(approvers=["desk"]),
+    "night": holding(approvers=["night"], quorum=2, timeout="1m"),
     "critical": holding(risk="critical"),
     "listed": holding(risk="critical", channels=["slack", "web"]),
     "elsewhere": holding(channels=["slack:#elsewhere"]),

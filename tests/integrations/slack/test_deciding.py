@@ -8,6 +8,7 @@ import sqlite3
 from dataclasses import replace
 
 from broker.domain.approvals import State
+from broker.domain.history import moment
 from broker.domain.seen import seen_digest
 from integrations.slack.choices import APPROVE, OPEN, REJECT
 from tests.gateway.scene import block
@@ -57,9 +58,9 @@ async def test_of_two_who_must_approve_each_is_seen_in_the_message(stage: Stage)
 
 
 async def test_approvals_lists_what_waits_for_the_one_who_asks(stage: Stage) -> None:
-    ann, bob = await stage.known("ann", "night"), await stage.known("bob")
-    voted, waiting = await stage.held("two"), await stage.held("two")
-    own = await stage.held(owner=ann.email)
+    ann, bob, _ = [await stage.known(name, "night") for name in ("ann", "bob", "carol")]
+    voted, waiting = await stage.held("night"), await stage.held("night")
+    own = await stage.held("night", owner=ann.email)
     await stage.slack.click(ann, voted.message, APPROVE)
     await stage.scene.happened("approval.reviewed", voted.agent)
     elsewhere = stage.slack.channel(f"random{ann.id}", [ann, bob], has_bot=False)
@@ -105,7 +106,7 @@ async def test_a_click_on_a_stale_message_tells_that_person_alone_who_decided_an
     await stage.scene.decide(held.approval_id)
     await stage.over(held)
     await stage.slack.click(ann, held.message, APPROVE, version=0)
-    assert "Already approved by boss@example.com at 2026-07-28 12:00:00 UTC" in await stage.told(ann)
+    assert f"Already approved by boss@example.com at {moment(stage.clock.now())}" in await stage.told(ann)
     await stage.slack.click(ann, held.message, REJECT, version=0)
     assert "Already approved by boss@example.com" in await stage.told(ann, 2)
     assert stage.slack.modal(ann) is None
