@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from broker.domain import people
 from broker.domain.approvals import Approval
 from broker.domain.audit import Row
@@ -20,6 +22,7 @@ from broker.domain.people import Role
 from integrations.slack.choices import APPROVE, Choice
 from tests.clock import MovableClock
 from tests.gateway.scene import Agent, Bare, Scene, playing
+from tests.servers import ROOT
 from tests.servers.scripted import Scripted
 from tests.servers.slack import (
     APP_TOKEN,
@@ -34,6 +37,7 @@ from tests.servers.slack import (
 )
 
 MODES = ("socket", "http")
+MANIFEST = ROOT / "integrations" / "slack" / "manifest.yaml"
 
 
 def holding(**approval: Any) -> dict[str, Any]:
@@ -160,25 +164,49 @@ def _texts(part: Any) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def staged(folder: Path, server: Scripted, mode: str, *, connected: bool = True) -> AsyncGenerator[Stage]:
-    """A broker before `server`, connected to its Slack by `mode`, or not, since Slack does not take its app token."""
-    clock = MovableClock()
+async def staged(folder: Path, server: Scripted, mode: str) -> AsyncGenerator[Stage]:
+    """A broker before `server`, connected to its Slack by `mode`."""
+    async with furnished() as slack, opened(folder, server, slack, mode) as stage:
+        yield stage
+
+
+@contextlib.asynccontextmanager
+async def furnished() -> AsyncGenerator[Slack]:
+    """A Slack with two channels and a user group, in which the app may do what its manifest says."""
     async with running_slack() as slack:
-        if not connected:
-            slack.revoke(APP_TOKEN)
-        approvals, elsewhere = slack.channel("approvals"), slack.channel("elsewhere")
-        owners = slack.group("desktop-owners")
-        settings = {
-            "bot_token": BOT_TOKEN,
-            **({"app_token": APP_TOKEN} if mode == "socket" else {"signing_secret": SIGNING_SECRET}),
-            "api_url": slack.api_url,
-            "groups": {"desk": owners.id},
-        }
-        upstreams = {name: {"url": server.url, "policy": policy} for name, policy in POLICIES.items()}
-        limits = {"max_pending": 1000, "max_per_hour": 1000}
-        async with playing(folder, upstreams, approvals=limits, clock=clock, slack=settings) as scene:
-            if mode == "http":
-                slack.deliveries.request_url = f"{scene.broker.url}/slack/events"
-            elif connected:
-                await slack.until(lambda: slack.sockets.open)
-            yield Stage(slack, scene, clock, approvals, elsewhere, owners.id)
+        slack.grant(BOT_TOKEN, yaml.safe_load(MANIFEST.read_text())["oauth_config"]["scopes"]["bot"])
+        slack.channel("approvals")
+        slack.channel("elsewhere")
+        slack.group("desktop-owners")
+        yield slack
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    folder: Path,
+    scripted: Scripted,
+    slack: Slack,
+    mode: str = "http",
+    *,
+    policies: Mapping[str, Mapping[str, Any]] = POLICIES,
+    clock: MovableClock | None = None,
+    **more: Any,
+) -> AsyncGenerator[Stage]:
+    """A broker before `scripted`, in a Slack that outlives it, and connected if Slack takes the app token; `more` is as
+    in `playing`."""
+    clock = clock or MovableClock()
+    [owners] = slack.groups
+    settings = {
+        "bot_token": BOT_TOKEN,
+        **({"app_token": APP_TOKEN} if mode == "socket" else {"signing_secret": SIGNING_SECRET}),
+        "api_url": slack.api_url,
+        "groups": {"desk": owners},
+    }
+    upstreams = {name: {"url": scripted.url, "policy": policy} for name, policy in policies.items()}
+    limits = {"max_pending": 1000, "max_per_hour": 1000}
+    async with playing(folder, upstreams, approvals=limits, clock=clock, slack=settings, **more) as scene:
+        if mode == "http":
+            slack.deliveries.request_url = f"{scene.broker.url}/slack/events"
+        elif slack.api.tokens[APP_TOKEN].trouble is None:
+            await slack.until(lambda: slack.sockets.open)
+        yield Stage(slack, scene, clock, slack.named("#approvals"), slack.named("#elsewhere"), owners)

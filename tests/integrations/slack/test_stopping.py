@@ -11,9 +11,10 @@ from broker.store import approvals as stored
 from broker.store.writer import Store
 from integrations.slack.choices import APPROVE
 from tests.gateway.scene import block
-from tests.integrations.slack.stage import Stage, staged
+from tests.integrations.slack.stage import Stage, furnished, opened, staged
 from tests.servers import BOUND
 from tests.servers.scripted import Scripted
+from tests.servers.slack import APP_TOKEN
 
 
 async def slack_in_readyz(stage: Stage) -> dict[str, Any]:
@@ -25,14 +26,16 @@ async def slack_in_readyz(stage: Stage) -> dict[str, Any]:
 async def test_a_broker_that_slack_does_not_let_connect_works_and_says_what_to_do(
     tmp_path: Path, server: Scripted
 ) -> None:
-    async with staged(tmp_path, server, "socket", connected=False) as stage:
-        held = await stage.held()
-        async with asyncio.timeout(BOUND):
-            while (told := await slack_in_readyz(stage))["ok"]:
-                continue
-        assert "slack.app_token" in told["error"]
-        await stage.scene.decide(held.approval_id)
-        assert block(await held.answer.message())["status"] == "approved"
+    async with furnished() as slack:
+        slack.revoke(APP_TOKEN)
+        async with opened(tmp_path, server, slack, "socket") as stage:
+            held = await stage.held()
+            async with asyncio.timeout(BOUND):
+                while (told := await slack_in_readyz(stage))["ok"]:
+                    continue
+            assert "slack.app_token" in told["error"]
+            await stage.scene.decide(held.approval_id)
+            assert block(await held.answer.message())["status"] == "approved"
 
 
 async def test_what_was_clicked_just_before_the_broker_stops_counts(tmp_path: Path, server: Scripted) -> None:
