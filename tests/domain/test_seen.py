@@ -45,7 +45,7 @@ CHANGES: list[dict[str, Any]] = [
     {"call": replace(approval().call, upstream="other")},
     {"call": replace(approval().call, tool="other")},
     {"call": replace(approval().call, params={"arguments": {"key": "Ctrl+A"}})},
-    {"call": replace(approval().call, params=approval().call.params | {"_meta": {"x": 1}})},
+    {"call": replace(approval().call, params={**approval().call.params, "_meta": {"x": 1}})},
     {"call": replace(approval().call, grant=GrantRef("grant_1", "other", "olga@example.com"))},
     {"call": replace(approval().call, grant=GrantRef("grant_1", "ci agent", "other@example.com"))},
     {"risk": Risk.LOW},

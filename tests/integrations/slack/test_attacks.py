@@ -99,9 +99,8 @@ def shape(value: Any) -> Any:
     if isinstance(value, list):
         return [shape(each) for each in cast("list[Any]", value)]
     if isinstance(value, dict):
-        return {
-            key: "…" if key in ("text", "value") and isinstance(of, str) else shape(of) for key, of in value.items()
-        }
+        given = cast("Json", value)
+        return {key: "…" if key in _TEXTS and isinstance(of, str) else shape(of) for key, of in given.items()}
     return value
 
 
@@ -148,8 +147,22 @@ def test_a_file_with_the_whole_call_hides_nothing(trick: str) -> None:
 
 @pytest.mark.parametrize("trick", TRICKS)
 def test_nothing_that_is_remarked_on_or_announced_does_anything(trick: str) -> None:
-    detail = {"reason": trick, "why": trick, "channel": trick, "left": trick, "to": [trick], "cause": "unanswered"}
-    named = {"person": trick, "label": trick, "owner": trick, "upstreams": [trick], "groups": [trick], "roles": [trick]}
+    detail: dict[str, Any] = {
+        "reason": trick,
+        "why": trick,
+        "channel": trick,
+        "left": trick,
+        "to": [trick],
+        "cause": "unanswered",
+    }
+    named: dict[str, Any] = {
+        "person": trick,
+        "label": trick,
+        "owner": trick,
+        "upstreams": [trick],
+        "groups": [trick],
+        "roles": [trick],
+    }
     answer = {"content": [{"type": "text", "text": trick}], "structuredContent": {trick: trick}}
     for kind in REMARKED | ANNOUNCED:
         for approval in (asked(Requirement((trick,))), *map(in_state, END)):

@@ -72,7 +72,7 @@ def test_a_short_call_needs_no_file() -> None:
 
 @pytest.mark.parametrize("value", ["", "null", "[]", "{}", '{"approval_id":1,"revision":"r","shown":"s"}', "APPROVE"])
 def test_what_is_no_choice_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="no choice|Expecting value"):
+    with pytest.raises(ValueError, match=r"no choice|Expecting value"):
         Choice.decode(value)
 
 
