@@ -107,7 +107,7 @@ async def test_a_method_has_its_calls_a_minute_where_rates_are_counted(slack: Sl
 
 async def test_uploads_and_response_urls_fail_by_order_as_methods_do(slack: Slack, client: Any) -> None:
     alice = slack.person("Alice")
-    press = interactions.command(slack, alice, "/approvals", "", slack.named("desktop"), f"{slack.url}/actions")
+    press = interactions.command(slack, alice, "/approvals", "", slack.named("desktop"))
     step = await client.files_getUploadURLExternal(filename="a.txt", length=1)
     slack.order("500", "upload")
     slack.order("expired_url", "response_url")

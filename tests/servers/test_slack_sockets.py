@@ -103,3 +103,9 @@ async def test_only_the_token_of_the_app_opens_connections_and_only_in_the_heade
             async with http.post(url, headers=headers, data=data) as answer:
                 answers.append(await answer.json())
     assert [each.get("error") for each in answers] == ["not_allowed_token_type", "not_authed", None]
+
+
+async def test_a_real_app_connects_anew_when_its_pings_are_not_answered(slack: Slack) -> None:
+    async with over_sockets(slack, app_of(slack)):
+        slack.sockets.silent = True
+        await slack.until(lambda: slack.sockets.opened >= 2)

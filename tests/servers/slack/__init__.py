@@ -8,6 +8,14 @@
         delivery = await slack.click(alice, message, "approval_approve")
         assert not delivery.failed
 
+A click can be made without delivering it (`press`), delivered again and in any order (`send`), and be of an earlier
+`version` of its message. `message.deleted = True` removes one, `slack.order(…)` lets calls fail, `slack.advance(…)`
+moves the clock of Slack's limits, `slack.deliveries.patience` is the three seconds that the app has to acknowledge.
+
+Modules: objects, workspace (what there is); calls, web_api, chat, lookups, modals, files, orders (the Web API); shapes,
+elements, blocks (Block Kit's rules); mrkdwn, reading (what people see); interactions, deliveries, sockets, responses
+(what people do, on its way to the app and back); server (all together); apps (a Bolt app, connected).
+
 Where Slack is lenient and silence would hide a mistake (unknown arguments and keys), it is stricter than Slack.
 """
 

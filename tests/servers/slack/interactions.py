@@ -81,11 +81,11 @@ def trigger(slack: Workspace, user: Person) -> str:
     return name
 
 
-def response_url(slack: Workspace, user: Person, channel: Channel, message: Message | None, base: str) -> str:
+def response_url(slack: Workspace, user: Person, channel: Channel, message: Message | None) -> str:
     """A new response URL; `message` is the one that `replace_original` means."""
     name = slack.new_id("R")
     slack.response_urls[name] = Permit(user, channel, slack.now() + RESPONSE_SECONDS, RESPONSE_USES, message)
-    return f"{base}/{TEAM}/{name}"
+    return f"{slack.url}/actions/{TEAM}/{name}"
 
 
 def _common(user: Person) -> Json:
@@ -100,7 +100,7 @@ def _common(user: Person) -> Json:
     }
 
 
-def press(slack: Workspace, user: Person, message: Message, button: Button, version: int, base: str) -> Interaction:
+def press(slack: Workspace, user: Person, message: Message, button: Button, version: int) -> Interaction:
     """A click on a button, https://docs.slack.dev/reference/interaction-payloads/block_actions-payload"""
     container: Json = {
         "type": "message",
@@ -119,7 +119,7 @@ def press(slack: Workspace, user: Person, message: Message, button: Button, vers
         "trigger_id": trigger(slack, user),
         "channel": {"id": message.channel.id, "name": message.channel.name},
         "state": {"values": {}},
-        "response_url": response_url(slack, user, message.channel, message, base),
+        "response_url": response_url(slack, user, message.channel, message),
         "actions": [{**action, "action_ts": slack.new_ts()}],
     }
     if message.only_for is None:
@@ -170,7 +170,7 @@ def closing(view: View) -> Interaction:
     return Interaction("interactive", view.user, payload, view=view)
 
 
-def command(slack: Workspace, user: Person, name: str, text: str, channel: Channel, base: str) -> Interaction:
+def command(slack: Workspace, user: Person, name: str, text: str, channel: Channel) -> Interaction:
     """A slash command, https://docs.slack.dev/interactivity/implementing-slash-commands#app_command_handling"""
     payload: Json = {
         "token": "legacy-verification-token",
@@ -184,7 +184,7 @@ def command(slack: Workspace, user: Person, name: str, text: str, channel: Chann
         "text": text,
         "api_app_id": APP,
         "is_enterprise_install": "false",
-        "response_url": response_url(slack, user, channel, None, base),
+        "response_url": response_url(slack, user, channel, None),
         "trigger_id": trigger(slack, user),
     }
     return Interaction("slash_commands", user, payload, channel)

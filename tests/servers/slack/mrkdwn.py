@@ -55,7 +55,7 @@ _FORMATS = {
 }
 _AUTOMATIC = {
     "link": re.compile(
-        r"(?<![\w@.])((?:https?://|mailto:|www\.)[^\s|]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:[a-z0-9-]+\.)+"
+        r"(?<![\w@.+-])((?:https?://|mailto:|www\.)[^\s|]+|[\w.+-]+@[\w-]+(?:\.[\w-]+)+|(?:[a-z0-9-]+\.)+"
         r"(?:com|org|net|io|dev|co|app|ai|gov|edu|info|xyz|uk|de|fr)\b(?:/\S*)?)",
         re.IGNORECASE,
     ),

@@ -191,7 +191,7 @@ class Message:
             told["files"] = [{"id": file.id, "name": file.filename, "title": file.title} for file in self.files]
         if self.thread_ts is not None:
             told["thread_ts"] = self.thread_ts
-        if self.versions[: version if version >= 0 else len(self.versions) + version]:
+        if at is not self.versions[0]:
             told["edited"] = {"user": BOT, "ts": self.ts}
         return told
 

@@ -50,7 +50,8 @@ class Slack(Workspace):
         self.api = WebApi(self)
         self.sockets = Sockets(self)
         self.deliveries = Deliveries(self, self.sockets, http, SIGNING_SECRET)
-        self.api.methods.add("apps.connections.open", app_level=True)(self._open_connection)
+        opening = self.api.methods.add("apps.connections.open", scopes=["connections:write"], app_level=True)
+        opening(self._open_connection)
         self.grant(BOT_TOKEN, BOT_SCOPES)
         self.grant(APP_TOKEN, ["connections:write"])
         self.people[BOT_USER] = Person(BOT_USER, "Broker", None, is_bot=True)
@@ -128,7 +129,7 @@ class Slack(Workspace):
         at = -1 if version is None else version
         for button in interactions.buttons(message.versions[at].blocks):
             if action in (button, button.action_id):
-                return interactions.press(self, user, message, button, at, self._response_base)
+                return interactions.press(self, user, message, button, at)
         raise LookupError(f"no button {action}")
 
     async def send(self, interaction: Interaction) -> Delivery:
@@ -155,7 +156,7 @@ class Slack(Workspace):
     async def command(self, user: Person, name: str, text: str = "", place: Channel | str | None = None) -> Delivery:
         """Type a command, in a channel or in the direct messages with the app."""
         channel = self.direct(user) if place is None else self.named(place)
-        return await self.send(interactions.command(self, user, name, text, channel, self._response_base))
+        return await self.send(interactions.command(self, user, name, text, channel))
 
     async def replay(self, delivery: Delivery, **headers: str) -> int:
         """Send the HTTP request of a delivery again as it was (`headers` replace its own); gives the status."""
@@ -181,10 +182,6 @@ class Slack(Workspace):
 
     # -- The server.
 
-    @property
-    def _response_base(self) -> str:
-        return f"{self.url}/actions"
-
     def _routes(self) -> web.Application:
         app = web.Application(client_max_size=8 * 1024 * 1024)
         app.router.add_route("*", "/api/{method}", self.api.handle)
@@ -194,6 +191,7 @@ class Slack(Workspace):
         return app
 
     async def _open_connection(self, slack: Workspace, call: Call) -> Json:
+        """https://docs.slack.dev/reference/methods/apps.connections.open; its scope: …/scopes/connections.write"""
         return {"url": self.sockets.new_url()}
 
     async def _upload(self, request: web.Request) -> web.StreamResponse:
