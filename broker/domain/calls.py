@@ -196,6 +196,12 @@ class Call:
         return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}
 
     @property
+    def named_arguments(self) -> Mapping[str, Any]:
+        """The arguments for readers: what is no object, such as a list or the mask, stands under its own name."""
+        given = self.params.get("arguments", {})
+        return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {"arguments": given}
+
+    @property
     def beside(self) -> dict[str, Any]:
         """What it carries beside name and arguments, such as `_meta`: it runs too, so it is shown too."""
         return {name: given for name, given in self.params.items() if name not in ("name", "arguments")}

@@ -122,14 +122,14 @@ async def _card(
         return rows, audit.contents(session, call_id), people.everyone(session)
 
     history, kept, everyone = await parts.store.read(look)
-    now, arguments = parts.clock.now(), approval.call.params.get("arguments", {})
+    now = parts.clock.now()
     return await render_large(
         "approval.html",
         status=status,
         asker=asker,
         now=now,
         approval=approval,
-        arguments=arguments if isinstance(arguments, dict) else {"arguments": arguments},
+        arguments=approval.call.named_arguments,
         beside=approval.call.beside,
         told=(approval.definition or {}).get("description"),
         history=history,

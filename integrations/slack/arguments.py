@@ -30,7 +30,7 @@ SHORT = 100
 """What a value may weigh that stands on the line of its name."""
 
 _AROUND = 320
-_NAME = 60
+_NAME = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def named_values(values: Mapping[str, Any], room: int = ROOM) -> Values:
     """`values` in their order, as many and as much of them as there is room for."""
     names, texts, room = _first(values, room)
     beginnings = _beginnings(texts, room)
-    parts = [part for name, given in zip(names, beginnings, strict=True) for part in _value(name.text, given)]
+    parts = [part for name, given in zip(names, beginnings, strict=True) for part in _value(name, given)]
     more = len(values) - len(names)
     if more:
         parts.append(_left_out(more, "value"))
@@ -58,7 +58,7 @@ def named_values(values: Mapping[str, Any], room: int = ROOM) -> Values:
 def whole(call: Call) -> str:
     """All that `call` says, for a file: hidden characters are escapes there, too."""
     title = f"{visible(call.tool)} on {visible(call.upstream)} for {visible(call.grant.label)}"
-    return "\n\n".join((title, *_in_full(call.arguments), *_in_full(call.beside, "sent along: "))) + "\n"
+    return "\n\n".join((title, *_in_full(call.named_arguments), *_in_full(call.beside, "sent along: "))) + "\n"
 
 
 def _in_full(values: Mapping[str, Any], before: str = "") -> Iterator[str]:
@@ -90,8 +90,8 @@ def _beginnings(texts: Sequence[str], room: int) -> list[Cut]:
     return [found[place] for place in range(len(texts))]
 
 
-def _value(name: str, given: Cut) -> Iterator[Json]:
-    key = text(name, "bold")
+def _value(name: Cut, given: Cut) -> Iterator[Json]:
+    key = text(f"{name.text}…" if name.missing else name.text, "bold")
     if not given.missing and weight(given.text) <= SHORT and LAYOUT.isdisjoint(given.text):
         yield line(key, text(": "), text(given.text, "code"))
         return

@@ -73,7 +73,7 @@ def message(notice: Notice, place: str) -> Message:
         ValueError: the call has no canonical form; no such call is ever held.
     """
     approval = notice.approval
-    arguments = named_values(approval.call.arguments)
+    arguments = named_values(approval.call.named_arguments)
     beside = named_values(approval.call.beside, ROOM_BESIDE)
     said = [*(arguments.parts or (line(text("No arguments.")),))]
     if beside.parts:

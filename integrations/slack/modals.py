@@ -36,7 +36,7 @@ def reason_modal(notice: Notice, private_metadata: str) -> Json:
     """
     if len(private_metadata) > LONGEST_METADATA:
         raise ValueError(f"a modal takes back at most {LONGEST_METADATA} characters")
-    arguments = named_values(notice.approval.call.arguments)
+    arguments = named_values(notice.approval.call.named_arguments)
     return {
         "type": "modal",
         "callback_id": REASON,

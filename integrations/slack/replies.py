@@ -37,7 +37,7 @@ def waiting_list(notices: Sequence[Notice]) -> Message:
 
 def _listed(notice: Notice) -> Json:
     approval = notice.approval
-    call, telling = approval.call, telling_argument(approval.call.arguments)
+    call, telling = approval.call, telling_argument(approval.call.named_arguments)
     said = [
         text(f"{risk(approval.risk)}: "),
         text(brief(call.tool, 60), "code"),

@@ -7,7 +7,7 @@ Instants are in UTC, as where Slack cannot show them.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 Json = dict[str, Any]
 
@@ -26,12 +26,13 @@ def drawn_view(view: Json) -> str:
 def texts(value: Any) -> Iterator[str]:
     """Every text that is shown, wherever it stands."""
     if isinstance(value, list):
-        for each in value:
+        for each in cast("list[Any]", value):
             yield from texts(each)
     elif isinstance(value, dict):
-        if isinstance(value.get("text"), str):
-            yield value["text"]
-        for each in value.values():
+        given = cast("Json", value)
+        if isinstance(given.get("text"), str):
+            yield given["text"]
+        for each in given.values():
             yield from texts(each)
 
 
