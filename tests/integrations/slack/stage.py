@@ -50,6 +50,7 @@ POLICIES = {
     "one": holding(),
     "two": holding(quorum=2),
     "desk": holding(approvers=["desk"]),
+    "night": holding(approvers=["night"], quorum=2, timeout="1m"),
     "critical": holding(risk="critical"),
     "listed": holding(risk="critical", channels=["slack", "web"]),
     "elsewhere": holding(channels=["slack:#elsewhere"]),
@@ -117,9 +118,8 @@ class Stage:
 
     async def told(self, person: Person, count: int = 1) -> str:
         """What only `person` was told, the `count`th time, as soon as it is there."""
-        mine = await self.slack.until(
-            lambda: (found := self.slack.ephemerals(person)) and len(found) >= count and found
-        )
+        await self.slack.until(lambda: len(self.slack.ephemerals(person)) >= count)
+        mine = self.slack.ephemerals(person)
         assert len(mine) == count
         return words(mine[-1])
 
@@ -164,10 +164,13 @@ def _texts(part: Any) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-async def staged(folder: Path, server: Scripted, mode: str) -> AsyncGenerator[Stage]:
-    """A broker before `server`, connected to its Slack by `mode`."""
-    async with furnished() as slack, opened(folder, server, slack, mode) as stage:
-        yield stage
+async def staged(folder: Path, server: Scripted, mode: str, *, connected: bool = True) -> AsyncGenerator[Stage]:
+    """A broker before `server`, connected to its Slack by `mode`, or not, since Slack does not take its app token."""
+    async with furnished() as slack:
+        if not connected:
+            slack.revoke(APP_TOKEN)
+        async with opened(folder, server, slack, mode) as stage:
+            yield stage
 
 
 @contextlib.asynccontextmanager
@@ -206,6 +209,6 @@ async def opened(
     async with playing(folder, upstreams, approvals=limits, clock=clock, slack=settings, **more) as scene:
         if mode == "http":
             slack.deliveries.request_url = f"{scene.broker.url}/slack/events"
-        else:
+        elif slack.api.tokens[APP_TOKEN].trouble is None:
             await slack.until(lambda: slack.sockets.open)
         yield Stage(slack, scene, clock, slack.named("#approvals"), slack.named("#elsewhere"), owners)

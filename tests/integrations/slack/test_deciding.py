@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sqlite3
 from dataclasses import replace
 
 from broker.domain.approvals import State
+from broker.domain.history import moment
 from broker.domain.seen import seen_digest
 from integrations.slack.choices import APPROVE, OPEN, REJECT
 from tests.gateway.scene import block
 from tests.integrations.slack.stage import Held, Stage, words
 from tests.servers.slack import Person
+
+AT_ONCE = 1.5
+"""Seconds that are far less than Slack gives a click, on a busy machine too."""
 
 
 async def reject(stage: Stage, person: Person, held: Held, reason: str = "") -> None:
@@ -52,9 +58,9 @@ async def test_of_two_who_must_approve_each_is_seen_in_the_message(stage: Stage)
 
 
 async def test_approvals_lists_what_waits_for_the_one_who_asks(stage: Stage) -> None:
-    ann, bob = await stage.known("ann", "night"), await stage.known("bob")
-    voted, waiting = await stage.held("two"), await stage.held("two")
-    own = await stage.held(owner=ann.email)
+    ann, bob, _ = [await stage.known(name, "night") for name in ("ann", "bob", "carol")]
+    voted, waiting = await stage.held("night"), await stage.held("night")
+    own = await stage.held("night", owner=ann.email)
     await stage.slack.click(ann, voted.message, APPROVE)
     await stage.scene.happened("approval.reviewed", voted.agent)
     elsewhere = stage.slack.channel(f"random{ann.id}", [ann, bob], has_bot=False)
@@ -100,7 +106,7 @@ async def test_a_click_on_a_stale_message_tells_that_person_alone_who_decided_an
     await stage.scene.decide(held.approval_id)
     await stage.over(held)
     await stage.slack.click(ann, held.message, APPROVE, version=0)
-    assert "Already approved by boss@example.com at 2026-07-28 12:00:00 UTC" in await stage.told(ann)
+    assert f"Already approved by boss@example.com at {moment(stage.clock.now())}" in await stage.told(ann)
     await stage.slack.click(ann, held.message, REJECT, version=0)
     assert "Already approved by boss@example.com" in await stage.told(ann, 2)
     assert stage.slack.modal(ann) is None
@@ -176,3 +182,28 @@ async def test_a_button_counts_only_on_the_message_that_stands_for_its_approval(
     await stage.slack.send(stage.forged(ann, other, stage.choice(held).encode()))
     assert "not known to the broker. Nothing was decided" in await stage.told(ann)
     assert (await stage.get(held)).reviews == ()
+
+
+# -- three seconds ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_click_is_acknowledged_while_slack_does_not_answer(stage: Stage) -> None:
+    ann, held = await stage.known("ann"), await stage.held()
+    stage.slack.order("late", "users.info")
+    clicked = await stage.slack.click(ann, held.message, APPROVE)
+    assert not clicked.failed
+    assert clicked.seconds < AT_ONCE
+    stage.slack.api.release.set()
+    assert block(await held.answer.message())["status"] == "approved"
+    stage.slack.api.release.clear()
+
+
+async def test_a_click_is_acknowledged_while_the_store_is_locked_and_counts_then(stage: Stage) -> None:
+    ann, held = await stage.known("ann"), await stage.held()
+    with contextlib.closing(sqlite3.connect(stage.scene.broker.store.engine.url.database or "")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        clicked = await stage.slack.click(ann, held.message, APPROVE)
+        assert not clicked.failed
+        assert clicked.seconds < AT_ONCE
+        other.rollback()
+    assert block(await held.answer.message())["status"] == "approved"

@@ -154,7 +154,7 @@ async def test_when_slack_does_not_say_who_it_is_nothing_is_decided_and_the_brow
 async def test_when_slack_does_not_say_who_is_in_the_groups_nothing_is_decided(stage: Stage) -> None:
     ann, held = await stage.known("ann"), await stage.held()
     stage.clock.advance(FRESH)
-    stage.slack.order("500", "usergroups.users.list")
+    stage.slack.order("500", "usergroups.list")
     assert "Slack did not say who you are" in await refused(stage, ann, held)
 
 
