@@ -58,10 +58,11 @@ async def in_a_terminal(stage: Stage, held: Held) -> None:
     shell = Shell(Path.cwd())
     command = ("approvals", "approve", held.approval_id)
     ended = await asyncio.to_thread(shell.run, *command, BROKER_URL=stage.scene.broker.url, BROKER_TOKEN=token)
-    assert ended.code == 0, ended
+    assert ended.status == 0, ended
 
 
 async def by_an_administrator(stage: Stage, held: Held) -> None:
+    await stage.scene.person(ADMIN)
     await stage.scene.broker.approvals.reviews.withdraw(held.approval_id, ADMIN)
 
 
