@@ -273,6 +273,7 @@ async def playing(
     approvals: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
     clients: Mapping[str, Any] | None = None,
+    slack: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     store: str | None = None,
     channels: Sequence[Channel] = (),

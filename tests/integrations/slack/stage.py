@@ -164,20 +164,10 @@ def _texts(part: Any) -> list[str]:
 
 
 @contextlib.asynccontextmanager
-<<<<<<< HEAD
 async def staged(folder: Path, server: Scripted, mode: str) -> AsyncGenerator[Stage]:
     """A broker before `server`, connected to its Slack by `mode`."""
     async with furnished() as slack, opened(folder, server, slack, mode) as stage:
         yield stage
-=======
-async def staged(folder: Path, server: Scripted, mode: str, *, connected: bool = True) -> AsyncGenerator[Stage]:
-    """A broker before `server`, connected to its Slack by `mode`, or not, since Slack does not take its app token."""
-    async with furnished() as slack:
-        if not connected:
-            slack.revoke(APP_TOKEN)
-        async with opened(folder, server, slack, mode) as stage:
-            yield stage
->>>>>>> channel7
 
 
 @contextlib.asynccontextmanager
