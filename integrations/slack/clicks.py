@@ -89,8 +89,9 @@ def submitted(payload: Payload) -> Click:
 
 def homes(payload: Payload) -> frozenset[str]:
     """Where something came from, by the ids of a workspace and of an organisation, in payloads and in commands."""
-    told = (payload.get(name) for name in ("team", "enterprise", "team_id", "enterprise_id"))
-    ids = (each.get("id") if isinstance(each, Mapping) else each for each in told)
+    parts: list[Any] = [payload.get("team"), payload.get("enterprise")]
+    ids = [part["id"] for part in parts if isinstance(part, dict) and "id" in part]
+    ids += [payload.get("team_id"), payload.get("enterprise_id")]
     return frozenset(each for each in ids if isinstance(each, str))
 
 
