@@ -29,6 +29,7 @@ class Point(StrEnum):
     BETWEEN_CLAIM_AND_DISPATCH = "between_claim_and_dispatch"
     BEFORE_RESULT_IS_STORED = "before_result_is_stored"
     BEFORE_RESULT_IS_SENT = "before_result_is_sent"
+    BEFORE_MESSAGE_IS_STORED = "before_message_is_stored"
 
 
 _armed: Point | None = None

@@ -13,11 +13,10 @@ from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker.app import parts, readiness
 from broker.app.serving import Router, close, listening, serving
-from broker.app.slack import Slack
 from broker.approvals.feed import Feed
 from broker.approvals.notices import Channel
 from broker.approvals.outbox import Outbox
@@ -44,6 +43,9 @@ from broker.store.presence import Presence
 from broker.store.writer import Store
 from broker.ticks import Tick, ticking
 from broker.web import create_web
+
+if TYPE_CHECKING:
+    from broker.app.slack import Slack
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +109,7 @@ async def running(
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listening(settings))
         url = parts.public_url(settings, listener)
+        card = partial(parts.card, url)
         files = {name: Watched(path) for name in settings.upstreams if (path := settings.policy_path(name)) is not None}
         policies = {name: parts.in_force(settings, name, clock) for name in settings.upstreams}
         keyring = Keyring(settings.secrets())
@@ -118,10 +121,10 @@ async def running(
         if presence is not None:
             await presence.begin()
             await stack.enter_async_context(_task(presence.run()))
-        slack = Slack(settings, settings.slack, store, clock) if settings.slack is not None else None
-        if slack is not None:
-            await stack.enter_async_context(slack)
-            channels = (*channels, slack.channel)
+        slack = _slack(settings, store, clock)
+        for each in slack:
+            await stack.enter_async_context(each)
+        channels = (*channels, *(each.channel for each in slack))
         rules = parts.rules(settings, channels)
         approvals = Approvals(store, clock, keyring, feed, rules, channels, Process(keyring, presence))
         await recover(approvals, alone=presence is None)
@@ -134,26 +137,22 @@ async def running(
                 await stack.enter_async_context(_task(follower.follow(in_force, files[name])))
         record = Record(store, keyring, keep_results=rules.keep_results)
         stack.push_async_callback(record.drain)
-        outboxes = [
-            Outbox(channel, store, feed, approvals.process.id, partial(parts.card, url)) for channel in channels
-        ]
+        outboxes = [Outbox(channel, store, feed, approvals.process.id, card) for channel in channels]
         for outbox in outboxes:
             await outbox.begin()
             await stack.enter_async_context(_task(outbox.run()))
         errands = Errands(approvals, feed)
         gates: dict[str, Gate] = {}
         for name in settings.upstreams:
-            holds = Holds(approvals, feed, clock, partial(parts.card, url), parts.patience(settings, name))
+            holds = Holds(approvals, feed, clock, card, parts.patience(settings, name))
             gates[name] = Gate(parts.upstream(settings, name), policies[name], approvals, record, holds, errands)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
         await stack.enter_async_context(_task(errands.run()))
-        ticks = list(_ticks(approvals, endpoint))
-        if channels:
-            ticks.append(Tick("witness", WITNESS_EVERY, Witness(store).look, "The record has no witness until it can."))
-        if slack is not None:
-            ticks.append(slack.tick)
+        inbounds = [each.inbound(approvals, card) for each in slack]
+        witnessing = [_witness(store)] if channels else []
+        ticks = (*_ticks(approvals, endpoint), *witnessing, *(each.tick for each in slack))
         await stack.enter_async_context(ticking(*ticks))
-        fare = partial(readiness.channels, outboxes, {slack.channel.name: slack.trouble} if slack is not None else {})
+        fare = partial(readiness.channels, outboxes, {each.channel.name: each.trouble for each in slack})
         web = create_web(
             store=store,
             approvals=approvals,
@@ -166,9 +165,20 @@ async def running(
             channels=fare,
         )
         limit = settings.server.stop_within.total_seconds()
-        closing = partial(close, endpoint, feed, outboxes, limit)
-        await stack.enter_async_context(serving(Router(endpoint, web), listener, limit, closing))
+        closing = partial(close, endpoint, inbounds, feed, outboxes, limit)
+        router = Router(endpoint, web, {path: app for each in slack for path, app in each.paths.items()})
+        await stack.enter_async_context(serving(router, listener, limit, closing))
+        for inbound in inbounds:
+            await stack.enter_async_context(_task(inbound.run()))
         yield Broker(url, clock, store, approvals, feed, policies, endpoint)
+
+
+def _slack(settings: Settings, store: Store, clock: Clock) -> list[Slack]:
+    if settings.slack is None:
+        return []
+    from broker.app.slack import Slack  # noqa: PLC0415 - who has no Slack starts without its libraries
+
+    return [Slack(settings, settings.slack, store, clock)]
 
 
 async def _leave(approvals: Approvals) -> None:
@@ -194,3 +204,7 @@ def _ticks(approvals: Approvals, endpoint: Endpoint) -> tuple[Tick, ...]:
         Tick("sweep", SWEEP_EVERY, partial(sweep, approvals), "Overdue approvals stay open until it can."),
         Tick("release", RELEASE_EVERY, endpoint.release_ended, "What ended grants have open stays so until it can."),
     )
+
+
+def _witness(store: Store) -> Tick:
+    return Tick("witness", WITNESS_EVERY, Witness(store).look, "The record is told to nobody outside until it can.")

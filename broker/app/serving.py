@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -20,6 +21,9 @@ from broker.errors import SettingsError
 from broker.front import Connection, Server
 from broker.gateway.endpoint import PATH, Endpoint
 from broker.settings import Settings
+
+if TYPE_CHECKING:
+    from integrations.slack.inbound import Inbound
 
 log = logging.getLogger(__name__)
 
@@ -35,16 +39,21 @@ FOR_MESSAGES = 0.05
 
 
 class Router:
-    """Sends `/mcp/…` to the gateway and everything else to the pages and the API."""
+    """Sends `/mcp/…` to the gateway, some `paths` to others, and everything else to the pages and the API."""
 
-    def __init__(self, gateway: ASGIApp, web: ASGIApp) -> None:
+    def __init__(self, gateway: ASGIApp, web: ASGIApp, paths: Mapping[str, ASGIApp]) -> None:
         self._gateway = gateway
         self._web = web
+        self._paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass one on, as ASGI has it."""
-        is_call = scope["type"] == "http" and scope["path"].startswith(PATH)
-        await (self._gateway if is_call else self._web)(scope, receive, send)
+        await self._app(scope)(scope, receive, send)
+
+    def _app(self, scope: Scope) -> ASGIApp:
+        if scope["type"] != "http":
+            return self._web
+        return self._gateway if scope["path"].startswith(PATH) else self._paths.get(scope["path"], self._web)
 
 
 @contextmanager
@@ -103,13 +112,19 @@ async def serving(
         await server.end(serving, deadline - limit * (1 - FOR_CLIENTS), deadline)
 
 
-async def close(endpoint: Endpoint, feed: Feed, outboxes: Sequence[Outbox], limit: float) -> None:
-    """End the agents' calls, then whoever follows the feed, then what is being told."""
+async def close(
+    endpoint: Endpoint, inbounds: Sequence[Inbound], feed: Feed, outboxes: Sequence[Outbox], limit: float
+) -> None:
+    """End what people just clicked and the agents' calls, then whoever follows the feed, then what is being told."""
+    await asyncio.gather(_close(endpoint, limit), *(inbound.end(limit * FOR_MESSAGES) for inbound in inbounds))
+    feed.dismiss()
+    await asyncio.gather(*(outbox.end(limit * FOR_MESSAGES) for outbox in outboxes))
+
+
+async def _close(endpoint: Endpoint, limit: float) -> None:
     try:
         async with asyncio.timeout(limit * FOR_UPSTREAMS):
             await endpoint.close(limit * FOR_WHAT_RUNS)
     except TimeoutError:
         log.warning("The broker's MCP servers did not end in time: they are ended by force.")
         endpoint.kill()
-    feed.dismiss()
-    await asyncio.gather(*(outbox.end(limit * FOR_MESSAGES) for outbox in outboxes))

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from sqlmodel import Session
 
+from broker import stop_points
 from broker.approvals.feed import Feed
 from broker.approvals.hints import LOOK_EVERY, Hint
 from broker.approvals.notices import ANNOUNCED, ANSWERED, Channel, Notice, Remark, to_remark, worth_posting
@@ -27,6 +28,7 @@ from broker.approvals.troubles import Trouble, Troubles, delay, is_of_place
 from broker.domain.approvals import Approval
 from broker.domain.audit import Row
 from broker.errors import MessageGone, StoreError
+from broker.stop_points import Point
 from broker.store import approvals, audit
 from broker.store import notices as stored
 from broker.store.notices import Owed
@@ -206,6 +208,7 @@ class Outbox:
         match what:
             case Notice():
                 reference = await self._within_limit(self.channel.show(owed.place, what, owed.reference))
+                stop_points.reached(Point.BEFORE_MESSAGE_IS_STORED)
                 after = replace(owed, reference=reference, shown=owed.wanted)
             case Remark():
                 await self._within_limit(self.channel.say(owed.place, what, owed.reference))

@@ -38,6 +38,13 @@ def is_asked(approval: Approval, person: Person) -> bool:
     return bool(_among(asked(approval), (person,)))
 
 
+def is_wanted(wanted: Collection[str], person: Person) -> bool:
+    """Whether `person` is one of these: what has an `@` is one person's address, else it is a group; nothing is all."""
+    addresses = {normal_email(name) for name in wanted if "@" in name}
+    groups = {name for name in wanted if "@" not in name}
+    return not wanted or person.email in addresses or not person.groups.isdisjoint(groups)
+
+
 def may_still_vote(approval: Approval, people: Iterable[Person]) -> list[Person]:
     """Those of `people` whose word a pending approval still waits for, wherever they would give it; else nobody."""
     if approval.state is not State.PENDING:
@@ -116,15 +123,8 @@ def _deciders(
 
 
 def _among(wanted: tuple[str, ...], people: Iterable[Person]) -> list[Person]:
-    """Those who may decide at all and are `wanted`: what has an `@` is one person's address, else it is a group."""
-    addresses = {normal_email(name) for name in wanted if "@" in name}
-    groups = {name for name in wanted if "@" not in name}
-    return [
-        person
-        for person in people
-        if person.may(Permission.DECIDE)
-        and (not wanted or person.email in addresses or not person.groups.isdisjoint(groups))
-    ]
+    """Those who may decide at all and are `wanted`."""
+    return [person for person in people if person.may(Permission.DECIDE) and is_wanted(wanted, person)]
 
 
 def _is_self(requirement: Requirement, grant: GrantRef, person: Person) -> bool:

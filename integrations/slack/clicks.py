@@ -29,10 +29,14 @@ class Spot:
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """One person's click on a button of a message."""
+    """One person's click on a button of a message.
+
+    Args:
+        homes: the workspace that it came from, and the organisation that this is part of, if it is.
+    """
 
     user_id: str
-    team_id: str
+    homes: frozenset[str]
     spot: Spot
     choice: Choice
     trigger_id: str
@@ -52,7 +56,6 @@ def clicked(payload: Payload) -> Click:
     match payload:
         case {
             "user": {"id": str(user_id)},
-            "team": {"id": str(team_id)},
             "container": {"type": "message", "message_ts": str(ts), "channel_id": str(channel)},
             "message": {"app_id": str(app)},
             "api_app_id": str(own),
@@ -60,7 +63,8 @@ def clicked(payload: Payload) -> Click:
             "response_url": str(response_url),
             "actions": [{"value": str(value)}],
         } if app == own:
-            return Click(user_id, team_id, Spot(channel, ts, value, response_url), Choice.decode(value), trigger_id)
+            spot = Spot(channel, ts, value, response_url)
+            return Click(user_id, homes(payload), spot, Choice.decode(value), trigger_id)
         case _:
             raise ValueError("it is no click on a message of this app")
 
@@ -74,14 +78,21 @@ def submitted(payload: Payload) -> Click:
     match payload:
         case {
             "user": {"id": str(user_id)},
-            "team": {"id": str(team_id)},
             "view": {"private_metadata": str(metadata), "app_id": str(app)},
             "api_app_id": str(own),
         } if app == own:
             spot = _spot(json.loads(metadata))
-            return Click(user_id, team_id, spot, Choice.decode(spot.choice), "")
+            return Click(user_id, homes(payload), spot, Choice.decode(spot.choice), "")
         case _:
             raise ValueError("it is no modal of this app")
+
+
+def homes(payload: Payload) -> frozenset[str]:
+    """Where something came from, by the ids of a workspace and of an organisation, in payloads and in commands."""
+    parts: list[Any] = [payload.get("team"), payload.get("enterprise")]
+    ids = [part["id"] for part in parts if isinstance(part, dict) and "id" in part]
+    ids += [payload.get("team_id"), payload.get("enterprise_id")]
+    return frozenset(each for each in ids if isinstance(each, str))
 
 
 def _spot(kept: object) -> Spot:

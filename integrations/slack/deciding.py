@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from sqlmodel import Session
@@ -69,7 +69,7 @@ class Deciding:
     async def decide(self, click: Click, decision: Decision, reason: str | None = None) -> None:
         """Take a word, or say in private why not."""
         try:
-            await self._check_team(click.team_id)
+            await self._check_home(click.homes)
             if (place := await self._place(click)) is None:
                 log.warning(
                     "A click in Slack's channel %s was on no message of the broker.", visible(click.spot.channel)
@@ -87,7 +87,7 @@ class Deciding:
         Slack allows three seconds from the click on; who may decide is looked at when the modal is sent.
         """
         try:
-            await self._check_team(click.team_id)
+            await self._check_home(click.homes)
             approval = await self._approvals.get(click.choice.approval_id)
             self._check_open(approval)
         except BrokerError as error:
@@ -100,10 +100,10 @@ class Deciding:
             log.warning("The form for a rejection could not be opened: %s.", error)
             await self._answer(click, refusals.NO_FORM)
 
-    async def list_waiting(self, team_id: str, user_id: str, response_url: str) -> None:
+    async def list_waiting(self, homes: Collection[str], user_id: str, response_url: str) -> None:
         """Tell somebody what waits for them."""
         try:
-            await self._check_team(team_id)
+            await self._check_home(homes)
             person = await self._directory.person(user_id)
             waiting = await self._approvals.store.read(lambda session: self._waiting_for(session, person))
         except BrokerError as error:
@@ -129,9 +129,10 @@ class Deciding:
             approval = await self._approvals.get(choice.approval_id)
             await self._answer(click, refusals.of_review(error, approval, person))
 
-    async def _check_team(self, team_id: str) -> None:
-        if team_id != (await self._web_api.workspace()).team_id:
-            log.warning("A click came from Slack's workspace %s, which is not the broker's.", visible(team_id))
+    async def _check_home(self, homes: Collection[str]) -> None:
+        own = await self._web_api.workspace()
+        if own.team_id not in homes and own.enterprise_id not in homes:
+            log.warning("A click came from Slack's %s, which is not the broker's.", visible(", ".join(sorted(homes))))
             raise AccountRefused("This workspace is not the broker's.")
 
     def _check_open(self, approval: Approval) -> None:

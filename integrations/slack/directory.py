@@ -21,13 +21,11 @@ from integrations.slack.web_api import WebApi, Workspace
 REFRESH_EVERY = 60.0
 """Seconds between looks who is in the user groups, beside those at each click."""
 
-FRESH = timedelta(seconds=3)
-"""How long what Slack says of user groups is good for the next click."""
+FRESH = timedelta(seconds=5)
+"""How long what Slack says of user groups is good for the next click: it answers that twenty times a minute."""
 
 JUDGED_FOR = timedelta(hours=1)
 """How long an account that did not click is taken for what it was."""
-
-_NO_SUCH_GROUP = frozenset({"no_such_subteam", "subteam_not_found"})
 
 
 class Directory:
@@ -103,10 +101,12 @@ class Directory:
         """Let everybody be in the groups that their user groups stand for, also those who never clicked.
 
         Raises:
-            ChannelError, StoreError: as above; everybody stays in the groups that they were in.
+            ChannelError, StoreError: as above, and everybody stays in the groups that they were in; or there is no such
+                user group, and nobody is in that one.
         """
-        in_groups = await self._members()
-        found = [member for user_id in set[str]().union(*in_groups.values()) if (member := await self._known(user_id))]
+        users = set[str]().union(*(await self._members()).values())
+        found = [member for user_id in users if (member := await self._known(user_id)) is not None]
+        in_groups = await self._members()  # as it is after all these questions: who left meanwhile has left
         provider = _provider(await self._web_api.workspace())
         vouched = {member.user_id: _groups_of(member.user_id, in_groups) for member in found}
 
@@ -115,6 +115,8 @@ class Directory:
             identities.vouch(tx, provider, vouched, others=True)
 
         await self._store.write(work)
+        if missing := sorted(self.groups.keys() - in_groups.keys()):
+            raise ChannelError(f"Slack has no such user group as slack.groups has for {', '.join(missing)}")
 
     async def _known(self, user_id: str) -> Member | None:
         """Who somebody in a user group is, as Slack had it lately; None if nobody who may decide."""
@@ -129,21 +131,15 @@ class Directory:
         return member
 
     async def _members(self) -> Mapping[str, frozenset[str]]:
-        """The accounts in each group."""
+        """The accounts in each group, by its name; a group whose user group there is not is left out."""
         async with self._asking:
             now = self._clock.now()
-            if self._asked_at is None or not self._asked_at <= now < self._asked_at + FRESH:
-                self._in_groups = {name: await self._users(group) for name, group in self.groups.items()}
+            if self.groups and (self._asked_at is None or not self._asked_at <= now < self._asked_at + FRESH):
+                told = await self._web_api.call("usergroups.list", include_users=True)
+                users = {group["id"]: frozenset[str](group["users"]) for group in told["usergroups"]}
+                self._in_groups = {name: users[group] for name, group in self.groups.items() if group in users}
                 self._asked_at = now
             return self._in_groups
-
-    async def _users(self, group: str) -> frozenset[str]:
-        try:
-            return frozenset((await self._web_api.call("usergroups.users.list", usergroup=group))["users"])
-        except ChannelError as error:
-            if error.reason in _NO_SUCH_GROUP:  # nobody is in it any more
-                return frozenset()
-            raise
 
 
 def _provider(workspace: Workspace) -> str:

@@ -8,6 +8,7 @@ https://docs.slack.dev/authentication/verifying-requests-from-slack
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable, Callable
 
@@ -17,6 +18,8 @@ from slack_bolt.response import BoltResponse
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+log = logging.getLogger(__name__)
 
 PATH = "/slack/events"
 
@@ -63,9 +66,10 @@ class Events:
             return Response(status_code=413)
         try:
             given = AsyncBoltRequest(body=body.decode(), headers={**signed})
-        except Exception:  # noqa: BLE001 - before the signature is checked it may be anything, and Bolt takes it apart
+            answer = await self._app.async_dispatch(given)
+        except Exception as error:  # noqa: BLE001 - Bolt takes bodies apart without a look at what they are
+            log.warning("Slack, or somebody else, sent what cannot be read (%s).", type(error).__name__)
             return Response(status_code=400)
-        answer = await self._app.async_dispatch(given)
         return Response(answer.body, answer.status, {name: each[0] for name, each in answer.headers.items()})
 
     async def _once(

@@ -21,7 +21,7 @@ from broker.approvals.service import Approvals
 from broker.domain.approvals import Decision
 from broker.domain.text import visible
 from integrations.slack.choices import APPROVE, OPEN, REASON, REJECT
-from integrations.slack.clicks import clicked, submitted
+from integrations.slack.clicks import clicked, homes, submitted
 from integrations.slack.deciding import Deciding
 from integrations.slack.directory import Directory
 from integrations.slack.events import Events
@@ -106,7 +106,7 @@ class Inbound:
 
     async def _list(self, ack: AsyncAck, body: Payload) -> None:
         await ack()
-        self._begin(lambda: self._deciding.list_waiting(body["team_id"], body["user_id"], body["response_url"]))
+        self._begin(lambda: self._deciding.list_waiting(homes(body), body["user_id"], body["response_url"]))
 
     async def _unknown(self, error: Exception) -> BoltResponse:
         """What nobody here waits for, or what is wrong here: Slack says that it did not work."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from broker.domain.approvals import Approval, State
 from broker.domain.moves import describe_end
 from broker.domain.people import Permission, Person
-from broker.domain.reviewers import asked
+from broker.domain.reviewers import asked, is_wanted
 from broker.errors import AlreadyResolved, BrokerError, Changed, ChannelError, NotEligible, ReviewRefused, StoreError
 
 NOTHING = "Nothing was decided."
@@ -22,9 +22,8 @@ def sentence(error: BrokerError) -> str:
         case AlreadyResolved():
             return str(error)
         case ChannelError():
-            return (
-                f"Slack did not tell the broker who you are ({error}). {NOTHING} Try again, or decide in the browser."
-            )
+            why = str(error).rstrip(".")
+            return f"Slack did not say who you are ({why}). {NOTHING} Try again, or decide in the browser."
         case StoreError():
             return f"The broker cannot use its store. {NOTHING} Try again later."
         case Changed():
@@ -46,8 +45,9 @@ def _what_to_ask(approval: Approval, person: Person) -> str:
     """What somebody who is not asked would have to be."""
     wanted = asked(approval)
     groups = [name for name in wanted if "@" not in name]
-    if wanted and not groups:
-        return f" It is for {' or '.join(wanted)}."
     lacks = [] if person.may(Permission.DECIDE) else ["the role approver"]
-    lacks += [f"the group {' or '.join(groups)}"] if groups and person.groups.isdisjoint(groups) else []
+    if not is_wanted(wanted, person):
+        if not groups:
+            return f" It is for {' or '.join(wanted)}."
+        lacks.append(f"the group {' or '.join(groups)}")
     return f" Here you are {person.email}: ask an administrator for {' and '.join(lacks)} (`broker user add`)."

@@ -26,7 +26,7 @@ from integrations.slack.web_api import CALL_ERRORS, WebApi, proxy_for, refusal
 log = logging.getLogger(__name__)
 
 WITHIN = 10.0
-"""Seconds that a connection may take to be made."""
+"""Seconds in which a connection is made, or given up."""
 
 LOOK_EVERY = 0.5
 """Seconds between looks whether it is there; one that is missing at two of them is lost."""
@@ -40,13 +40,15 @@ class SocketMode:
 
     Args:
         app_token: with the scope `connections:write`.
+        within: the seconds that a connection may take to be made.
     """
 
-    def __init__(self, app: AsyncApp, web_api: WebApi, app_token: str) -> None:
+    def __init__(self, app: AsyncApp, web_api: WebApi, app_token: str, *, within: float = WITHIN) -> None:
         self.trouble: str | None = None
         self._app = app
         self._web_api = web_api
         self._app_token = app_token
+        self._within = within
 
     async def run(self) -> None:
         """Be connected, until cancelled. What is in the way is logged when it begins, and when it is over."""
@@ -71,12 +73,11 @@ class SocketMode:
         handler.client.proxy = proxy_for(url)
         handler.client.wss_uri = url
         try:
-            async with asyncio.timeout(WITHIN):
-                await handler.connect_async()
-        except TimeoutError:
-            await handler.close_async()
-            raise ChannelError("Slack does not answer where it says that Socket Mode is") from None
-        try:
+            try:
+                async with asyncio.timeout(self._within):
+                    await handler.connect_async()
+            except TimeoutError:
+                raise ChannelError("Slack does not answer where it says that Socket Mode is") from None
             yield handler
         finally:
             await handler.close_async()
@@ -99,7 +100,7 @@ class SocketMode:
         self.trouble = None
 
     def _fails(self, error: ChannelError) -> None:
-        trouble = f"{error}. Clicks in Slack do not arrive."
+        trouble = f"{str(error).rstrip('.')}. Clicks in Slack do not arrive."
         if trouble != self.trouble:
             log.warning("Slack: %s", trouble)
         self.trouble = trouble

@@ -60,7 +60,10 @@ _TOKEN = {
 
 _UNREADABLE = "what Slack answers cannot be read: is slack.api_url right?"
 
-_OF_THE_MESSAGE = ("invalid_arg", "invalid_array_arg", "invalid_blocks", "invalid_form", "msg_", "no_text", "block_")
+_OF_THE_MESSAGE = (
+    *("invalid_arg", "invalid_array_arg", "invalid_blocks", "invalid_form", "msg_", "no_text", "block_"),
+    *("file_", "storage_limit", "snippet_", "unknown_snippet"),
+)
 """How errors begin that would come again however often the same is sent."""
 
 
@@ -150,7 +153,7 @@ class WebApi:
         try:
             async with self.client.session.post(url, data=content, proxy=self.client.proxy) as answer:
                 if answer.status != 200:
-                    raise ChannelError(f"Slack answered {answer.status} to a file.")
+                    raise ChannelError(f"Slack answered {answer.status} to a file")
         except (OSError, aiohttp.ClientError) as error:
             raise refusal(error) from None
 
@@ -181,7 +184,7 @@ def proxy_for(url: str) -> str | None:
 
 
 def refusal(error: Exception, workspace: Workspace | None = None, setting: str = "slack.bot_token") -> ChannelError:
-    """What one of `CALL_ERRORS` means.
+    """What one of `CALL_ERRORS` means, as a sentence without its full stop, so that it can be part of another.
 
     Args:
         workspace: as far as it is known.
@@ -191,9 +194,9 @@ def refusal(error: Exception, workspace: Workspace | None = None, setting: str =
         case SlackApiError():
             return _refused(error.response, workspace, setting)  # pyright: ignore[reportUnknownMemberType]
         case TimeoutError():
-            return ChannelError("Slack does not answer in time.")
+            return ChannelError("Slack does not answer in time")
         case aiohttp.ClientError() | OSError():
-            return ChannelError(f"Slack cannot be reached ({type(error).__name__}).")
+            return ChannelError(f"Slack cannot be reached ({type(error).__name__})")
         case _:
             return ChannelError(_UNREADABLE)
 
@@ -205,11 +208,11 @@ def _refused(response: Any, workspace: Workspace | None, setting: str) -> Channe
     told = cast("dict[str, Any]", data) if isinstance(data, dict) else {}
     reason = told.get("error")
     if status == 429 or reason in ("ratelimited", "rate_limited"):
-        return ChannelError("Slack asks for fewer messages.", retry_after=_seconds(response.headers), reason=reason)
+        return ChannelError("Slack asks for fewer messages", retry_after=_seconds(response.headers), reason=reason)
     if isinstance(reason, str):
         return _judged(reason, str(told.get("needed")), workspace, setting)
     if status >= 500:
-        return ChannelError(f"Slack is in trouble itself (it answered {status}).")
+        return ChannelError(f"Slack is in trouble itself (it answered {status})")
     return ChannelError(_UNREADABLE if status == 200 else f"Slack answered {status}: is slack.api_url right?")
 
 
@@ -219,18 +222,16 @@ def _judged(reason: str, needed: str, workspace: Workspace | None, setting: str)
     kind = "restricted_action" if reason.startswith("restricted_action") else reason
     if kind in _MISSING:
         app = f"@{workspace.name}" if workspace is not None else "@ and the app's name"
-        return PlaceMissing(f"{_MISSING[kind].format(app=app)} ({reason}).", reason=reason)
+        return PlaceMissing(f"{_MISSING[kind].format(app=app)} ({reason})", reason=reason)
     if reason in _TOKEN:
         what = f"Slack does not take the token in {setting}: {_TOKEN[reason]} ({reason})"
-        return ChannelError(f"{what}; install the app again, set the new token and restart the broker.", reason=reason)
+        return ChannelError(f"{what}; install the app again, set the new token and restart the broker", reason=reason)
     if reason == "missing_scope":
         what = f"the token in {setting} lacks the scope {visible(needed)}"
-        return ChannelError(
-            f"{what}: add it to the app's, as the manifest has it, and install it again.", reason=reason
-        )
+        return ChannelError(f"{what}: add it to the app's, as the manifest has it, and install it again", reason=reason)
     if reason.startswith(_OF_THE_MESSAGE):
-        return MessageRefused(f"Slack never takes this message ({visible(reason)}).", reason=reason)
-    return ChannelError(f"Slack answered {visible(reason)}.", reason=reason)
+        return MessageRefused(f"Slack never takes this message ({visible(reason)})", reason=reason)
+    return ChannelError(f"Slack answered {visible(reason)}", reason=reason)
 
 
 def _seconds(headers: Mapping[str, str]) -> float | None:

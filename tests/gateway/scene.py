@@ -273,6 +273,7 @@ async def playing(
     approvals: Mapping[str, Any] | None = None,
     server: Mapping[str, Any] | None = None,
     clients: Mapping[str, Any] | None = None,
+    slack: Mapping[str, Any] | None = None,
     clock: Clock | None = None,
     store: str | None = None,
     channels: Sequence[Channel] = (),
@@ -284,6 +285,7 @@ async def playing(
         server: as in the settings; without a port it takes a free one.
     """
     sections = {"approvals": approvals or {}, "server": server or {}, "clients": clients or {}}
+    sections |= {"slack": slack} if slack is not None else {}
     settings = _settings(folder, upstreams, sections, store)
     # agents outlive the broker
     async with aiohttp.ClientSession() as http, running(settings, clock, channels) as broker:

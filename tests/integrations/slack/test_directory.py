@@ -28,7 +28,7 @@ class Reception:
         self.slack, self.store, self.clock = slack, store, clock
         self.owners: UserGroup = slack.group("desktop-owners")
         self.ann: Person = slack.person("Ann", "Ann@Example.com")
-        self.directory = Directory(web, store, clock, {"desk": self.owners.id, "gone": "S0NOWHERE"})
+        self.directory = Directory(web, store, clock, {"desk": self.owners.id, "other": slack.group("others").id})
 
     async def known(self, *emails: str) -> None:
         roles, groups = frozenset({Role.APPROVER}), frozenset({"ops"})
@@ -133,12 +133,12 @@ async def test_who_left_the_user_group_has_lost_the_group_at_the_next_click(rece
 async def test_clicks_in_a_row_ask_for_the_user_groups_once(reception: Reception) -> None:
     for _ in range(3):
         await reception.directory.person(reception.ann.id)
-    assert len(reception.slack.asked("usergroups.users.list")) == len(reception.directory.groups)
+    assert len(reception.slack.asked("usergroups.list")) == 1
     assert len(reception.slack.asked("users.info")) == 3
 
 
 async def test_when_slack_does_not_say_who_is_in_the_groups_nobody_is_anybody(reception: Reception) -> None:
-    reception.slack.order("500", "usergroups.users.list")
+    reception.slack.order("500", "usergroups.list")
     with pytest.raises(ChannelError):
         await reception.directory.person(reception.ann.id)
 
@@ -147,6 +147,14 @@ async def test_a_user_group_that_is_disabled_has_nobody_in_it(reception: Recepti
     reception.owners.users.append(reception.ann)
     reception.owners.disabled = True
     assert (await reception.directory.person(reception.ann.id)).groups == {"ops"}
+
+
+async def test_a_user_group_that_there_is_not_is_said_and_the_others_count(reception: Reception) -> None:
+    reception.owners.users.append(reception.ann)
+    del reception.slack.groups[reception.directory.groups["other"]]
+    with pytest.raises(ChannelError, match=r"no such user group as slack\.groups has for other"):
+        await reception.directory.refresh()
+    assert await reception.groups(ANN) == {"ops", "desk"}
 
 
 async def test_a_refresh_knows_also_those_who_never_clicked(reception: Reception) -> None:
@@ -192,7 +200,7 @@ async def test_a_refresh_that_fails_leaves_everybody_where_they_were(reception: 
     reception.owners.users.append(reception.ann)
     await reception.directory.refresh()
     reception.clock.advance(timedelta(minutes=1))
-    reception.slack.order("missing_scope", "usergroups.users.list")
+    reception.slack.order("missing_scope", "usergroups.list")
     with pytest.raises(ChannelError):
         await reception.directory.refresh()
     assert await reception.groups(ANN) == {"ops", "desk"}

@@ -145,7 +145,7 @@ async def test_nobody_there_is_not_reached() -> None:
 
 async def test_a_server_that_is_silent_has_a_time_limit(line: Line) -> None:
     line.answer = None
-    assert str(await _error(line, within=0.05)) == "Slack does not answer in time."
+    assert str(await _error(line, within=0.05)) == "Slack does not answer in time"
 
 
 async def test_the_place_to_invite_the_app_to_names_it(line: Line) -> None:
