@@ -89,9 +89,8 @@ def submitted(payload: Payload) -> Click:
 
 def homes(payload: Payload) -> frozenset[str]:
     """Where something came from, by the ids of a workspace and of an organisation, in payloads and in commands."""
-    parts: list[Any] = [payload.get("team"), payload.get("enterprise")]
-    ids = [part["id"] for part in parts if isinstance(part, dict) and "id" in part]
-    ids += [payload.get("team_id"), payload.get("enterprise_id")]
+    parts: list[Mapping[str, Any]] = [payload.get("team") or {}, payload.get("enterprise") or {}]
+    ids = [*(part.get("id") for part in parts), payload.get("team_id"), payload.get("enterprise_id")]
     return frozenset(each for each in ids if isinstance(each, str))
 
 
