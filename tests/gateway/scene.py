@@ -277,7 +277,6 @@ async def playing(
     clock: Clock | None = None,
     store: str | None = None,
     channels: Sequence[Channel] = (),
-    slack: Mapping[str, Any] | None = None,
 ) -> AsyncGenerator[Scene]:
     """A broker with its store in `folder`, or at the url `store`.
 
