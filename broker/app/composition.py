@@ -38,8 +38,10 @@ from broker.gateway.holds import Holds
 from broker.gateway.record import Record
 from broker.policy.watch import InForce, Watched
 from broker.settings import Settings
+from broker.store.chain_watch import ChainWatch
 from broker.store.engine import is_sqlite, serve_lock
 from broker.store.presence import Presence
+from broker.store.search_index import keep_indexed
 from broker.store.writer import Store
 from broker.ticks import Tick, ticking
 from broker.web import create_web
@@ -51,6 +53,12 @@ SWEEP_EVERY = 1.0
 
 RELEASE_EVERY = 0.5
 """Seconds between looks for grants that ended while they had something open: it ends within a second."""
+
+VERIFY_EVERY = 0.5
+"""Seconds between looks at the chain."""
+
+INDEX_EVERY = 1.0
+"""Seconds between looks for rows of the record that are to be indexed."""
 
 
 @dataclass(slots=True)
@@ -139,7 +147,8 @@ async def running(
             gates[name] = Gate(parts.upstream(settings, name), policies[name], approvals, record, holds, errands)
         endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
         await stack.enter_async_context(_task(errands.run()))
-        await stack.enter_async_context(ticking(*_ticks(approvals, endpoint)))
+        chain = ChainWatch(store)
+        await stack.enter_async_context(ticking(*_ticks(approvals, endpoint, store, chain)))
         web = create_web(
             store=store,
             approvals=approvals,
@@ -148,7 +157,8 @@ async def running(
             keyring=keyring,
             public_url=url,
             in_force=policies,
-            ready=partial(ready, store, presence, policies, outboxes),
+            ready=partial(ready, store, presence, policies, outboxes, chain),
+            chain=chain,
         )
         limit = settings.server.stop_within.total_seconds()
         closing = partial(close, endpoint, feed, outboxes, limit)
@@ -174,8 +184,10 @@ async def _task(work: Any) -> AsyncGenerator[None]:
             await task
 
 
-def _ticks(approvals: Approvals, endpoint: Endpoint) -> tuple[Tick, ...]:
+def _ticks(approvals: Approvals, endpoint: Endpoint, store: Store, chain: ChainWatch) -> tuple[Tick, ...]:
     return (
         Tick("sweep", SWEEP_EVERY, partial(sweep, approvals), "Overdue approvals stay open until it can."),
         Tick("release", RELEASE_EVERY, endpoint.release_ended, "What ended grants have open stays so until it can."),
+        Tick("verify", VERIFY_EVERY, chain.look, "The record is not verified until it can."),
+        Tick("index", INDEX_EVERY, partial(keep_indexed, store), "Searches of the record are slower until it can."),
     )

@@ -120,10 +120,14 @@ class Searched:
         return (*found, *(("agent", name) for name in self.agent))
 
     @property
-    def texts(self) -> tuple[str, ...]:
-        """The texts that a search looks into, folded."""
-        named = (self.kind, self.actor, self.upstream, self.tool, self.label, self.rule)
-        return tuple(folded(text) for text in (*named, *_strings(self.detail)) if text and isinstance(text, str))
+    def texts(self) -> Iterator[str]:
+        """The texts that a search looks into, folded. An agent is found by its label: its actor is but the grant's id."""
+        actor = None if str(self.actor).startswith("agent:") else self.actor
+        for text in (self.label, self.tool, self.upstream, self.kind, self.rule, actor):
+            if text and isinstance(text, str):
+                yield folded(text)
+        for text in _strings(self.detail):
+            yield folded(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,8 @@ class AuditFilter:
     `text` is found where any one text of the row contains it: who did it, the agent's label, upstream, tool, kind,
     rule, and every text in the detail, such as reasons. It is compared as the page shows it, so a hidden character is
     found by its escape; case, the form of letters and the amount of white space do not matter. Or it is the whole id of
-    a call or of an approval. Arguments and results are not searched: they may be erased, and an index would keep them.
+    a call, an approval or a grant. Arguments and results are not searched: they may be erased, and an index would keep
+    them.
 
     `grant` is a grant's id or its label; `channel` one such as `slack:#desktop`, or all of a kind: `slack`.
     """
@@ -169,13 +174,29 @@ class AuditFilter:
         """The text as it is compared; empty for none."""
         return folded(self.text or "")
 
-    def matches(self, row: Searched, *ids: str | None) -> bool:
-        """Whether a row matches; `ids` are those of its call and its approval. Its instant is not looked at."""
+
+class Comparison:
+    """Whether rows match what no database compares like the other: a filter's agent, outcome, channel and text."""
+
+    def __init__(self, wanted: AuditFilter) -> None:
+        self._agent = folded(wanted.grant) if wanted.grant is not None else None
+        self._outcome = wanted.outcome
+        self._channel = wanted.channel
+        self._text = wanted.text
+        self._needle = wanted.needle
+
+    def finds(self, row: Searched, *ids: str | None) -> bool:
+        """Whether a row matches; `ids` are those of its call and its approval."""
         return (
-            set(self.values) <= set(row.values)
-            and (self.approval is None or self.approval in ids)
-            and (not self.needle or self.text in ids or any(self.needle in text for text in row.texts))
+            (self._agent is None or self._agent in row.agent)
+            and (self._outcome is None or self._outcome is row.outcome)
+            and (self._channel is None or self._channel in row.channels)
+            and (not self._needle or self._text in ids or self._says(row))
         )
+
+    def _says(self, row: Searched) -> bool:
+        needle = self._needle
+        return any(needle in text for text in row.texts) or needle in row.agent
 
 
 def outcome_of(kind: str | None, detail: Mapping[str, Any]) -> Outcome | None:

@@ -16,6 +16,7 @@ import sqlite3
 from collections import defaultdict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import Connection, Engine, Select, Text, bindparam, select, text, type_coerce
@@ -26,6 +27,10 @@ from broker.store.engine import WRITER, is_sqlite
 from broker.store.prepared import Prepared
 from broker.store.tables import AuditBlock, AuditRow, AuditTerm, ChainHead, GrantRow
 from broker.store.terms import BLOCK, bitmap, first_of, packed, text_terms, unpacked, value_term
+from broker.store.writer import Store
+
+BLOCKS_AT_ONCE = 2
+"""Blocks that are indexed in one go while the server runs."""
 
 AT_ONCE = 1000
 """Terms that are written in one transaction: SQLite has one writer, which calls wait for."""
@@ -54,16 +59,14 @@ _PUT = Prepared(
     )
 )
 _DONE = Prepared(
-    text("INSERT INTO audit_blocks (block, since, until) VALUES (:block, :since, :until) ON CONFLICT (block) DO NOTHING")
+    text(
+        "INSERT INTO audit_blocks (block, since, until) VALUES (:block, :since, :until) "
+        "ON CONFLICT (block) DO NOTHING"
+    )
 )
 _HAVING = Prepared(
     select(col(AuditTerm.block), col(AuditTerm.rows)).where(
         col(AuditTerm.term) == bindparam("term"), col(AuditTerm.block).between(bindparam("first"), bindparam("last"))
-    )
-)
-_SPANS = Prepared(
-    select(col(AuditBlock.block), col(AuditBlock.since), col(AuditBlock.until)).where(
-        col(AuditBlock.block).between(bindparam("first"), bindparam("last"))
     )
 )
 _ALONE = text("SELECT pg_try_advisory_xact_lock(:key)")
@@ -75,13 +78,15 @@ def having(connection: Connection, term: int, first: int, last: int) -> dict[int
     return {block: unpacked(bytes(rows)) for block, rows in found}
 
 
-def spans(connection: Connection, first: int, last: int) -> dict[int, tuple[int, int]]:
-    """The first and the last instant of each block from `first` to `last` that is indexed, in microseconds."""
-    return {block: (since, until) for block, since, until in _SPANS.on(connection, {"first": first, "last": last})}
+def spans(connection: Connection, first: int, last: int) -> dict[int, tuple[datetime, datetime]]:
+    """The first and the last instant of each block from `first` to `last` that is indexed."""
+    known = select(col(AuditBlock.block), col(AuditBlock.since), col(AuditBlock.until))
+    found = connection.execute(known.where(col(AuditBlock.block).between(first, last)))
+    return {block: (since, until) for block, since, until in found}
 
 
 def searched_of(kind: str, written: Any, *names: str | None) -> Searched:
-    """What is searched of a row, of its columns in `SEARCHED`. A detail that is no JSON object any more counts as empty.
+    """What is searched of a row, of its columns in `SEARCHED`; of a detail that was altered to no JSON object, nothing.
 
     Verifying the chain names such a row.
     """
@@ -93,6 +98,11 @@ def searched_of(kind: str, written: Any, *names: str | None) -> Searched:
 
 
 # -- building ---------------------------------------------------------------------------------------------------------
+
+
+async def keep_indexed(store: Store) -> None:
+    """Index what is new, a bounded amount at a time: some tens of milliseconds for each block."""
+    await store.read(lambda _: index_next(store.engine, BLOCKS_AT_ONCE))
 
 
 def index_next(engine: Engine, most: int = 1) -> int:

@@ -118,8 +118,8 @@ class AuditBlock(Base, table=True):
 
     __tablename__: ClassVar[Any] = "audit_blocks"
     block: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
-    since: int = Field(sa_type=BigInteger)
-    until: int = Field(sa_type=BigInteger)
+    since: datetime = Field(sa_type=Instant)
+    until: datetime = Field(sa_type=Instant)
 
 
 class AuditTerm(Base, table=True):

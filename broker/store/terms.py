@@ -3,9 +3,9 @@
 What belongs here: numbers and bits. What does not: what a row's terms mean (`broker.domain.searching`), where they are
 kept (`broker.store.search_index`).
 
-The record is cut into blocks of `BLOCK` rows. A term is the exact value of a field, or, for texts, one of `GRAMS` buckets
-of runs of three letters: what the buckets find has still to be compared, and however odd texts are, a block has no more
-terms of texts than that.
+The record is cut into blocks of `BLOCK` rows. A term is the exact value of a field, or, for texts, one of `GRAMS`
+buckets of runs of three letters: what the buckets find has still to be compared, and however odd texts are, a block has
+no more terms of texts than that.
 """
 
 from __future__ import annotations
@@ -61,10 +61,11 @@ def bitmap(offsets: Iterable[int]) -> int:
 def offsets(bits: int) -> Iterator[int]:
     """The rows that are in a bitmap, ascending."""
     for place, word in enumerate(_WORDS.unpack(bits.to_bytes(_BYTES, "little"))):
-        while word:
-            lowest = word & -word
+        left = word
+        while left:
+            lowest = left & -left
             yield place * 64 + lowest.bit_length() - 1
-            word ^= lowest
+            left ^= lowest
 
 
 def packed(bits: int) -> bytes:
