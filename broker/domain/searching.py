@@ -121,7 +121,7 @@ class Searched:
 
     @property
     def texts(self) -> Iterator[str]:
-        """The texts that a search looks into, folded. An agent is found by its label: its actor is but the grant's id."""
+        """The texts that a search looks into, folded; an agent's label for its actor, which is but the grant's id."""
         actor = None if str(self.actor).startswith("agent:") else self.actor
         for text in (self.label, self.tool, self.upstream, self.kind, self.rule, actor):
             if text and isinstance(text, str):

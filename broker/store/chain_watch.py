@@ -23,12 +23,14 @@ AT_ONCE = 1000
 """Rows in one look: some 20 milliseconds."""
 
 BUSY, WHILE_BUSY = 200, 100
-"""With more new rows than the first since the last look calls come in fast, and no more than the second are verified."""
+"""Calls come in fast when more rows than the first are new since the last look; then so many are verified."""
 
 AGAIN = timedelta(days=1)
 """How old a walk may become before the next begins at the first row: what was verified may have been altered since."""
 
 TRY_AGAIN = timedelta(minutes=1)
+
+_NOTHING = Head()
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Walk:
     """
 
     began: datetime
-    reached: Head = Head()
+    reached: Head = _NOTHING
     at: datetime | None = None
     whole_at: datetime | None = None
     trouble: str | None = None

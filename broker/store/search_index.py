@@ -38,11 +38,12 @@ AT_ONCE = 1000
 INDEXING = 0x494E4458
 """A PostgreSQL advisory lock (per database): one replica indexes at a time."""
 
-SEARCHED: Select[Any] = select(
+_COLUMNS: tuple[Any, ...] = (
     *(col(AuditRow.seq), col(AuditRow.at), col(AuditRow.kind), type_coerce(col(AuditRow.detail), Text)),
     *(col(AuditRow.actor), col(AuditRow.upstream), col(AuditRow.tool), col(AuditRow.rule), col(AuditRow.grant_id)),
     col(GrantRow.label),
-).join(GrantRow, col(GrantRow.id) == col(AuditRow.grant_id), isouter=True)
+)
+SEARCHED: Select[Any] = select(*_COLUMNS).join(GrantRow, col(GrantRow.id) == col(AuditRow.grant_id), isouter=True)
 """Each row's number, its instant, and what is searched of it; conditions and an order are to be added."""
 
 NAMES = ("actor", "upstream", "tool", "rule", "grant", "label")
@@ -60,8 +61,7 @@ _PUT = Prepared(
 )
 _DONE = Prepared(
     text(
-        "INSERT INTO audit_blocks (block, since, until) VALUES (:block, :since, :until) "
-        "ON CONFLICT (block) DO NOTHING"
+        "INSERT INTO audit_blocks (block, since, until) VALUES (:block, :since, :until) ON CONFLICT (block) DO NOTHING"
     )
 )
 _HAVING = Prepared(
@@ -167,7 +167,7 @@ def _bitmaps(rows: Iterable[Sequence[Any]]) -> dict[int, int]:
     said, named = defaultdict[Any, list[int]](list), tuple(defaultdict[Any, list[int]](list) for _ in NAMES)
     for seq, _, kind, detail, *names in rows:
         offset = (seq - 1) % BLOCK
-        said[kind, _TOOK.sub("\"ms\":0", detail) if isinstance(detail, str) else None].append(offset)
+        said[kind, _TOOK.sub('"ms":0', detail) if isinstance(detail, str) else None].append(offset)
         for column, name in zip(named, names, strict=True):
             column[name].append(offset)
     parts = [(searched_of(kind, detail), offsets) for (kind, detail), offsets in said.items()]

@@ -238,8 +238,10 @@ class _Search:
             found = _both(found, self._having(term, first, last))
             if not found:
                 break
-        text = self._wanted.text
-        ids = self._with_ids((col(AuditRow.call_id) == text, col(AuditRow.approval_id) == text), first, last)
+        text = self._wanted.text or ""
+        ids: Bitmaps = {}
+        if text.isascii() and text.isprintable():  # as ids are; PostgreSQL takes no NUL even to compare
+            ids = self._with_ids((col(AuditRow.call_id) == text, col(AuditRow.approval_id) == text), first, last)
         agent = self._having(value_term("agent", self._wanted.needle), first, last)
         return _either(_either(found or {}, ids), agent)
 

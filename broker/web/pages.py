@@ -1,6 +1,7 @@
 """The HTML pages: the queue and one approval.
 
-What belongs here: gathering what a page shows. What does not: words (`words`), markup (`templates/`), the record (`audit_pages`).
+What belongs here: gathering what a page shows. What does not: words (`words`), markup (`templates/`), the
+record (`audit_pages`).
 """
 
 from __future__ import annotations

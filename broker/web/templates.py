@@ -13,12 +13,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from broker.domain.audit import Row
 from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
-from broker.domain.searching import outcome_of
+from broker.domain.searching import Outcome, outcome_of
 from broker.domain.standing import standing
 from broker.web import words
 from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
+
+
+def _outcome(row: Row) -> Outcome | None:
+    return outcome_of(row.kind, row.detail)
 
 
 def _iso(at: datetime) -> str:
@@ -44,7 +49,7 @@ _filters: dict[str, Any] = {
     "ran_before": ran_before,
     "kept_as": words.kept_as,
     "brief": words.brief,
-    "outcome": lambda row: outcome_of(row.kind, row.detail),
+    "outcome": _outcome,
     "outcome_tone": words.outcome_tone,
     "place": place,
 }

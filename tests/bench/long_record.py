@@ -30,9 +30,10 @@ PEOPLE = tuple(f"{name}@example.com" for name in ("alice", "bob", "carol", "dave
 CHANNELS = ("web", "slack:#approvals", "slack:#desktop", "api")
 GRANTS = 200
 WORDS = (
-    "please ask the owner first because this branch is protected and the release is on friday wrong account not now "
-    "the customer has not agreed looks fine checked with finance approved by phone see ticket too large for one step"
-).split()
+    *("please", "ask", "the", "owner", "first", "because", "this", "branch", "is", "protected", "and", "release"),
+    *("wrong", "account", "not", "now", "customer", "has", "agreed", "looks", "fine", "checked", "with", "finance"),
+    *("approved", "by", "phone", "see", "ticket", "too", "large", "for", "one", "step", "on", "friday"),
+)
 
 RARE = "the quokka incident"
 """A reason that one rejection in about ten thousand calls has."""
@@ -45,7 +46,7 @@ def labelled(number: int) -> str:
 
 def fill(store: Store, rows: int) -> None:
     """Append `rows` rows to an empty store, in a chain that verifies."""
-    dice = random.Random(8)  # noqa: S311 - the same each time
+    dice = random.Random(8)
     grants = [f"grt_{dice.getrandbits(96):024x}" for _ in range(GRANTS)]
     with store.engine.begin() as connection:
         connection.execute(insert(table_of(GrantRow)), [_grant(number, grant) for number, grant in enumerate(grants)])
@@ -83,7 +84,7 @@ def _events(dice: random.Random, grants: list[str]) -> Iterator[Event]:
             "rule": f"tools.{tool}",
             "arguments_digest": f"{dice.getrandbits(256):064x}",
         }
-        agent = {"actor": f"agent:{grant}", **facts}
+        agent: dict[str, Any] = {"actor": f"agent:{grant}", **facts}
         chance = dice.random()
         if chance < 0.05:
             yield Event(
@@ -92,7 +93,9 @@ def _events(dice: random.Random, grants: list[str]) -> Iterator[Event]:
         elif chance < 0.06:
             yield Event(kind=Kind.CALL_LIMITED, verdict="allow", **agent, detail={"reason": "10 calls a minute"})
         elif chance < 0.12:
-            yield from _held(dice, agent, {**facts, "verdict": "hold", "approval_id": f"apr_{dice.getrandbits(96):024x}"})
+            yield from _held(
+                dice, agent, {**facts, "verdict": "hold", "approval_id": f"apr_{dice.getrandbits(96):024x}"}
+            )
         else:
             yield Event(kind=Kind.CALL_ALLOWED, verdict="allow", **agent)
             word = "succeeded" if dice.random() < 0.97 else "failed"
@@ -101,7 +104,7 @@ def _events(dice: random.Random, grants: list[str]) -> Iterator[Event]:
 
 
 def _held(dice: random.Random, agent: dict[str, Any], facts: dict[str, Any]) -> Iterator[Event]:
-    asked = agent | facts
+    asked: dict[str, Any] = agent | facts
     yield Event(kind=Kind.APPROVAL_SUBMITTED, **asked, detail={"state": "pending"})
     person, channel = dice.choice(PEOPLE), dice.choice(CHANNELS)
     reason = " ".join(dice.choices(WORDS, k=8))

@@ -30,7 +30,7 @@ from urllib.parse import urlencode
 import httpx2
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy import text
+from sqlalchemy import make_url, text
 
 from broker.domain.audit import timestamp
 from broker.domain.clock import SystemClock
@@ -105,13 +105,14 @@ KINDS = (
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """Pages of one kind of search; times in milliseconds, size in kilobytes."""
+    """Pages of one kind of search; times in milliseconds, the CPU time of this process in the middle, kilobytes."""
 
     store: str
     kind: str
     p50: float
     p95: float
     most: float
+    cpu: float
     rows: int
     stopped: int
     size: float
@@ -119,26 +120,32 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """What the index cost: microseconds and bytes for each row; seconds until all rows have one while the server is idle."""
+    """What the index cost for each row: microseconds, those of this process's CPU, and bytes."""
 
     store: str
     wall: float
     cpu: float
     size: float
 
+    def __str__(self) -> str:
+        here = f"{self.wall:.0f} µs a row, {self.cpu:.0f} of them CPU of this process"
+        return f"{self.store}: the index costs {here}, and {self.size:.0f} bytes"
 
-async def measured(url: str, rows: int, pages: int, name: str) -> list[Measured]:
+
+async def measured(url: str, rows: int, pages: int) -> list[Measured]:
     """Every kind of search on the record at `url`."""
     desk = await open_desk(url, SystemClock())
     client = await desk.browser("auditor")
+    name = make_url(url).get_backend_name()
     found = [await _kind(client, kind, rows, pages, name) for kind in KINDS]
     await close_desk(desk)
     return found
 
 
 async def _kind(client: httpx2.AsyncClient, kind: Kind, rows: int, pages: int, store: str) -> Measured:
-    dice = random.Random(kind.name)  # noqa: S311 - the same each time
-    times, counts, sizes, stopped, following = [], [], [], 0, None
+    dice = random.Random(kind.name)
+    times, spent, counts, sizes = list[float](), list[float](), list[int](), list[float]()
+    stopped, following = 0, None
     for number in range(pages):
         query = kind.query(dice, rows)
         match number % 3:
@@ -148,9 +155,10 @@ async def _kind(client: httpx2.AsyncClient, kind: Kind, rows: int, pages: int, s
                 query = following
             case _:
                 pass
-        began = perf_counter()
+        began, cpu = perf_counter(), process_time()
         answer = await client.get(f"/audit?{urlencode(query)}")
         times.append((perf_counter() - began) * 1000)
+        spent.append((process_time() - cpu) * 1000)
         assert answer.status_code == 200, answer.text
         page = answer.text
         counts.append(page.count("<time datetime") if "<tbody>" in page else 0)
@@ -158,25 +166,28 @@ async def _kind(client: httpx2.AsyncClient, kind: Kind, rows: int, pages: int, s
         stopped += 'class="stopped"' in page
         leads = re.search(r"cursor=(\d+)", page)
         following = {**query, "cursor": leads[1]} if leads else None
-    p95 = quantiles(times, n=20)[-1]
-    return Measured(
-        store, kind.name, median(times), p95, max(times), int(median(counts)), round(100 * stopped / pages), max(sizes)
-    )
+    in_order = (median(times), quantiles(times, n=20, method="inclusive")[-1], max(times), median(spent))
+    return Measured(store, kind.name, *in_order, int(median(counts)), round(100 * stopped / pages), max(sizes))
 
 
-def build(store: Store, name: str) -> Built | None:
-    """Index what has no index yet; None when there is nothing of it."""
+def prepared(url: str, rows: int) -> Built | None:
+    """A record of `rows` rows at `url`, indexed; one that is there already is used. None when it had its index."""
+    store = Store(url, SystemClock())
     with store.engine.connect() as connection:
+        if not connection.execute(text("SELECT seq FROM chain_head")).scalar_one():
+            fill(store, rows)
         blocks = len(unindexed(connection))
-    if not blocks:
-        return None
+    built = _built(store, blocks * BLOCK / 1e6) if blocks else None
+    store.close()
+    return built
+
+
+def _built(store: Store, millions: float) -> Built:
     began, cpu, size = perf_counter(), process_time(), _size(store)
     while index_next(store.engine, 10):
         pass
-    each = blocks * BLOCK / 1e6
-    return Built(
-        name, (perf_counter() - began) / each, (process_time() - cpu) / each, (_size(store) - size) / each / 1e6
-    )
+    spent = (perf_counter() - began, process_time() - cpu, (_size(store) - size) / 1e6)
+    return Built(store.engine.dialect.name, *(each / millions for each in spent))
 
 
 def _size(store: Store) -> int:
@@ -187,37 +198,25 @@ def _size(store: Store) -> int:
         return pages * connection.execute(text("PRAGMA page_size")).scalar_one()
 
 
-def prepared(url: str, rows: int, name: str) -> Built | None:
-    """A record of `rows` rows at `url`, indexed; one that is there already is used."""
-    store = Store(url, SystemClock())
-    with store.engine.connect() as connection:
-        there = connection.execute(text("SELECT seq FROM chain_head")).scalar_one()
-    if not there:
-        fill(store, rows)
-    built = build(store, name)
-    store.close()
-    return built
-
-
 @contextmanager
-def _databases(wanted: Sequence[str], folder: Path) -> Generator[list[tuple[str, str]]]:
-    found = [("sqlite", f"sqlite:///{folder / 'searching.db'}")] if "sqlite" in wanted else []
-    if "postgresql" not in wanted:
-        yield found
+def _databases(given: Sequence[str]) -> Generator[Sequence[str]]:
+    """The urls that are given, else those of two new databases."""
+    if given:
+        yield given
         return
-    with running_postgres() as server:
-        yield [*found, ("postgresql", server.new_database())]
+    with tempfile.TemporaryDirectory() as folder, running_postgres() as server:
+        yield [f"sqlite:///{folder}/searching.db", server.new_database()]
 
 
 def _table(lines: Sequence[Measured]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="")
     table.add_column("store")
     table.add_column("search")
-    for name in ("p50 ms", "p95 ms", "most ms", "rows", "stopped %", "kB"):
+    for name in ("p50 ms", "p95 ms", "most ms", "CPU ms", "rows", "stopped %", "kB"):
         table.add_column(name, justify="right")
     for line in lines:
-        numbers = (f"{line.p50:.1f}", f"{line.p95:.1f}", f"{line.most:.1f}", str(line.rows), str(line.stopped))
-        table.add_row(line.store, line.kind, *numbers, f"{line.size:.0f}")
+        numbers = (f"{line.p50:.1f}", f"{line.p95:.1f}", f"{line.most:.1f}", f"{line.cpu:.1f}")
+        table.add_row(line.store, line.kind, *numbers, str(line.rows), str(line.stopped), f"{line.size:.0f}")
     return table
 
 
@@ -226,33 +225,26 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--pages", type=int, default=60, help="of each kind of search")
-    parser.add_argument("--store", choices=["sqlite", "postgresql"], action="append", help="both, when left out")
-    parser.add_argument("--folder", type=Path, help="where the SQLite file lies, to be used again")
+    parser.add_argument("--url", action="append", default=[], help="a database to use, and to use again, for new ones")
     parser.add_argument("--json", type=Path, help="write everything that was measured")
     given = parser.parse_args()
     console = Console(width=WIDE)
     lines, costs = list[Measured](), list[Built]()
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        _databases(given.store or ["sqlite", "postgresql"], given.folder or Path(folder)) as databases,
-    ):
-        for name, url in databases:
-            if (built := prepared(url, given.rows, name)) is not None:
+    with _databases(given.url) as urls:
+        for url in urls:
+            if (built := prepared(url, given.rows)) is not None:
                 costs.append(built)
-                console.print(
-                    f"{name}: the index costs {built.wall:.0f} µs a row ({built.cpu:.0f} µs of this process's CPU) and {built.size:.0f} bytes"
-                )
-            lines += asyncio.run(measured(url, given.rows, given.pages, name))
+                console.print(str(built))
+            lines += asyncio.run(measured(url, given.rows, given.pages))
     console.print(_table(lines))
     slowest = max(lines, key=lambda line: line.p95)
     verdict = "reached" if slowest.p95 <= AT_MOST else "not reached"
     console.print(
-        f"\nThe slowest kind of search ({slowest.store}, {slowest.kind}): p95 {slowest.p95:.0f} ms, at most {AT_MOST}: {verdict}"
+        f"\nThe slowest, {slowest.store}, {slowest.kind}: p95 {slowest.p95:.0f} ms, at most {AT_MOST}: {verdict}"
     )
     if given.json:
-        given.json.write_text(
-            json.dumps({"measured": [asdict(line) for line in lines], "built": [asdict(cost) for cost in costs]})
-        )
+        told = {"measured": [asdict(line) for line in lines], "built": [asdict(cost) for cost in costs]}
+        given.json.write_text(json.dumps(told))
 
 
 if __name__ == "__main__":
