@@ -120,14 +120,15 @@ class Searched:
         return (*found, *(("agent", name) for name in self.agent))
 
     @property
-    def texts(self) -> Iterator[str]:
-        """The texts that a search looks into, folded; an agent's label for its actor, which is but the grant's id."""
+    def text(self) -> str:
+        """All texts that a search looks into, folded, with a character between them that no folded text has.
+
+        Of an agent that is its label: its actor is but the grant's id.
+        """
         actor = None if str(self.actor).startswith("agent:") else self.actor
-        for text in (self.label, self.tool, self.upstream, self.kind, self.rule, actor):
-            if text and isinstance(text, str):
-                yield folded(text)
-        for text in _strings(self.detail):
-            yield folded(text)
+        given = tuple(name for name in (self.label, self.tool, self.upstream, self.kind, self.rule, actor) if name)
+        names = (_known if all(len(name) <= _NAME for name in given) else _together)(given)
+        return "\0".join((names, *map(folded, _strings(self.detail)))) if self.detail else names
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,8 +196,7 @@ class Comparison:
         )
 
     def _says(self, row: Searched) -> bool:
-        needle = self._needle
-        return any(needle in text for text in row.texts) or needle in row.agent
+        return self._needle in row.text or self._needle in row.agent
 
 
 def outcome_of(kind: str | None, detail: Mapping[str, Any]) -> Outcome | None:
@@ -222,6 +222,13 @@ def _folded(text: str) -> str:
         return " ".join(text.lower().split())
     plain = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     return visible(" ".join(plain.split()))
+
+
+def _together(names: tuple[str, ...]) -> str:
+    return "\0".join(folded(name) for name in names if isinstance(name, str))
+
+
+_known = lru_cache(maxsize=10_000)(_together)
 
 
 def grams(text: str) -> set[str]:

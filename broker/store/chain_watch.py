@@ -84,7 +84,7 @@ class ChainWatch:
         end = audit.head(session)
         busy = 0 < self._end < end.seq - BUSY
         self._end = end.seq
-        found = audit.after(session, reached.seq, WHILE_BUSY if busy else AT_ONCE)
-        rows = list(takewhile(lambda row: row.seq <= end.seq, found))
-        at_the_end = not rows or rows[-1].seq == end.seq
+        most = WHILE_BUSY if busy else AT_ONCE
+        rows = list(takewhile(lambda row: row.seq <= end.seq, audit.after(session, reached.seq, most)))
+        at_the_end = len(rows) < most
         return verify(rows, end if at_the_end else None, start=reached), end

@@ -39,20 +39,20 @@ INDEXING = 0x494E4458
 """A PostgreSQL advisory lock (per database): one replica indexes at a time."""
 
 _COLUMNS: tuple[Any, ...] = (
-    *(col(AuditRow.seq), col(AuditRow.at), col(AuditRow.kind), type_coerce(col(AuditRow.detail), Text)),
+    *(col(AuditRow.seq), col(AuditRow.kind), type_coerce(col(AuditRow.detail), Text)),
     *(col(AuditRow.actor), col(AuditRow.upstream), col(AuditRow.tool), col(AuditRow.rule), col(AuditRow.grant_id)),
     col(GrantRow.label),
 )
 SEARCHED: Select[Any] = select(*_COLUMNS).join(GrantRow, col(GrantRow.id) == col(AuditRow.grant_id), isouter=True)
-"""Each row's number, its instant, and what is searched of it; conditions and an order are to be added."""
+"""The numbers of rows, and what is searched of them; conditions and an order are to be added."""
 
 NAMES = ("actor", "upstream", "tool", "rule", "grant", "label")
-"""The last columns of `SEARCHED`, as `Searched` has them."""
+"""The columns of `SEARCHED` behind the detail, as `Searched` has them."""
 
 _TOOK = re.compile(r'"ms":[0-9.]+')
 """How long a call took, in the detail of its answer: else each would be another one."""
 
-_ROWS = Prepared(SEARCHED.where(col(AuditRow.seq).between(bindparam("first"), bindparam("last"))))
+_ROWS = Prepared(SEARCHED.add_columns(col(AuditRow.at)).where(col(AuditRow.seq).between(bindparam("first"), bindparam("last"))))
 _PUT = Prepared(
     text(
         "INSERT INTO audit_terms (term, block, rows) VALUES (:term, :block, :rows) "
@@ -91,7 +91,7 @@ def searched_of(kind: str, written: Any, *names: str | None) -> Searched:
     Verifying the chain names such a row.
     """
     try:
-        detail: object = json.loads(written)
+        detail: object = json.loads(written) if written != "{}" else {}
     except (ValueError, TypeError):
         detail = {}
     return Searched(kind, cast("Mapping[str, Any]", detail) if isinstance(detail, dict) else {}, *names)
@@ -136,7 +136,7 @@ def _index(engine: Engine, connection: Connection, block: int) -> None:
     for first in range(0, len(packs), AT_ONCE):
         with _writing(engine) as writing:
             _PUT.on_each(writing, packs[first : first + AT_ONCE])
-    instants = [row[1] for row in rows]
+    instants = [row[-1] for row in rows]
     with _writing(engine) as writing:
         span = {"since": min(instants, default=0), "until": max(instants, default=0)}
         _DONE.on(writing, {"block": block, **span})
@@ -165,7 +165,7 @@ def _bitmaps(rows: Iterable[Sequence[Any]]) -> dict[int, int]:
     and again, so this costs as much as there are different ones.
     """
     said, named = defaultdict[Any, list[int]](list), tuple(defaultdict[Any, list[int]](list) for _ in NAMES)
-    for seq, _, kind, detail, *names in rows:
+    for seq, kind, detail, *names, _ in rows:
         offset = (seq - 1) % BLOCK
         said[kind, _TOOK.sub('"ms":0', detail) if isinstance(detail, str) else None].append(offset)
         for column, name in zip(named, names, strict=True):
@@ -181,7 +181,7 @@ def _bitmaps_of(parts: Iterable[tuple[Searched, list[int]]]) -> dict[int, int]:
     for part, offsets in parts:
         for pair in part.values:
             values[pair] += offsets
-        for folded in part.texts:
+        for folded in part.text.split("\0"):
             texts[folded] += offsets
     found = {value_term(*pair): bitmap(offsets) for pair, offsets in values.items()}
     for folded, offsets in texts.items():

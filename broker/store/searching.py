@@ -168,7 +168,7 @@ class _Search:
             raise ChainBroken(self._first_unreadable(where), "its content was altered") from error
         self._looked += len(rows)
         finds, matching = self._comparison.finds, list[int]()
-        for seq, _, kind, detail, *names, call_id, approval_id in rows:
+        for seq, kind, detail, *names, call_id, approval_id in rows:
             if finds(searched_of(kind, detail, *names), call_id, approval_id):
                 matching.append(seq)
         return matching, [row[0] for row in rows]

@@ -11,7 +11,7 @@ from math import ceil
 
 from broker.domain.approvals import State
 from broker.domain.searching import Outcome
-from broker.domain.text import visible
+from broker.web.text import visible
 
 _TONES = {
     State.PENDING: "waits",
@@ -44,14 +44,12 @@ def outcome_tone(outcome: Outcome) -> str:
 
 
 def brief(text: object, most: int) -> str:
-    """The beginning of a text: as much as takes up to `most` places when hidden characters are shown as escapes."""
+    """The beginning of a text whose markup takes up to `most` bytes: what hides is spelt out and takes many."""
     given = str(text)
-    if len(given) <= most and given.isascii() and given.isprintable():
-        return given
-    places = 0
-    for number, char in enumerate(given):
-        places += len(visible(char))
-        if places > most:
+    size = 0
+    for number, char in enumerate(given[: most + 1]):
+        size += len(visible(char).encode())
+        if size > most:
             return given[:number] + "…"
     return given
 
