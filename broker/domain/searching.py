@@ -19,10 +19,6 @@ from broker.domain.audit import Kind
 from broker.domain.people import normal_email
 from broker.domain.text import visible
 
-GRAM = 3
-"""A text with fewer letters is looked for row by row."""
-
-
 _NAME = 100
 """Texts up to so many letters come again and again: tools, agents, rules."""
 
@@ -229,11 +225,6 @@ def _together(names: tuple[str, ...]) -> str:
 
 
 _known = lru_cache(maxsize=10_000)(_together)
-
-
-def grams(text: str) -> set[str]:
-    """Every run of `GRAM` letters in a folded text."""
-    return {text[place : place + GRAM] for place in range(len(text) - GRAM + 1)}
 
 
 def _strings(value: Any) -> Iterator[str]:

@@ -26,7 +26,7 @@ from broker.domain.searching import Searched
 from broker.store.engine import WRITER, is_sqlite
 from broker.store.prepared import Prepared
 from broker.store.tables import AuditBlock, AuditRow, AuditTerm, ChainHead, GrantRow
-from broker.store.terms import BLOCK, bitmap, first_of, packed, text_terms, unpacked, value_term
+from broker.store.terms import BLOCK, bitmap, first_of, packed, terms_of, unpacked, value_term
 from broker.store.writer import Store
 
 BLOCKS_AT_ONCE = 2
@@ -52,7 +52,9 @@ NAMES = ("actor", "upstream", "tool", "rule", "grant", "label")
 _TOOK = re.compile(r'"ms":[0-9.]+')
 """How long a call took, in the detail of its answer: else each would be another one."""
 
-_ROWS = Prepared(SEARCHED.add_columns(col(AuditRow.at)).where(col(AuditRow.seq).between(bindparam("first"), bindparam("last"))))
+_ROWS = Prepared(
+    SEARCHED.add_columns(col(AuditRow.at)).where(col(AuditRow.seq).between(bindparam("first"), bindparam("last")))
+)
 _PUT = Prepared(
     text(
         "INSERT INTO audit_terms (term, block, rows) VALUES (:term, :block, :rows) "
@@ -186,6 +188,6 @@ def _bitmaps_of(parts: Iterable[tuple[Searched, list[int]]]) -> dict[int, int]:
     found = {value_term(*pair): bitmap(offsets) for pair, offsets in values.items()}
     for folded, offsets in texts.items():
         bits = bitmap(offsets)
-        for term in text_terms(folded):
+        for term in terms_of(folded):
             found[term] = found.get(term, 0) | bits
     return found

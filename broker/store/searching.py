@@ -25,7 +25,7 @@ from broker.errors import ChainBroken
 from broker.store import audit
 from broker.store.search_index import SEARCHED, having, searched_of, spans
 from broker.store.tables import AuditRow
-from broker.store.terms import BLOCK, block_of, first_of, offsets, text_terms, value_term
+from broker.store.terms import BLOCK, block_of, first_of, offsets, terms_with, value_term
 
 MOST_LOOKED = 5000
 """Rows that are compared and bitmaps that are read for one answer: some tens of milliseconds."""
@@ -223,7 +223,7 @@ class _Search:
         """The conditions that the index knows."""
         if self._wanted.approval is not None:
             yield partial(self._with_ids, (col(AuditRow.approval_id) == self._wanted.approval,))
-        if terms := sorted(text_terms(self._wanted.needle)):
+        if terms := sorted(terms_with(self._wanted.needle)):
             yield partial(self._with_text, terms[:: -(-len(terms) // MOST_TERMS)])
         yield from (partial(self._having, value_term(*pair)) for pair in self._wanted.values)
 

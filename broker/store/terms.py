@@ -4,8 +4,8 @@ What belongs here: numbers and bits. What does not: what a row's terms mean (`br
 kept (`broker.store.search_index`).
 
 The record is cut into blocks of `BLOCK` rows. A term is the exact value of a field, or, for texts, one of `GRAMS`
-buckets of runs of three letters: what the buckets find has still to be compared, and however odd texts are, a block has
-no more terms of texts than that.
+buckets of runs of three letters, and of `PAIRS` of two: what the buckets find has still to be compared, and however odd
+texts are, a block has no more terms of texts than that.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from zlib import crc32
 
-from broker.domain.searching import grams
-
 BLOCK = 4096
 """Rows that are indexed together."""
 
-GRAMS = 4096
-"""Buckets of runs of letters."""
+TRIPLES, PAIRS = 4096, 2048
+"""Buckets of runs of three letters, and behind them those of runs of two."""
 
 _BYTES = BLOCK // 8
 _WORDS = struct.Struct(f"<{BLOCK // 64}Q")
@@ -45,9 +43,26 @@ def value_term(field: str, value: str) -> int:
     return int.from_bytes(digest) >> 2 | 1 << 62  # beyond the buckets, within what a column holds
 
 
-def text_terms(folded: str) -> set[int]:
-    """The terms that a row has if one of its texts contains `folded`; none when it is too short for that."""
-    return {crc32(gram.encode(errors="surrogatepass")) % GRAMS for gram in grams(folded)}
+def terms_of(folded: str) -> set[int]:
+    """The terms of a row that has this text."""
+    return _triples(folded) | _pairs(folded)
+
+
+def terms_with(needle: str) -> set[int]:
+    """The terms that a row has if one of its texts contains `needle`; none for a single letter."""
+    return _triples(needle) or _pairs(needle)
+
+
+def _triples(text: str) -> set[int]:
+    return {_number(text[place : place + 3]) % TRIPLES for place in range(len(text) - 2)}
+
+
+def _pairs(text: str) -> set[int]:
+    return {TRIPLES + _number(text[place : place + 2]) % PAIRS for place in range(len(text) - 1)}
+
+
+def _number(letters: str) -> int:
+    return crc32(letters.encode(errors="surrogatepass"))
 
 
 def bitmap(offsets: Iterable[int]) -> int:

@@ -91,6 +91,7 @@ KINDS = (
     Kind("text: rare", lambda dice, rows: {"q": RARE}),
     Kind("text: none has it", lambda dice, rows: {"q": f"zebra {dice.getrandbits(32):x}"}),
     Kind("text: two letters", lambda dice, rows: {"q": "qz"}),
+    Kind("text: one letter", lambda dice, rows: {"q": "!"}),
     Kind("text: id of no call", lambda dice, rows: {"q": f"call_{dice.getrandbits(96):024x}"}),
     Kind(
         "common and common",

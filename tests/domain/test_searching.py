@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from broker.domain.audit import Kind
-from broker.domain.searching import AuditFilter, Comparison, Outcome, Searched, folded, grams, outcome_of
+from broker.domain.searching import AuditFilter, Comparison, Outcome, Searched, outcome_of
 
 
 def finds(text: str, **row: Any) -> bool:
@@ -85,9 +83,3 @@ def test_an_agent_is_found_by_its_grant_and_by_its_label() -> None:
 )
 def test_a_row_tells_what_became_of_its_call(kind: Kind, detail: dict[str, Any], outcome: Outcome | None) -> None:
     assert outcome_of(kind, detail) is outcome
-
-
-@given(st.text(), st.text(min_size=3), st.text())
-def test_a_text_that_contains_another_has_all_its_runs_of_letters(before: str, text: str, behind: str) -> None:
-    needle, whole = folded(text), folded(before + text + behind)
-    assert needle not in whole or grams(needle) <= grams(whole)

@@ -7,13 +7,15 @@ from hypothesis import strategies as st
 
 from broker.store.terms import (
     BLOCK,
-    GRAMS,
+    PAIRS,
+    TRIPLES,
     bitmap,
     block_of,
     first_of,
     offsets,
     packed,
-    text_terms,
+    terms_of,
+    terms_with,
     unpacked,
     value_term,
 )
@@ -31,13 +33,16 @@ def test_a_bitmap_is_read_as_it_was_kept_and_takes_no_more_room_than_its_bits(gi
 
 @given(st.text(), st.text())
 def test_terms_of_values_and_of_texts_never_meet(field: str, value: str) -> None:
-    assert all(0 <= term < GRAMS for term in text_terms(value))
-    assert GRAMS <= value_term(field, value) < 2**63
+    assert all(0 <= term < TRIPLES + PAIRS for term in terms_of(value))
+    assert TRIPLES + PAIRS <= value_term(field, value) < 2**63
+
+
+@given(st.text(), st.text(), st.text())
+def test_a_text_has_the_terms_of_every_text_in_it(before: str, needle: str, behind: str) -> None:
+    assert terms_with(needle) <= terms_of(before + needle + behind)
+    assert bool(terms_with(needle)) is (len(needle) > 1)
 
 
 def test_every_row_is_in_one_block() -> None:
-    assert [(block_of(first_of(block)), block_of(first_of(block + 1) - 1)) for block in range(3)] == [
-        (0, 0),
-        (1, 1),
-        (2, 2),
-    ]
+    ends = [(block_of(first_of(block)), block_of(first_of(block + 1) - 1)) for block in range(3)]
+    assert ends == [(0, 0), (1, 1), (2, 2)]
