@@ -43,7 +43,9 @@ _COLUMNS: tuple[Any, ...] = (
     *(col(AuditRow.actor), col(AuditRow.upstream), col(AuditRow.tool), col(AuditRow.rule), col(AuditRow.grant_id)),
     col(GrantRow.label),
 )
-SEARCHED: Select[Any] = select(*_COLUMNS).join(GrantRow, col(GrantRow.id) == col(AuditRow.grant_id), isouter=True)
+SEARCHED: Select[*tuple[Any, ...]] = select(*_COLUMNS).join(
+    GrantRow, col(GrantRow.id) == col(AuditRow.grant_id), isouter=True
+)
 """The numbers of rows, and what is searched of them; conditions and an order are to be added."""
 
 NAMES = ("actor", "upstream", "tool", "rule", "grant", "label")

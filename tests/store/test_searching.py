@@ -99,15 +99,10 @@ def matching(wanted: AuditFilter, rows: Sequence[tuple[Row, Searched]]) -> list[
 def newest_first(store: Store) -> list[tuple[Row, Searched]]:
     rows = store.read_now(lambda session: list(audit.stream(session)))[::-1]
     labels = store.read_now(lambda session: audit.labels_of(session, {row.grant for row in rows if row.grant}))
-    return [
-        (
-            row,
-            Searched(
-                row.kind, row.detail, row.actor, row.upstream, row.tool, row.rule, row.grant, labels.get(row.grant)
-            ),
-        )
-        for row in rows
-    ]
+    named = (
+        (row, (row.actor, row.upstream, row.tool, row.rule, row.grant, labels.get(row.grant or ""))) for row in rows
+    )
+    return [(row, Searched(row.kind, row.detail, *names)) for row, names in named]
 
 
 def terms(store: Store) -> list[tuple[int, bytes]]:
@@ -146,7 +141,7 @@ async def test_an_index_that_was_emptied_or_left_undone_is_made_again_and_nothin
     wanted = AuditFilter(text="x" * 40 + "needle")
     found = everything(long, wanted)
     with ThreadPoolExecutor(3) as pool:
-        assert sum(pool.map(lambda _: index_next(long.engine), range(3))) >= 1  # several at once
+        assert sum(pool.map(index_next, [long.engine] * 3)) >= 1  # several at once
     whole = terms(long)
     for lost in ("term < 3000", "term >= 0"):
         with long.engine.begin() as connection:
