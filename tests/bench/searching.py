@@ -3,11 +3,12 @@
 A record of a million rows is made on SQLite and on PostgreSQL (some minutes each) and indexed as the server does it.
 Then each kind of search asks for its pages in turn: the newest, those behind a place somewhere in the record, and the
 one that the page before leads to. A page is asked for as a browser does, so a time is all of it: the session, the
-search, the template. Beside the milliseconds stand those of this process's CPU, which tell more on a busy machine, how many rows a page had in the middle, in how many of a hundred it
-said that it did not look at everything, and how large the largest page was.
+search, the template. Beside the milliseconds stand those of this process's CPU, which tell more on a busy machine; how
+many rows a page had in the middle; in how many of a hundred it said that it did not look at everything; and how large
+the largest page was.
 
-Before that: what the index costs for each row, in time beside the calls and in room, and how long a million rows take.
-All of it is true of this machine now. A missed goal is no error, the exit status is about the run.
+Before that: what the index costs for each row, in time beside the calls and in room. All of it is true of this machine
+now. A missed goal is no error, the exit status is about the run.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from sqlalchemy import make_url, text
 
 from broker.domain.audit import timestamp
 from broker.domain.clock import SystemClock
+from broker.store.audit import head
 from broker.store.search_index import index_next, unindexed
 from broker.store.terms import BLOCK
 from broker.store.writer import Store
@@ -174,9 +176,9 @@ async def _kind(client: httpx2.AsyncClient, kind: Kind, rows: int, pages: int, s
 def prepared(url: str, rows: int) -> Built | None:
     """A record of `rows` rows at `url`, indexed; one that is there already is used. None when it had its index."""
     store = Store(url, SystemClock())
+    if not store.read_now(head).seq:
+        fill(store, rows)
     with store.engine.connect() as connection:
-        if not connection.execute(text("SELECT seq FROM chain_head")).scalar_one():
-            fill(store, rows)
         blocks = len(unindexed(connection))
     built = _built(store, blocks * BLOCK / 1e6) if blocks else None
     store.close()
