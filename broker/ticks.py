@@ -45,9 +45,13 @@ class Tick:
     work: Callable[[], Awaitable[object]]
     otherwise: str
     trouble: str | None = field(default=None, init=False)
+    _runs: bool = field(default=False, init=False)
 
     async def run(self) -> None:
-        """Do the work once. What goes wrong is logged when it begins and when it is over."""
+        """Do the work once, unless it still runs. What goes wrong is logged when it begins and when it is over."""
+        if self._runs:
+            return
+        self._runs = True
         try:
             await self.work()
         except asyncio.CancelledError:
@@ -61,6 +65,8 @@ class Tick:
             if self.trouble is not None:
                 log.warning("%s: it works again.", self.name)
             self.trouble = None
+        finally:
+            self._runs = False
 
 
 class _Every(BaseTrigger):
@@ -86,7 +92,7 @@ async def ticking(*ticks: Tick) -> AsyncGenerator[AsyncIOScheduler]:
             _Every(timedelta(seconds=tick.seconds)),
             id=tick.name,
             next_run_time=datetime.now(UTC),
-            max_instances=1,
+            max_instances=2,  # one that finds the other running ends at once, and APScheduler does not complain of it
             coalesce=True,
             misfire_grace_time=None,
         )

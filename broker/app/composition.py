@@ -38,8 +38,10 @@ from broker.gateway.holds import Holds
 from broker.gateway.record import Record
 from broker.policy.watch import InForce, Watched
 from broker.settings import Settings
+from broker.store.chain_watch import ChainWatch
 from broker.store.engine import is_sqlite, serve_lock
 from broker.store.presence import Presence
+from broker.store.search_index import keep_indexed
 from broker.store.writer import Store
 from broker.ticks import Tick, ticking
 from broker.web import create_web
@@ -57,6 +59,11 @@ RELEASE_EVERY = 0.5
 
 WITNESS_EVERY = 1.0
 """Seconds between looks whether a day is over."""
+VERIFY_EVERY = 0.5
+"""Seconds between looks at the chain."""
+
+INDEX_EVERY = 1.0
+"""Seconds between looks for rows of the record that are to be indexed."""
 
 
 @dataclass(slots=True)
@@ -150,7 +157,8 @@ async def running(
         await stack.enter_async_context(_task(errands.run()))
         inbounds = [each.inbound(approvals, card) for each in slack]
         witnessing = [_witness(store)] if channels else []
-        ticks = (*_ticks(approvals, endpoint), *witnessing, *(each.tick for each in slack))
+        chain = ChainWatch(store)
+        ticks = (*_ticks(approvals, endpoint, store, chain), *witnessing, *(each.tick for each in slack))
         await stack.enter_async_context(ticking(*ticks))
         fare = partial(readiness.channels, outboxes, {each.channel.name: each.trouble for each in slack})
         web = create_web(
@@ -161,8 +169,9 @@ async def running(
             keyring=keyring,
             public_url=url,
             in_force=policies,
-            ready=partial(readiness.ready, store, presence, policies, fare),
+            ready=partial(readiness.ready, store, presence, policies, fare, chain),
             channels=fare,
+            chain=chain,
         )
         limit = settings.server.stop_within.total_seconds()
         closing = partial(close, endpoint, inbounds, feed, outboxes, limit)
@@ -199,10 +208,12 @@ async def _task(work: Any) -> AsyncGenerator[None]:
             await task
 
 
-def _ticks(approvals: Approvals, endpoint: Endpoint) -> tuple[Tick, ...]:
+def _ticks(approvals: Approvals, endpoint: Endpoint, store: Store, chain: ChainWatch) -> tuple[Tick, ...]:
     return (
         Tick("sweep", SWEEP_EVERY, partial(sweep, approvals), "Overdue approvals stay open until it can."),
         Tick("release", RELEASE_EVERY, endpoint.release_ended, "What ended grants have open stays so until it can."),
+        Tick("verify", VERIFY_EVERY, chain.look, "The record is not verified until it can."),
+        Tick("index", INDEX_EVERY, partial(keep_indexed, store), "Searches of the record are slower until it can."),
     )
 
 

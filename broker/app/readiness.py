@@ -13,7 +13,7 @@ from broker.domain.audit import timestamp
 from broker.errors import StoreError
 from broker.policy.watch import InForce
 from broker.store import audit
-from broker.store.audit import AuditFilter
+from broker.store.chain_watch import ChainWatch, Walk
 from broker.store.presence import Presence
 from broker.store.writer import Store
 from broker.web.policies import present_of
@@ -27,24 +27,34 @@ async def ready(
     presence: Presence | None,
     policies: Mapping[str, InForce],
     channels: Callable[[], Awaitable[Channels]],
+    chain: ChainWatch,
 ) -> dict[str, Any]:
     """Everything that may be in trouble; `status` is `failing` when calls cannot be recorded, so that none runs."""
     told: Channels = {}
     try:
-        await store.write(lambda tx: audit.page(tx.session, AuditFilter(), limit=1))
+        await store.write(lambda tx: audit.approvals_since(tx.session, audit.head(tx.session).seq))
         state = {"ok": True, "seq": (await store.read(audit.head)).seq}
         told = await channels()
     except StoreError as error:
         state = {"ok": False, "error": str(error)}
     deaf = presence.trouble if presence is not None else None
     refused = any(in_force.trouble is not None for in_force in policies.values())
-    troubled = refused or deaf is not None or not all(channel["ok"] for channel in told.values())
+    altered = chain.walk.trouble is not None
+    troubled = refused or altered or deaf is not None or not all(channel["ok"] for channel in told.values())
     return {
         "status": "failing" if not state["ok"] else "degraded" if troubled else "ok",
         "store": state if deaf is None else {**state, "trouble": deaf},
         "policies": {name: present_of(one) for name, one in policies.items()},
         "channels": told,
+        "chain": _chain(chain.walk),
     }
+
+
+def _chain(walk: Walk) -> dict[str, Any]:
+    verified = {"seq": walk.reached.seq, "at": timestamp(walk.at) if walk.at is not None else None}
+    if walk.trouble is None:
+        return {"ok": True, "verified": verified}
+    return {"ok": False, "error": walk.trouble, "verified": verified}
 
 
 async def channels(outboxes: Iterable[Outbox], troubles: Mapping[str, Callable[[], str | None]]) -> Channels:

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from broker.approvals.journal import BROKER
 from broker.domain.audit import Event, Kind
 from broker.store import audit
-from broker.store.audit import AuditFilter
 from broker.store.writer import Store, Transaction
 
 DAY = timedelta(days=1)
@@ -36,9 +35,9 @@ class Witness:
 
 def _note(tx: Transaction) -> datetime:
     """Returns when it was noted last; no other process writes between the look and the note."""
-    found = audit.page(tx.session, AuditFilter(kind=Kind.CHAIN_WITNESSED), limit=1)
-    if found and not _due(found[0].at, tx.now):
-        return found[0].at
+    last = audit.last_about_no_call(tx.session, Kind.CHAIN_WITNESSED)
+    if last is not None and not _due(last.at, tx.now):
+        return last.at
     tx.record(Event(kind=Kind.CHAIN_WITNESSED, actor=BROKER))
     return tx.now
 

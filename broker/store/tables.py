@@ -113,6 +113,25 @@ class AuditRow(Base, table=True):
     digest: str
 
 
+class AuditBlock(Base, table=True):
+    """A run of rows of the record that is indexed, and the first and last instant in it. See `store.search_index`."""
+
+    __tablename__: ClassVar[Any] = "audit_blocks"
+    block: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    since: datetime = Field(sa_type=Instant)
+    until: datetime = Field(sa_type=Instant)
+
+
+class AuditTerm(Base, table=True):
+    """The rows of one block that have a term, as a packed bitmap."""
+
+    __tablename__: ClassVar[Any] = "audit_terms"
+    __table_args__: ClassVar[Any] = {"sqlite_with_rowid": False}
+    term: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    block: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    rows: bytes
+
+
 class ContentRow(Base, table=True):
     """What is kept of a call beside the chain, so that it can be emptied.
 

@@ -14,8 +14,9 @@ from broker.approvals.service import Approvals
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
+from broker.store.chain_watch import ChainWatch
 from broker.store.writer import Store
-from broker.web import api, events, export, pages, policies, sign_in
+from broker.web import api, audit_pages, events, export, pages, policies, sign_in
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
@@ -32,12 +33,14 @@ def create_web(
     in_force: Mapping[str, InForce],
     ready: Callable[[], Awaitable[dict[str, Any]]],
     channels: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]],
+    chain: ChainWatch,
 ) -> FastAPI:
     """The ASGI application of pages and API.
 
     Args:
         public_url: where browsers reach it; its host is the allowed Host and Origin.
         in_force: the policies in force, by upstream.
+        chain: knows how the record was found when it was last verified.
         ready: tells whether the broker can work; its `status` is `ok` when it can, `degraded` when not all is well.
         channels: tells how the ways to people outside fare, by name: `ok`, and a sentence as `error` where not.
     """
@@ -52,8 +55,9 @@ def create_web(
         policies=in_force,
         ready=ready,
         channels=channels,
+        chain=chain,
     )
-    for module in (api, events, export, pages, policies, sign_in):
+    for module in (api, audit_pages, events, export, pages, policies, sign_in):
         app.router.routes.extend(module.router.routes)
     app.router.redirect_slashes = False
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

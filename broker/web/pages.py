@@ -1,33 +1,32 @@
-"""The HTML pages: the queue, one approval, the audit log.
+"""The HTML pages: the queue and one approval.
 
-What belongs here: gathering what a page shows. What does not: words (`words`), markup (`templates/`).
+What belongs here: gathering what a page shows. What does not: words (`words`), markup (`templates/`), the
+record (`audit_pages`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Request
+from fastapi import APIRouter, Form
 from pydantic import ValidationError
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
 from broker.domain.approvals import Approval, Decision, State
-from broker.domain.audit import Kind, Row
+from broker.domain.audit import Row
 from broker.domain.people import Permission, Person
-from broker.errors import Invalid, NotFound, ReviewRefused, TransitionRefused
+from broker.errors import Invalid, ReviewRefused, TransitionRefused
 from broker.store import approvals as stored
 from broker.store import audit, people
 from broker.store.approvals import ApprovalFilter
-from broker.web.api import PAGE, seen_by
+from broker.web.api import seen_by
 from broker.web.cards import possible, voters
 from broker.web.decisions import DecisionBody
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.problems import sentence_of, status_of
-from broker.web.queries import RowsAsked, RowsBefore, row_number
 from broker.web.templates import render_large
 from broker.web.visibility import visible_page
 
@@ -140,58 +139,3 @@ async def _card(
         own=next((given for given in approval.reviews if given.by == asker.person.email), None),
         note=note,
     )
-
-
-@router.get("/audit")
-async def audit_log(
-    request: Request, parts: PartsOf, asker: AskerOf, asked: RowsAsked, before: RowsBefore = None
-) -> Response:
-    """What happened, newest first. A filter that makes no sense finds nothing and is marked in the form."""
-    field, mistake = None, None
-    try:
-        wanted = asked()
-    except Invalid as error:
-        wanted = None
-        field, _, mistake = str(error).partition(": ")
-
-    def look(session: Session) -> dict[str, Any]:
-        rows = audit.page(session, wanted, before=before, limit=PAGE + 1) if wanted is not None else []
-        calls = {row.call_id for row in rows[:PAGE] if row.call_id is not None}
-        labels = audit.labels_of(session, {row.grant for row in rows[:PAGE] if row.grant is not None})
-        kept = audit.contents_of(session, calls)
-        return {"rows": rows, "kept": kept, "labels": labels, "head": audit.head(session)}
-
-    found = await parts.store.read(look)
-    rows = found.pop("rows")
-    query = {name: value for name, value in request.query_params.items() if value and name != "cursor"}
-    following = urlencode(query | {"cursor": str(rows[PAGE - 1].seq)}) if len(rows) > PAGE else None
-    return await render_large(
-        "audit.html",
-        status=200 if mistake is None else 422,
-        asker=asker,
-        field=field,
-        mistake=mistake,
-        rows=rows[:PAGE],
-        following=following,
-        query=query,
-        filters=urlencode(query),
-        kinds=list(Kind),
-        older=before is not None,
-        **found,
-    )
-
-
-@router.get("/audit/{seq}")
-async def audit_row(parts: PartsOf, asker: AskerOf, seq: str) -> Response:
-    """One row with all that happened to its call, and all that is kept of it."""
-    number = row_number(seq)
-    row = await parts.store.read(lambda session: audit.get(session, number))
-    if row is None:
-        raise NotFound(f"There is no row {number}.")
-
-    def look(session: Session) -> dict[str, Any]:
-        history = audit.history(session, row.call_id, row.approval_id)
-        labels = audit.labels_of(session, {each.grant for each in history if each.grant is not None})
-        return {"kept": audit.contents(session, row.call_id or ""), "history": history, "labels": labels}
-
-    return await render_large("audit_row.html", asker=asker, row=row, **await parts.store.read(look))

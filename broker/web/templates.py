@@ -13,12 +13,18 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from starlette.responses import HTMLResponse
 
+from broker.domain.audit import Row
 from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
+from broker.domain.searching import Outcome, outcome_of
 from broker.domain.standing import standing
 from broker.domain.values import answer_parts, shown, sizes, telling_argument
 from broker.web import words
 from broker.web.text import visible
+
+
+def _outcome(row: Row) -> Outcome | None:
+    return outcome_of(row.kind, row.detail)
 
 
 def _iso(at: datetime) -> str:
@@ -43,6 +49,9 @@ _filters: dict[str, Any] = {
     "happening": happening,
     "ran_before": ran_before,
     "kept_as": words.kept_as,
+    "brief": words.brief,
+    "outcome": _outcome,
+    "outcome_tone": words.outcome_tone,
     "place": place,
 }
 _environment.filters.update(_filters)

@@ -19,8 +19,8 @@ from broker.domain.audit import Kind, Row, verify
 from broker.domain.calls import UNIT, Action, Call, Charge, Requirement, Verdict
 from broker.domain.canonical import Keyring, new_id
 from broker.domain.people import GrantRef, Person, Role
-from broker.store import audit, grants, people
-from broker.store.audit import AuditFilter
+from broker.domain.searching import AuditFilter
+from broker.store import audit, grants, people, searching
 from broker.store.writer import Store, Transaction
 from tests.clock import MovableClock
 from tests.domain.values import ALICE, BOB, CAROL, DEFINITION, KEYRING, OLGA, call
@@ -147,8 +147,8 @@ class Desk:
 
     async def last_kinds(self, number: int) -> list[Kind]:
         """The kinds of the last rows of all, oldest first."""
-        rows = await self.store.read(lambda session: audit.page(session, AuditFilter(), limit=number))
-        return [row.kind for row in rows[::-1]]
+        found = await self.store.read(lambda session: searching.page(session, AuditFilter(), limit=number))
+        return [row.kind for row in found.rows[::-1]]
 
     async def slots(self) -> list[tuple[str, bool]]:
         """Which held calls have slots, and whether each is reserved."""

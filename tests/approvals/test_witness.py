@@ -10,8 +10,8 @@ import pytest
 from broker.approvals.witness import DAY, Witness
 from broker.domain.audit import Event, Head, Kind, Row, verify
 from broker.errors import ChainBroken
-from broker.store import audit
-from broker.store.audit import AuditFilter
+from broker.domain.searching import AuditFilter
+from broker.store import audit, searching
 from broker.store.writer import Store
 from tests.clock import MovableClock
 
@@ -19,7 +19,7 @@ from tests.clock import MovableClock
 async def noted(store: Store) -> list[Row]:
     """What was noted, oldest first."""
     wanted = AuditFilter(kind=Kind.CHAIN_WITNESSED)
-    return (await store.read(lambda session: audit.page(session, wanted)))[::-1]
+    return (await store.read(lambda session: searching.page(session, wanted).rows))[::-1]
 
 
 async def test_it_is_noted_at_once_and_then_once_a_day(store: Store, clock: MovableClock) -> None:

@@ -37,7 +37,6 @@ from broker.policy.judging.decide import decide
 from broker.policy.watch import InForce
 from broker.store import approvals as stored
 from broker.store import audit, grants, people, processes, slots
-from broker.store.audit import AuditFilter
 from broker.store.tables import EPOCH
 from broker.store.writer import Store
 from tests.approvals.desk import again, new_grant
@@ -431,7 +430,7 @@ class World:
         self.steps += 1
 
     def _look(self, session: Session, before: dict[str, int], beside: list[Kind], others: tuple[Known, ...]) -> None:
-        rows = audit.after(session, AuditFilter(), self._head.seq)
+        rows = audit.after(session, self._head.seq)
         self._check_chain(rows)
         assert [row.kind for row in rows if row.approval_id is None] == beside
         for one in self.known.values():

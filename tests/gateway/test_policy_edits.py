@@ -15,9 +15,9 @@ import pytest
 
 from broker.domain.approvals import Cause, State
 from broker.domain.audit import Row, verify
+from broker.domain.searching import AuditFilter
 from broker.policy.watch import LOOK_EVERY, InForce
-from broker.store import audit
-from broker.store.audit import AuditFilter
+from broker.store import audit, searching
 from tests.gateway.scene import HOLD_ACT, Agent, Bare, Scene, block, modern, playing
 from tests.servers import BOUND
 from tests.servers.scripted import Scripted
@@ -71,7 +71,7 @@ class Edited:
         wanted, found = AuditFilter(kind=kind), list[Row]()
         async with asyncio.timeout(BOUND):
             while not found or len(found) < many:
-                found = await self.scene.broker.store.read(lambda session: audit.page(session, wanted))
+                found = (await self.scene.broker.store.read(lambda session: searching.page(session, wanted))).rows
         return found[::-1]
 
 
