@@ -169,8 +169,9 @@ async def _kind(client: httpx2.AsyncClient, kind: Kind, rows: int, pages: int, s
         stopped += 'class="stopped"' in page
         leads = re.search(r"cursor=(\d+)", page)
         following = {**query, "cursor": leads[1]} if leads else None
-    in_order = (number for each in (times, spent) for number in (median(each), _p95(each)))
-    return Measured(store, kind.name, *in_order, int(median(counts)), round(100 * stopped / pages), max(sizes))
+    rows, part = int(median(counts)), round(100 * stopped / pages)
+    spread = (median(times), _p95(times), median(spent), _p95(spent))
+    return Measured(store, kind.name, *spread, rows, part, max(sizes))
 
 
 def prepared(url: str, rows: int) -> Built | None:
