@@ -9,8 +9,8 @@ import pytest
 
 from broker.approvals.witness import DAY, Witness
 from broker.domain.audit import Event, Head, Kind, Row, verify
-from broker.errors import ChainBroken
 from broker.domain.searching import AuditFilter
+from broker.errors import ChainBroken
 from broker.store import audit, searching
 from broker.store.writer import Store
 from tests.clock import MovableClock

@@ -169,8 +169,9 @@ async def _kind(client: httpx2.AsyncClient, kind: Kind, rows: int, pages: int, s
         stopped += 'class="stopped"' in page
         leads = re.search(r"cursor=(\d+)", page)
         following = {**query, "cursor": leads[1]} if leads else None
-    wall, processor = (median(times), _p95(times)), (median(spent), _p95(spent))
-    return Measured(store, kind.name, *wall, *processor, int(median(counts)), round(100 * stopped / pages), max(sizes))
+    rows, part = int(median(counts)), round(100 * stopped / pages)
+    spread = (median(times), _p95(times), median(spent), _p95(spent))
+    return Measured(store, kind.name, *spread, rows, part, max(sizes))
 
 
 def prepared(url: str, rows: int) -> Built | None:
@@ -189,8 +190,8 @@ def _built(store: Store, millions: float) -> Built:
     began, cpu, size = perf_counter(), process_time(), _size(store)
     while index_next(store.engine, 10):
         pass
-    wall, spent, added = perf_counter() - began, process_time() - cpu, (_size(store) - size) / 1e6
-    return Built(store.engine.dialect.name, wall / millions, spent / millions, added / millions)
+    spent = (perf_counter() - began, process_time() - cpu, (_size(store) - size) / 1e6)
+    return Built(store.engine.dialect.name, *(each / millions for each in spent))
 
 
 def _p95(numbers: Sequence[float]) -> float:

@@ -10,7 +10,7 @@ async def test_every_kind_of_search_is_measured_on_a_small_record(store_url: str
     built = prepared(store_url, BLOCK + 100)
     assert built is not None
     assert prepared(store_url, BLOCK) is None  # what is there is used again
-    lines = await measured(store_url, BLOCK, 3)
+    lines = await measured(store_url, BLOCK, 2)
     assert [line.kind for line in lines] == [kind.name for kind in KINDS]
     found = {line.kind: line.rows for line in lines}
     assert found["everything"] == 50
