@@ -95,6 +95,8 @@ class AuditRow(Base, table=True):
             sqlite_where=text("call_id IS NULL"),
             postgresql_where=text("call_id IS NULL"),
         ),
+        # what one agent did
+        Index("ix_audit_grant_id_seq", "grant_id", "seq"),
     )
     seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     at: datetime = Field(sa_type=Instant, index=True)
@@ -129,6 +131,10 @@ class ApprovalRow(Base, table=True):
     """An approval. Its moves are those of `broker.domain.approvals.TRANSITIONS`."""
 
     __tablename__: ClassVar[Any] = "approvals"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        Index("ix_approvals_fingerprint_created_at", "fingerprint", "created_at"),
+        Index("ix_approvals_upstream_tool_created_at", "upstream", "tool", "created_at"),
+    )
     id: str = Field(primary_key=True)
     # pending → approved | rejected | expired | withdrawn; approved → executing | expired | withdrawn;
     # executing → succeeded | failed | interrupted | approved
@@ -141,7 +147,7 @@ class ApprovalRow(Base, table=True):
     grant_label: str
     grant_owner: str
     session: str | None = Field(default=None, index=True)
-    fingerprint: str = Field(index=True)
+    fingerprint: str
     revision: str
     rule: str
     reason: str | None = None
@@ -175,6 +181,7 @@ class ReviewRow(Base, table=True):
     """One person's word on one approval."""
 
     __tablename__: ClassVar[Any] = "reviews"
+    __table_args__: ClassVar[tuple[Any, ...]] = (Index("ix_reviews_person_at", "person", "at"),)
     approval_id: str = Field(primary_key=True, foreign_key="approvals.id")
     person: str = Field(primary_key=True)
     place: int  # among the approval's reviews: several may be of one instant

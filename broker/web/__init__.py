@@ -15,7 +15,7 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.writer import Store
-from broker.web import api, events, export, pages, policies, sign_in
+from broker.web import api, card, events, export, pages, policies, sign_in
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
@@ -50,7 +50,7 @@ def create_web(
         policies=in_force,
         ready=ready,
     )
-    for module in (api, events, export, pages, policies, sign_in):
+    for module in (api, card, events, export, pages, policies, sign_in):
         app.router.routes.extend(module.router.routes)
     app.router.redirect_slashes = False
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

@@ -17,7 +17,7 @@ from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
 from broker.domain.standing import standing
 from broker.web import words
-from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
+from broker.web.text import brief, shown, telling_argument, visible
 
 
 def _iso(at: datetime) -> str:
@@ -29,9 +29,8 @@ _environment = Environment(
 )
 _filters: dict[str, Any] = {
     "visible": visible,
+    "brief": brief,
     "shown": shown,
-    "sizes": sizes,
-    "answer_parts": answer_parts,
     "telling": telling_argument,
     "moment": moment,
     "iso": _iso,

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 
 from broker.domain.text import escape as escape_character
 from broker.domain.text import is_hidden
+from broker.web.pictures import picture
 
 _PROTOCOL = "io.modelcontextprotocol/"
 _LAYOUT = frozenset("\n\t")
@@ -27,6 +28,8 @@ _TELLING = (
 _LINE = 200
 _NAME = 24
 _LONG = 1000
+_STEP = 64
+"""Characters that are shown or left out together."""
 
 
 def visible(text: object) -> Markup:
@@ -39,6 +42,32 @@ def visible(text: object) -> Markup:
         piece = "".join(escape_character(char) if hidden else char for char in run)
         pieces.append(Markup('<b class="hidden-character">{}</b>').format(piece) if hidden else escape(piece))
     return Markup("").join(pieces)
+
+
+def clipped(text: str, most: int, *, numbered: bool = False) -> tuple[Markup, int]:
+    """As much of the beginning of `text`, visible, as `most` bytes of HTML hold, and how many characters are left out.
+
+    Args:
+        numbered: each line begins with an empty `<i>`, where a style sheet can put its number.
+    """
+    pieces = [Markup("<i></i>") if numbered else Markup()]
+    size = len(pieces[0])
+    for start in range(0, len(text), _STEP):
+        piece = visible(text[start : start + _STEP])
+        piece = piece.replace("\n", Markup("\n<i></i>")) if numbered else piece
+        size += len(piece.encode())
+        if size > most:
+            return Markup("").join(pieces), len(text) - start
+        pieces.append(piece)
+    return Markup("").join(pieces), 0
+
+
+def brief(text: object, most: int = 200) -> Markup:
+    """`text` visible, in about `most` bytes of HTML at most; what is left out is counted."""
+    shown_part, left_out = clipped(str(text), most)
+    if not left_out:
+        return shown_part
+    return Markup('{}<span class="left-out">… {:,} more characters</span>').format(shown_part, left_out)
 
 
 def _is_hidden(char: str) -> bool:
@@ -111,14 +140,15 @@ def sizes(arguments: Mapping[str, Any]) -> str | None:
     return f"{len(lengths)} argument{'' if len(lengths) == 1 else 's'}: {each}"
 
 
-def answer_parts(result: Any) -> list[Shown]:
-    """A tool's result for readers: plain texts as text, whatever else it says as JSON; not what is only protocol."""
+def answer_values(result: Any) -> list[Any]:
+    """What a tool's result says: plain texts as text, pictures as their base64, all else as it is; not what is only
+    protocol."""
     if not isinstance(result, Mapping):
-        return [shown(result)]
+        return [result]
     given = dict(cast("Mapping[str, Any]", result))
     content = given.get("content")
     if not isinstance(content, list):
-        return [shown(given)]
+        return [given]
     del given["content"]
     if given.get("isError") is False:
         del given["isError"]
@@ -127,13 +157,16 @@ def answer_parts(result: Any) -> list[Shown]:
     meta = given.get("_meta")
     if isinstance(meta, Mapping) and all(key.startswith(_PROTOCOL) for key in cast("Mapping[str, Any]", meta)):
         del given["_meta"]
-    blocks = [shown(_plain_text(block)) for block in cast("list[Any]", content)]
-    return [*blocks, shown(given)] if given else blocks
+    blocks = [_plain(block) for block in cast("list[Any]", content)]
+    return [*blocks, given] if given else blocks
 
 
-def _plain_text(block: Any) -> Any:
+def _plain(block: Any) -> Any:
     match block:
         case {"type": "text", "text": text, **rest} if not rest:
             return text
+        case {"type": "image", "data": str(data), "mimeType": kind, **rest} if not rest:
+            found = picture(data)
+            return data if found is not None and found.media_type == kind else block
         case _:
             return block

@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
+from broker.web.text import answer_values, shown, sizes, telling_argument, visible
 from tests.web.desk import Desk
 
 
@@ -76,7 +76,7 @@ def test_long_arguments_are_announced_with_their_names_and_sizes() -> None:
 
 def test_nothing_of_an_answer_is_left_out() -> None:
     result = {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "x": 1}, 7], "isError": True}
-    parts = "\n".join(part.text for part in answer_parts(result))
+    parts = "\n".join(shown(value).text for value in answer_values(result))
     assert all(text in parts for text in ("a", '"x": 1', "7", '"isError": true'))
 
 
@@ -103,5 +103,5 @@ async def test_arguments_that_are_no_object_are_shown_too(desk: Desk) -> None:
 def test_what_is_only_protocol_in_an_answer_is_not_shown() -> None:
     meta = {"io.modelcontextprotocol/serverInfo": {"name": "git"}}
     result = {"content": [{"type": "text", "text": "a"}], "isError": False, "resultType": "complete", "_meta": meta}
-    assert [part.text for part in answer_parts(result)] == ["a"]
-    assert len(answer_parts({**result, "_meta": {**meta, "com.example/cost": 1}})) == 2
+    assert answer_values(result) == ["a"]
+    assert len(answer_values({**result, "_meta": {**meta, "com.example/cost": 1}})) == 2

@@ -1,0 +1,162 @@
+"""What surrounds an approval, for one reader: what its agent did about then, how the like was decided, and why not.
+
+What belongs here: choosing a bounded number of what was found, no more than the reader may see. What does not: the
+queries (`broker.store.earlier`), who sees an approval (`broker.web.visibility`), markup.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlmodel import Session
+
+from broker.domain.approvals import Approval, Decision, State
+from broker.domain.audit import Kind, Row
+from broker.domain.people import Person
+from broker.domain.recorded import masked_paths
+from broker.domain.standing import standing
+from broker.domain.text import visible
+from broker.store import earlier
+from broker.store.earlier import Deed
+from broker.web.visibility import sees
+
+HOUR = timedelta(hours=1)
+MOST_BEFORE, MOST_AFTER = 12, 6
+MOST_IDENTICAL, MOST_OF_TOOL = 4, 6
+MOST_REASONS = 6
+LONGEST_OFFERED = 200
+
+_ASKED = {
+    Kind.CALL_ALLOWED: "passed",
+    Kind.CALL_DENIED: "denied",
+    Kind.CALL_LIMITED: "over a limit",
+    Kind.APPROVAL_SUBMITTED: "held",
+}
+"""The rows of which each call has one, and what became of it first."""
+
+_CAME = {
+    "succeeded": "passed",
+    "answered": "passed",
+    "failed": "passed, an error came back",
+    "asked": "passed, asked for input",
+    "interrupted": "passed, cut off",
+    "cancelled": "passed, the agent left",
+    "unreachable": "passed, the server was not reached",
+}
+"""The same of a call that was not held, by its outcome."""
+
+
+@dataclass(frozen=True, slots=True)
+class Did:
+    """One call of the agent.
+
+    Args:
+        came: what became of it, in a few words.
+        seq: of its row in the record.
+        approval: the id of its approval, if it was held and the reader sees it.
+    """
+
+    at: datetime
+    upstream: str | None
+    tool: str | None
+    came: str
+    seq: int
+    approval: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hour:
+    """What an agent did in the hour before a call and in the hour after it, oldest first, the nearest of it.
+
+    Args:
+        earlier: whether there was more before the first of `before`.
+        later: whether there was more after the last of `after`.
+    """
+
+    before: Sequence[Did]
+    after: Sequence[Did]
+    earlier: bool
+    later: bool
+
+
+def hour(session: Session, person: Person, approval: Approval, history: Sequence[Row]) -> Hour:
+    """The hours around `approval`, whose rows are `history`."""
+    own = next((row.seq for row in history if row.kind is Kind.APPROVAL_SUBMITTED), None)
+    if own is None:  # a history that is cut off begins later
+        return Hour((), (), earlier=False, later=False)
+    found = [
+        [deed for deed in side if abs(deed.at - approval.created_at) <= HOUR]
+        for side in earlier.deeds(session, approval.call, own)
+    ]
+    rows = [*found[0], *found[1]]
+    outcomes = {deed.call_id: deed.outcome for deed in rows if deed.kind is Kind.CALL_ANSWERED}
+    asked = [[deed for deed in side if deed.kind in _ASKED] for side in found]
+    before, after = asked[0][:MOST_BEFORE], asked[1][:MOST_AFTER]
+    held = earlier.outlines(session, {deed.approval_id for deed in (*before, *after) if deed.approval_id is not None})
+    told = [
+        [_did(person, deed, outcomes.get(deed.call_id), held.get(deed.approval_id or "")) for deed in side]
+        for side in (before, after)
+    ]
+    return Hour(told[0][::-1], told[1], len(asked[0]) > MOST_BEFORE, len(asked[1]) > MOST_AFTER)
+
+
+def _did(person: Person, deed: Deed, outcome: str | None, held: Approval | None) -> Did:
+    came = _CAME.get(outcome or "", _ASKED[deed.kind])
+    if held is not None:
+        came = f"held, {standing(held).word}"
+    seen = held.id if held is not None and sees(person, held) else None
+    return Did(deed.at, deed.upstream, deed.tool, came, deed.seq, seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """An earlier approval that a person decided.
+
+    Args:
+        by: who, all of them.
+        same: whether its arguments were the same, as far as people see them.
+    """
+
+    approval: Approval
+    by: tuple[str, ...]
+    why: str | None
+    same: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """How the like was decided, the latest first: the identical call of this agent, and others of the tool."""
+
+    identical: Sequence[Decided]
+    of_tool: Sequence[Decided]
+    reasons: Sequence[str]
+
+
+def decisions(session: Session, person: Person, approval: Approval) -> Decisions:
+    """Earlier decisions like that on `approval` which `person` sees, and the reasons that can be offered to them."""
+    others, same = earlier.of_tool(session, approval)
+    masked = masked_paths(approval.call.arguments)  # then nobody can see that another call says the same
+    identical = list(_decided(person, earlier.identical(session, approval), frozenset()))
+    known = {it.approval.id for it in identical}
+    of_tool = [it for it in _decided(person, others, frozenset() if masked else same) if it.approval.id not in known]
+    own = earlier.own_reasons(session, person.email, approval.call.upstream)
+    given = (it.why for it in (*identical, *of_tool) if it.approval.state is State.REJECTED)
+    return Decisions(identical[:MOST_IDENTICAL], of_tool[:MOST_OF_TOOL], _offered((*own, *given)))
+
+
+def _decided(person: Person, found: Iterable[Approval], same: frozenset[str]) -> Iterator[Decided]:
+    for approval in found:
+        end = approval.resolution
+        if end is not None and end.by is not None and sees(person, approval):
+            approved = tuple(word.by for word in approval.reviews if word.decision is Decision.APPROVE)
+            yield Decided(
+                approval, approved if end.state is State.APPROVED else (end.by,), end.reason, approval.id in same
+            )
+
+
+def _offered(reasons: Iterable[str | None]) -> Sequence[str]:
+    """Some of `reasons` for a field of one line, each once; none that is not seen as what it is."""
+    fit = (text for text in reasons if text and len(text) <= LONGEST_OFFERED and visible(text) == text)
+    return list(dict.fromkeys(fit))[:MOST_REASONS]
