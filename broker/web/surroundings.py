@@ -53,12 +53,14 @@ class Did:
     """One call of the agent.
 
     Args:
+        apart: how long after the call that is looked at; negative before it.
         came: what became of it, in a few words.
         seq: of its row in the record.
         approval: the id of its approval, if it was held and the reader sees it.
     """
 
     at: datetime
+    apart: timedelta
     upstream: str | None
     tool: str | None
     came: str
@@ -86,28 +88,25 @@ def hour(session: Session, person: Person, approval: Approval, history: Sequence
     own = next((row.seq for row in history if row.kind is Kind.APPROVAL_SUBMITTED), None)
     if own is None:  # a history that is cut off begins later
         return Hour((), (), earlier=False, later=False)
-    found = [
+    near = [
         [deed for deed in side if abs(deed.at - approval.created_at) <= HOUR]
         for side in earlier.deeds(session, approval.call, own)
     ]
-    rows = [*found[0], *found[1]]
-    outcomes = {deed.call_id: deed.outcome for deed in rows if deed.kind is Kind.CALL_ANSWERED}
-    asked = [[deed for deed in side if deed.kind in _ASKED] for side in found]
-    before, after = asked[0][:MOST_BEFORE], asked[1][:MOST_AFTER]
-    held = earlier.outlines(session, {deed.approval_id for deed in (*before, *after) if deed.approval_id is not None})
-    told = [
-        [_did(person, deed, outcomes.get(deed.call_id), held.get(deed.approval_id or "")) for deed in side]
-        for side in (before, after)
-    ]
-    return Hour(told[0][::-1], told[1], len(asked[0]) > MOST_BEFORE, len(asked[1]) > MOST_AFTER)
+    outcomes = {deed.call_id: deed.outcome for side in near for deed in side if deed.kind is Kind.CALL_ANSWERED}
+    before, after = ([deed for deed in side if deed.kind in _ASKED] for side in near)
+    named = (*before[:MOST_BEFORE][::-1], *after[:MOST_AFTER])
+    held = earlier.outlines(session, {deed.approval_id for deed in named if deed.approval_id is not None})
 
+    def did(deed: Deed) -> Did:
+        of_it = held.get(deed.approval_id or "")
+        came = f"held, {standing(of_it).word}" if of_it is not None else _CAME.get(outcomes.get(deed.call_id) or "")
+        seen = of_it.id if of_it is not None and sees(person, of_it) else None
+        apart = deed.at - approval.created_at
+        return Did(deed.at, apart, deed.upstream, deed.tool, came or _ASKED[deed.kind], deed.seq, seen)
 
-def _did(person: Person, deed: Deed, outcome: str | None, held: Approval | None) -> Did:
-    came = _CAME.get(outcome or "", _ASKED[deed.kind])
-    if held is not None:
-        came = f"held, {standing(held).word}"
-    seen = held.id if held is not None and sees(person, held) else None
-    return Did(deed.at, deed.upstream, deed.tool, came, deed.seq, seen)
+    told = list(map(did, named))
+    split = min(len(before), MOST_BEFORE)
+    return Hour(told[:split], told[split:], len(before) > MOST_BEFORE, len(after) > MOST_AFTER)
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ _filters: dict[str, Any] = {
     "moment": moment,
     "iso": _iso,
     "ago": words.ago,
+    "apart": words.apart,
     "left": words.left,
     "tone": words.tone,
     "standing": standing,

@@ -59,7 +59,8 @@ def clipped(text: str, most: int, *, numbered: bool = False) -> tuple[Markup, in
         if size > most:
             return Markup("").join(pieces), len(text) - start
         pieces.append(piece)
-    return Markup("").join(pieces), 0
+    whole = Markup("").join(pieces)
+    return whole.removesuffix("<i></i>") if text.endswith("\n") else whole, 0
 
 
 def brief(text: object, most: int = 200) -> Markup:
@@ -132,12 +133,17 @@ def _candidates(given: Mapping[str, Any]) -> Iterator[str]:
 
 
 def sizes(arguments: Mapping[str, Any]) -> str | None:
-    """What a reader is told before long arguments: how many, each with its name and length. None of short ones."""
-    lengths = {name: len(shown(value).text) for name, value in arguments.items()}
+    """What a reader is told before long arguments: how many, each with its name and length. None of short ones;
+    pictures count for nothing."""
+    lengths = {name: len(shown(value).text) for name, value in arguments.items() if not _is_picture(value)}
     if sum(lengths.values()) <= _LONG:
         return None
     each = "; ".join(f"{name}, {length:,} character{'' if length == 1 else 's'}" for name, length in lengths.items())
-    return f"{len(lengths)} argument{'' if len(lengths) == 1 else 's'}: {each}"
+    return f"{len(arguments)} argument{'' if len(arguments) == 1 else 's'}: {each}"
+
+
+def _is_picture(value: Any) -> bool:
+    return isinstance(value, str) and picture(value) is not None
 
 
 def answer_values(result: Any) -> list[Any]:

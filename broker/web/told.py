@@ -58,9 +58,8 @@ def told_of(definition: Mapping[str, Any] | None) -> Told:
 
 def risk_reasons(approval: Approval, said: Told) -> Iterator[str]:
     """Why the call is as risky as its card says, each a sentence: the policy's word, then its server's."""
-    risk = approval.risk
-    yield f"The policy says {risk} of this tool." if risk is not None else "The policy says no risk of this tool."
-    if said.hints:
-        yield f"Its server says that {', and that '.join(said.hints)}. Nobody has checked that."
-    else:
-        yield "Its server does not say what it changes."
+    yield "So says the policy." if approval.risk is not None else "The policy says nothing of it."
+    telling = [hint for hint in said.hints if hint in (*_HINTS["readOnlyHint"], *_HINTS["destructiveHint"])]
+    yield (
+        f"The server says that {' and that '.join(telling)}." if telling else "The server does not say what it changes."
+    )

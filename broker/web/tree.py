@@ -31,7 +31,7 @@ _AROUND = 150
 
 _LONGEST_NAME = 120
 _FOLDED_BELOW = 3
-_FOLDED_FROM = 1200
+_FOLDED_FROM = 6000
 """Bytes from which on an object or a list is folded, when it is deep."""
 
 _CODE_ENDS = tuple("{}()[];,:\\>")
@@ -146,17 +146,18 @@ def _cost(value: Any, most: int) -> int:
 def _cost_of_text(text: str, most: int) -> int:
     if len(text) > most:
         return 3 * _AROUND if picture(text) is not None else len(text)
-    return len(visible(text).encode()) + is_code(text) * text.count("\n") * len("<i></i>")
+    return len(visible(text).encode()) + is_code(text) * (text.count("\n") + 1) * len("<i></i>")
 
 
 def _shares(costs: Sequence[int], room: int) -> list[int]:
-    """How `room` is divided: each gets what it costs, as far as an even share of what is left allows."""
+    """How `room` is divided: each gets what it costs, as far as an even share of what is left allows; and when all do,
+    what is over is divided evenly."""
     shares = [0] * len(costs)
     in_order = sorted(range(len(costs)), key=costs.__getitem__)
     for nth, place in enumerate(in_order):
         shares[place] = min(costs[place], room // (len(costs) - nth))
         room -= shares[place]
-    return shares
+    return [share + room // len(costs) for share in shares]
 
 
 # -- kinds ------------------------------------------------------------------------------------------------------------
@@ -176,7 +177,7 @@ _PLAIN: Mapping[str, str] = {
 def _kind_of_text(text: str, code: bool) -> str:
     if not text:
         return "text, empty"
-    lines = text.count("\n") + 1
+    lines = text.count("\n") + (not text.endswith("\n"))
     counted = f", {lines:,} lines" if lines > 1 else ""
     around = ", with white space around it" if text != text.strip() else ""
     return f"{'code' if code else 'text'}{counted}{around}"
