@@ -105,6 +105,12 @@ class NotSignedIn(BrokerError):
     code = "not_signed_in"
 
 
+class AccountRefused(BrokerError):
+    """This account is nobody here."""
+
+    code = "account_refused"
+
+
 class Forbidden(BrokerError):
     """Your role does not allow this."""
 
@@ -194,8 +200,11 @@ class ChannelError(BrokerError):
 
     code = "channel_failed"
 
-    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str | None = None, *, retry_after: float | None = None, reason: str | None = None
+    ) -> None:
         self.retry_after = retry_after  # seconds, when the channel says how long it wants to be left alone
+        self.reason = reason  # the channel's own word for it, such as `user_not_found`
         super().__init__(message)
 
 
@@ -203,6 +212,12 @@ class MessageGone(ChannelError):
     """The message is not there any more."""
 
     code = "message_gone"
+
+
+class MessageRefused(ChannelError):
+    """The channel would refuse this message whenever it is sent."""
+
+    code = "message_refused"
 
 
 class PlaceMissing(ChannelError):

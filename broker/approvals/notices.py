@@ -48,6 +48,7 @@ ANNOUNCED = frozenset(
         Kind.GRANT_REVOKED,
         Kind.PERSON_SAVED,
         Kind.PERSON_REMOVED,
+        Kind.PERSON_UNLINKED,
         Kind.TOKEN_CREATED,
         Kind.TOKEN_REVOKED,
         Kind.LINK_CREATED,
@@ -124,6 +125,7 @@ class Channel(Protocol):
         Raises:
             MessageGone: there is nothing to rewrite any more: it will be posted anew if it still matters.
             PlaceMissing: it cannot be posted there until somebody mends that: it is tried again, rarely.
+            MessageRefused: this message would be refused whenever it is sent: it is tried a few times.
             ChannelError: it did not work; it is tried again, not before `retry_after` if that is given. `OSError` and
                 `TimeoutError` mean the same.
         """
@@ -134,7 +136,7 @@ class Channel(Protocol):
 
         Raises:
             MessageGone: the message is not there any more: it will be posted anew, and the remark be told there.
-            PlaceMissing, ChannelError, OSError, TimeoutError: as above.
+            PlaceMissing, MessageRefused, ChannelError, OSError, TimeoutError: as above.
         """
         ...
 

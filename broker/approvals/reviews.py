@@ -38,11 +38,13 @@ class Reviews:
         channel: str,
         revision: str | None = None,
         reason: str | None = None,
+        shown: str | None = None,
     ) -> Approval:
         """Take one person's word.
 
         Args:
             revision: what they saw; may be left out only while nothing was edited.
+            shown: the digest of the message in which they saw it, for the record.
 
         Raises:
             NotFound: there is no such approval.
@@ -63,7 +65,13 @@ class Reviews:
             reviewed = moves.review(approval, _as_they_are(tx, person), word, execute_within=within)
             if reviewed is approval:
                 return approval
-            detail = {"decision": decision.value, "channel": channel, "reason": word.reason, "revision": word.revision}
+            detail = {
+                "decision": decision.value,
+                "channel": channel,
+                "reason": word.reason,
+                "revision": word.revision,
+                "shown": shown,
+            }
             kind = REVIEWED[reviewed.state]
             if reviewed.state is State.REJECTED:
                 return self._ledger.journal.end(tx, reviewed, kind, person.email, detail)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from broker.domain.text import visible
-from broker.errors import ChannelError, PlaceMissing
+from broker.errors import ChannelError, MessageRefused, PlaceMissing
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +88,7 @@ def delay(failures: int) -> timedelta:
 
 def is_of_place(error: Exception) -> bool:
     """Whether the place or the way there is to blame (a TimeoutError is an OSError too), and not the message."""
-    return isinstance(error, ChannelError | OSError)
+    return isinstance(error, ChannelError | OSError) and not isinstance(error, MessageRefused)
 
 
 def _rest(error: Exception, failures: int) -> timedelta:
@@ -101,6 +101,6 @@ def _rest(error: Exception, failures: int) -> timedelta:
 
 
 def _why(error: Exception) -> str:
-    if is_of_place(error):
+    if isinstance(error, ChannelError | OSError):
         return visible(str(error)[:MOST]).rstrip(".")
     return f"a message could not be made ({type(error).__name__}, see the log)"

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from itertools import takewhile
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TextIO
 
@@ -18,6 +18,7 @@ from broker.cli import output, store
 from broker.cli.arguments import AsJson, Config, Instant, KindName, NotedHead
 from broker.domain import audit, exports
 from broker.domain.audit import Head, Row
+from broker.domain.searching import AuditFilter, Outcome
 from broker.errors import BrokerError, SettingsError
 
 if TYPE_CHECKING:
@@ -43,18 +44,21 @@ def search(
     actor: str | None = None,
     upstream: str | None = None,
     tool: str | None = None,
-    grant: str | None = None,
+    grant: Annotated[str | None, typer.Option(help="A grant's id or its label.")] = None,
     kind: KindName = None,
     approval: str | None = None,
+    outcome: Annotated[Outcome | None, typer.Option(help="What a row says became of its call.")] = None,
+    channel: Annotated[str | None, typer.Option(help="Where it was decided: slack:#desktop, or slack.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most rows.")] = 50,
     config: Config = None,
     as_json: AsJson = False,
 ) -> None:
     """Search the record, newest first."""
-    from broker.store.audit import AuditFilter, page  # noqa: PLC0415
+    from broker.store.searching import pages  # noqa: PLC0415
 
-    wanted = AuditFilter(since, until, text, actor, upstream, tool, grant, kind, approval)
-    found = [audit.as_json(row) for row in store.read(config, lambda session: page(session, wanted, limit=limit))]
+    wanted = AuditFilter(since, until, text, actor, upstream, tool, grant, kind, approval, outcome, channel)
+    rows = store.read(config, lambda session: list(islice(pages(session, wanted), limit)))
+    found = [audit.as_json(row) for row in rows]
     seconds = found if as_json else [{**row, "at": f"{row['at'][:19]}Z"} for row in found]
     columns = ("seq", "at", "kind", "actor", "upstream", "tool", "detail")
     output.listing(columns, seconds, as_json=as_json, nothing="Nothing in the record matches.")

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from broker.cli import output, store
 from broker.cli.arguments import AsJson, Config, Email
 from broker.domain.people import Person, Role, normal_email
+
+if TYPE_CHECKING:
+    from broker.store.identities import Identity
 
 app = typer.Typer(help="People: reviewers, auditors, administrators.", no_args_is_help=True)
 
@@ -43,11 +47,19 @@ def add(
 @app.command("list")
 def list_people(config: Config = None, as_json: AsJson = False) -> None:
     """List people, by address."""
-    from broker.store import people  # noqa: PLC0415
+    from broker.store import identities, people  # noqa: PLC0415
 
-    found = [_described(person) for person in store.read(config, people.everyone)]
+    everyone, accounts = store.read(config, lambda session: (people.everyone(session), identities.everyone(session)))
+    found = [
+        {**_described(person), "accounts": [_account(each) for each in accounts if each.email == person.email]}
+        for person in everyone
+    ]
     nothing = "There is nobody yet: `broker user add` adds a person."
-    output.listing(("email", "roles", "groups"), found, as_json=as_json, nothing=nothing)
+    if as_json:
+        output.say_json(found)
+    else:
+        lines = [{**each, "accounts": list(map(_named, each["accounts"]))} for each in found]
+        output.listing(("email", "roles", "groups", "accounts"), lines, as_json=False, nothing=nothing)
 
 
 @app.command()
@@ -60,6 +72,18 @@ def remove(email: Email, config: Config = None, as_json: AsJson = False) -> None
         output.say_json({"email": normal_email(email)})
     else:
         output.say(f"Removed {normal_email(email)}, their sessions and tokens.")
+
+
+@app.command()
+def unlink(email: Email, config: Config = None, as_json: AsJson = False) -> None:
+    """Let go of a person's accounts elsewhere, such as in Slack; the next that has their address is linked anew."""
+    from broker.store import identities  # noqa: PLC0415
+
+    store.change(config, lambda tx: identities.unlink(tx, store.actor(), email))
+    if as_json:
+        output.say_json({"email": normal_email(email)})
+    else:
+        output.say(f"Unlinked {normal_email(email)}: the next account with that confirmed address is theirs.")
 
 
 def sign_in(email: Email, config: Config = None, as_json: AsJson = False) -> None:
@@ -77,6 +101,20 @@ def sign_in(email: Email, config: Config = None, as_json: AsJson = False) -> Non
 
 def _all(names: frozenset[Any], noun: str) -> str:
     return f"the {noun}{'s' if len(names) > 1 else ''} {', '.join(sorted(names))}" if names else f"no {noun}"
+
+
+def _account(identity: Identity) -> dict[str, Any]:
+    return {
+        "provider": identity.provider,
+        "subject": identity.subject,
+        "groups": sorted(identity.groups),
+        "since": store.instant(identity.at),
+    }
+
+
+def _named(account: Mapping[str, Any]) -> str:
+    vouched = f" ({', '.join(account['groups'])})" if account["groups"] else ""
+    return f"{account['provider']} {account['subject']}{vouched}"
 
 
 def _described(person: Person) -> dict[str, Any]:

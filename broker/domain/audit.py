@@ -55,6 +55,9 @@ class Kind(StrEnum):
     GRANT_REVOKED = "grant.revoked"
     PERSON_SAVED = "person.saved"
     PERSON_REMOVED = "person.removed"
+    PERSON_LINKED = "person.linked"
+    PERSON_UNLINKED = "person.unlinked"
+    PERSON_VOUCHED = "person.vouched"
     TOKEN_CREATED = "token.created"  # noqa: S105 - a name of an event
     TOKEN_REVOKED = "token.revoked"  # noqa: S105
     LINK_CREATED = "link.created"
@@ -157,8 +160,10 @@ class Head:
     digest: str = GENESIS
 
 
-def verify(rows: Iterable[Row], expected: Head | None = None, noted: Head | None = None) -> Head:
-    """Walk the chain from its first row.
+def verify(
+    rows: Iterable[Row], expected: Head | None = None, noted: Head | None = None, *, start: Head | None = None
+) -> Head:
+    """Walk the chain from its first row, or from behind `start`, which was verified before.
 
     Args:
         rows: in ascending order of `seq`.
@@ -172,7 +177,7 @@ def verify(rows: Iterable[Row], expected: Head | None = None, noted: Head | None
     Raises:
         ChainBroken: names the first row that is missing, altered or not bound to the one before.
     """
-    head = Head()
+    head = start or Head()
     for row in rows:
         if row.seq != head.seq + 1:
             raise ChainBroken(head.seq + 1, "it is missing")

@@ -8,9 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from broker.domain.approvals import Approval, State
-from broker.domain.calls import Requirement
+from broker.domain.calls import Requirement, Risk
 from broker.domain.people import GrantRef, Permission, Person, normal_email
 from broker.errors import NotEligible, SelfApproval, WrongChannel
+
+AT_HOME = ("web", "api")
+"""The channels in which people are signed in to the broker itself."""
 
 
 def eligible(requirement: Requirement, grant: GrantRef, person: Person) -> bool:
@@ -63,10 +66,10 @@ def check_reviewer(approval: Approval, person: Person, channel: str) -> None:
         NotEligible, SelfApproval, WrongChannel: why they may not.
     """
     check_person(approval, person)
-    if not decides_in(approval.requirement, channel):
-        raise WrongChannel(
-            f"This may not be decided here, but {' or '.join(map(place, approval.requirement.channels))}."
-        )
+    if not decides_in(approval, channel):
+        wanted = approval.requirement.channels
+        what = "This may" if wanted else "A critical call may"
+        raise WrongChannel(f"{what} not be decided here, but {' or '.join(map(place, wanted or AT_HOME))}.")
 
 
 def place(channel: str) -> str:
@@ -74,10 +77,15 @@ def place(channel: str) -> str:
     return {"web": "in the browser", "api": "through the API"}.get(channel, f"in {channel}")
 
 
-def decides_in(requirement: Requirement, channel: str) -> bool:
-    """Whether it may be decided in `channel`: `slack` in a requirement is any place in Slack, `slack:#c` that one."""
-    wanted = requirement.channels
-    return not wanted or not {channel, _kind(channel)}.isdisjoint(wanted)
+def decides_in(approval: Approval, channel: str) -> bool:
+    """Whether it may be decided in `channel`: `slack` in a requirement is any place in Slack, `slack:#c` that one.
+
+    A critical call is decided outside the broker only where its requirement says so.
+    """
+    wanted = approval.requirement.channels
+    if not wanted:
+        return approval.risk is not Risk.CRITICAL or channel in AT_HOME
+    return not {channel, _kind(channel)}.isdisjoint(wanted)
 
 
 def decides_in_any(requirement: Requirement, channels: Collection[str]) -> bool:

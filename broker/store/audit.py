@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, cast
 
 from sqlalchemy import Select, Text, and_, bindparam, or_, type_coerce
@@ -87,49 +85,6 @@ def _from_columns(found: Any) -> Row:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class AuditFilter:
-    """What to look for; every field that is given must match. `text` is looked for in names, actor and detail."""
-
-    since: datetime | None = None
-    until: datetime | None = None
-    text: str | None = None
-    actor: str | None = None
-    upstream: str | None = None
-    tool: str | None = None
-    grant: str | None = None
-    kind: str | None = None
-    approval: str | None = None
-
-    def conditions(self) -> list[Any]:
-        """The same as SQL conditions."""
-        equal = {
-            col(AuditRow.actor): self.actor,
-            col(AuditRow.upstream): self.upstream,
-            col(AuditRow.tool): self.tool,
-            col(AuditRow.grant_id): self.grant,
-            col(AuditRow.kind): self.kind,
-            col(AuditRow.approval_id): self.approval,
-        }
-        found: list[Any] = [column == value for column, value in equal.items() if value is not None]
-        if self.since is not None:
-            found.append(col(AuditRow.at) >= self.since)
-        if self.until is not None:
-            found.append(col(AuditRow.at) < self.until)
-        if self.text:
-            columns = (AuditRow.actor, AuditRow.upstream, AuditRow.tool, AuditRow.kind, AuditRow.rule)
-            found.append(
-                or_(
-                    *(col(column).icontains(self.text, autoescape=True) for column in columns),
-                    # the detail is JSON text: look for the letters as JSON spells them
-                    type_coerce(col(AuditRow.detail), Text).icontains(json.dumps(self.text)[1:-1], autoescape=True),
-                    col(AuditRow.call_id) == self.text,
-                    col(AuditRow.approval_id) == self.text,
-                )
-            )
-        return found
-
-
 def head(session: Session) -> Head:
     """The end of the chain as the store believes it.
 
@@ -145,37 +100,42 @@ def head(session: Session) -> Head:
     return Head(found.seq, found.digest)
 
 
-def page(session: Session, wanted: AuditFilter, *, before: int | None = None, limit: int = 50) -> list[Row]:
-    """The newest rows that match, newest first; with `before`, only those whose seq is smaller."""
-    statement = _ALL.where(*wanted.conditions())
-    if before is not None:
-        statement = statement.where(col(AuditRow.seq) < before)
-    return _found(session, statement.order_by(col(AuditRow.seq).desc()).limit(limit))
+def rows(session: Session, seqs: Sequence[int], *, newest_first: bool = False) -> list[Row]:
+    """The rows of these numbers, by their numbers.
+
+    Raises:
+        ChainBroken: one of them was altered to something that cannot even be read.
+    """
+    order = col(AuditRow.seq).desc() if newest_first else col(AuditRow.seq)
+    try:
+        return _found(session, _ALL.where(col(AuditRow.seq).in_(seqs)).order_by(order)) if seqs else []
+    except _UNREADABLE:
+        return [row for seq in seqs if (row := _readable(session, seq)) is not None]
 
 
-def stream(session: Session, wanted: AuditFilter | None = None) -> Iterator[Row]:
-    """All rows that match, oldest first, in constant memory.
+def stream(session: Session) -> Iterator[Row]:
+    """All rows, oldest first, in constant memory.
 
     Raises:
         ChainBroken: names the first row that was altered to something that cannot even be read.
     """
     last = 0
-    while rows := after(session, wanted or AuditFilter(), last):
-        yield from rows
-        last = rows[-1].seq
+    while found := after(session, last):
+        yield from found
+        last = found[-1].seq
 
 
-def after(session: Session, wanted: AuditFilter, seq: int) -> list[Row]:
-    """The next rows that match after `seq`, oldest first, a bounded number; none at the end.
+def after(session: Session, seq: int, limit: int = STREAM) -> list[Row]:
+    """The next rows after `seq`, oldest first, at most `limit`; none at the end.
 
     Raises:
         ChainBroken: the first of them was altered to something that cannot even be read.
     """
-    conditions = (*wanted.conditions(), col(AuditRow.seq) > seq)
+    behind = col(AuditRow.seq) > seq
     try:
-        return _found(session, _ALL.where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM))
+        return _found(session, _ALL.where(behind).order_by(col(AuditRow.seq)).limit(limit))
     except _UNREADABLE:
-        seqs = select(AuditRow.seq).where(*conditions).order_by(col(AuditRow.seq)).limit(STREAM)
+        seqs = select(AuditRow.seq).where(behind).order_by(col(AuditRow.seq)).limit(limit)
         return _up_to_unreadable(session, session.exec(seqs).all())
 
 

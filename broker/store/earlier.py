@@ -7,19 +7,19 @@ What belongs here: bounded queries, each answered from an index. What does not: 
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
 
 from sqlalchemy import bindparam, literal_column, null, type_coerce
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, col
 
 from broker.domain.approvals import Approval, Decision
-from broker.domain.audit import Kind
+from broker.domain.audit import Row
 from broker.domain.calls import Call
+from broker.domain.searching import AuditFilter
+from broker.store import audit, searching
 from broker.store.approval_rows import from_rows
-from broker.store.tables import ApprovalRow, AuditRow, Json, ReviewRow, table_of
+from broker.store.tables import ApprovalRow, Json, ReviewRow, table_of
 
 MOST_LOOKED_AT = 60
 """Rows that one of these queries reads at most."""
@@ -41,13 +41,6 @@ _OF_TOOL = (
     .limit(MOST_LOOKED_AT)
 )
 _BY_IDS = sql_select(*_OUTLINE).where(col(ApprovalRow.id).in_(bindparam("ids", expanding=True)))
-
-_DEEDS = sql_select(
-    *(col(column) for column in (AuditRow.seq, AuditRow.at, AuditRow.kind, AuditRow.call_id, AuditRow.approval_id)),
-    *(col(column) for column in (AuditRow.upstream, AuditRow.tool, AuditRow.detail)),
-).where(col(AuditRow.grant_id) == bindparam("grant"))
-_BEFORE = _DEEDS.where(col(AuditRow.seq) < bindparam("seq")).order_by(col(AuditRow.seq).desc()).limit(MOST_LOOKED_AT)
-_AFTER = _DEEDS.where(col(AuditRow.seq) > bindparam("seq")).order_by(col(AuditRow.seq)).limit(MOST_LOOKED_AT)
 
 _WORDS = (
     sql_select(*(col(column) for column in (ReviewRow.approval_id, ReviewRow.decision, ReviewRow.reason, ReviewRow.at)))
@@ -91,36 +84,10 @@ def own_reasons(session: Session, person: str, upstream: str) -> list[str]:
     return list(session.connection().execute(_OWN_REASONS, {"person": person, "upstream": upstream}).scalars())
 
 
-@dataclass(frozen=True, slots=True)
-class Deed:
-    """One row of what an agent's calls led to. `outcome` is that of a `call.answered`."""
-
-    seq: int
-    at: datetime
-    kind: Kind
-    call_id: str | None
-    approval_id: str | None
-    upstream: str | None
-    tool: str | None
-    outcome: str | None
-
-
-def deeds(session: Session, call: Call, seq: int) -> tuple[list[Deed], list[Deed]]:
-    """What the agent of `call` did next to the row `seq`: before it, the nearest first, and after it, the nearest
-    first."""
-    connection, values = session.connection(), {"grant": call.grant.id, "seq": seq}
-    before, after = (list(map(_deed, connection.execute(nearest, values))) for nearest in (_BEFORE, _AFTER))
+def rows_near(session: Session, call: Call, seq: int, within: timedelta, at: datetime) -> tuple[list[Row], list[Row]]:
+    """What the agent of `call` did before and after the row `seq`, no further than `within` from the instant `at`; the
+    nearest rows, and the nearest first."""
+    wanted = AuditFilter(actor=f"agent:{call.grant.id}", since=at - within, until=at + within)
+    before = searching.page(session, wanted, before=seq, limit=MOST_LOOKED_AT).rows
+    after = searching.batch(session, wanted, seq, audit.head(session).seq, limit=MOST_LOOKED_AT).rows
     return before, after
-
-
-def _deed(row: Any) -> Deed:
-    return Deed(
-        seq=row.seq,
-        at=row.at,
-        kind=Kind(row.kind),
-        call_id=row.call_id,
-        approval_id=row.approval_id,
-        upstream=row.upstream,
-        tool=row.tool,
-        outcome=row.detail.get("outcome"),
-    )

@@ -1,10 +1,16 @@
-"""People and what they prove themselves with: one-time links, browser sessions, API tokens (hashes only)."""
+"""People and what they prove themselves with: one-time links, browser sessions, API tokens (hashes only).
+
+What belongs here: who there is, and what a secret is good for. What does not: who they are to others
+(`broker.store.identities`), whose word on a person's groups is added here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import bindparam
@@ -15,7 +21,8 @@ from broker.domain.audit import Event, Kind
 from broker.domain.canonical import new_id, new_token, token_hash
 from broker.domain.people import Person, Role, normal_email
 from broker.errors import NotFound
-from broker.store.tables import CredentialRow, PersonRow, table_of
+from broker.store import identities
+from broker.store.tables import CredentialRow, IdentityRow, PersonRow, table_of
 from broker.store.writer import Transaction
 
 
@@ -52,7 +59,11 @@ class NewCredential:
     secret: str
 
 
-_PRESENT = sql_select(table_of(PersonRow)).where(col(PersonRow.removed_at).is_(None))
+_PRESENT = (
+    sql_select(col(PersonRow.email), col(PersonRow.roles), col(PersonRow.groups), col(IdentityRow.groups))
+    .outerjoin(table_of(IdentityRow), col(IdentityRow.email) == col(PersonRow.email))
+    .where(col(PersonRow.removed_at).is_(None))
+)
 _BY_EMAIL = _PRESENT.where(col(PersonRow.email) == bindparam("email"))
 _EVERYONE = _PRESENT.order_by(col(PersonRow.email))
 _BY_SECRET = sql_select(table_of(CredentialRow)).where(
@@ -81,7 +92,7 @@ def save(tx: Transaction, actor: str, email: str, roles: frozenset[Role], groups
 
 
 def remove(tx: Transaction, actor: str, email: str) -> None:
-    """Take a person out, with everything they are signed in with.
+    """Take a person out, with everything they are signed in with, and who they are to others.
 
     Raises:
         NotFound: there is no such person.
@@ -92,18 +103,19 @@ def remove(tx: Transaction, actor: str, email: str) -> None:
     for credential in tx.session.exec(select(CredentialRow).where(CredentialRow.person == row.email)):
         credential.ended_at = credential.ended_at or tx.now
         tx.session.add(credential)
+    identities.end_all(tx, actor, row.email)
     tx.record(Event(kind=Kind.PERSON_REMOVED, actor=actor, detail={"person": row.email}))
 
 
 def get(session: Session, email: str) -> Person | None:
-    """A present person, or None."""
-    row = session.connection().execute(_BY_EMAIL, {"email": normal_email(email)}).first()
-    return _from_row(row) if row is not None else None
+    """A present person, with the groups that others vouch for; or None."""
+    found = _people(session.connection().execute(_BY_EMAIL, {"email": normal_email(email)}))
+    return found[0] if found else None
 
 
 def everyone(session: Session) -> list[Person]:
     """All present people, by address."""
-    return [_from_row(row) for row in session.connection().execute(_EVERYONE)]
+    return _people(session.connection().execute(_EVERYONE))
 
 
 # -- credentials ------------------------------------------------------------------------------------------------------
@@ -210,8 +222,15 @@ def _credential_row(session: Session, kind: CredentialKind, secret: str) -> Cred
     return session.exec(statement).first()
 
 
-def _from_row(row: Any) -> Person:
-    return Person(row.email, frozenset(Role(role) for role in row.roles), frozenset(row.groups))
+def _people(rows: Iterable[Any]) -> list[Person]:
+    """The people of these rows, which come one for each identity that a person has."""
+    return [_person(list(theirs)) for _, theirs in groupby(rows, lambda row: row[0])]
+
+
+def _person(rows: Sequence[Any]) -> Person:
+    email, roles, groups, _ = rows[0]
+    vouched: list[Sequence[str]] = [row[3] or () for row in rows]
+    return Person(email, frozenset(Role(role) for role in roles), frozenset[str](groups).union(*vouched))
 
 
 def _credential(row: Any) -> Credential:

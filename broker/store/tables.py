@@ -95,8 +95,6 @@ class AuditRow(Base, table=True):
             sqlite_where=text("call_id IS NULL"),
             postgresql_where=text("call_id IS NULL"),
         ),
-        # what one agent did
-        Index("ix_audit_grant_id_seq", "grant_id", "seq"),
     )
     seq: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
     at: datetime = Field(sa_type=Instant, index=True)
@@ -113,6 +111,25 @@ class AuditRow(Base, table=True):
     detail: Any = Field(sa_type=Json)
     prev: str
     digest: str
+
+
+class AuditBlock(Base, table=True):
+    """A run of rows of the record that is indexed, and the first and last instant in it. See `store.search_index`."""
+
+    __tablename__: ClassVar[Any] = "audit_blocks"
+    block: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    since: datetime = Field(sa_type=Instant)
+    until: datetime = Field(sa_type=Instant)
+
+
+class AuditTerm(Base, table=True):
+    """The rows of one block that have a term, as a packed bitmap."""
+
+    __tablename__: ClassVar[Any] = "audit_terms"
+    __table_args__: ClassVar[Any] = {"sqlite_with_rowid": False}
+    term: int = Field(primary_key=True, sa_type=BigInteger, sa_column_kwargs={"autoincrement": False})
+    block: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    rows: bytes
 
 
 class ContentRow(Base, table=True):
@@ -300,6 +317,23 @@ class PersonRow(Base, table=True):
     groups: Any = Field(sa_type=Json)
     created_at: datetime = Field(sa_type=Instant)
     removed_at: datetime | None = Field(default=None, sa_type=Instant)
+
+
+class IdentityRow(Base, table=True):
+    """Who a person is to somebody else: an account at a `provider`, such as a workspace of Slack. At most one at each.
+
+    `groups` are those that the provider vouches for, beside the administrator's.
+    """
+
+    __tablename__: ClassVar[Any] = "identities"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        Index("ix_identities_email_provider", "email", "provider", unique=True),
+    )
+    provider: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True)
+    email: str = Field(foreign_key="people.email")
+    at: datetime = Field(sa_type=Instant)
+    groups: Any = Field(sa_type=Json)
 
 
 class CredentialRow(Base, table=True):

@@ -14,8 +14,9 @@ from broker.approvals.service import Approvals
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
+from broker.store.chain_watch import ChainWatch
 from broker.store.writer import Store
-from broker.web import api, card, events, export, pages, policies, sign_in
+from broker.web import api, audit_pages, card, events, export, pages, policies, sign_in
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
@@ -31,12 +32,14 @@ def create_web(
     public_url: str,
     in_force: Mapping[str, InForce],
     ready: Callable[[], Awaitable[dict[str, Any]]],
+    chain: ChainWatch,
 ) -> FastAPI:
     """The ASGI application of pages and API.
 
     Args:
         public_url: where browsers reach it; its host is the allowed Host and Origin.
         in_force: the policies in force, by upstream.
+        chain: knows how the record was found when it was last verified.
         ready: tells whether the broker can work; its `status` is `ok` when it can, `degraded` when not all is well.
     """
     app = FastAPI(title="Approval broker", version="1", openapi_url=None, docs_url=None, redoc_url=None)
@@ -49,8 +52,9 @@ def create_web(
         public_url=public_url,
         policies=in_force,
         ready=ready,
+        chain=chain,
     )
-    for module in (api, card, events, export, pages, policies, sign_in):
+    for module in (api, audit_pages, card, events, export, pages, policies, sign_in):
         app.router.routes.extend(module.router.routes)
     app.router.redirect_slashes = False
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

@@ -16,7 +16,7 @@ from broker.domain.audit import as_json
 from broker.domain.people import Person
 from broker.errors import AlreadyResolved, BrokerError, NotFound, TransitionRefused
 from broker.policy.language.schema import policy_schema
-from broker.store import audit, people
+from broker.store import audit, people, searching
 from broker.web import presentation
 from broker.web.decisions import DecisionBody
 from broker.web.identity import AskerOf, GuardedRoute
@@ -102,10 +102,10 @@ async def forget(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
 
 @router.get("/api/v1/audit", tags=["audit"])
 async def list_rows(parts: PartsOf, wanted: RowsWanted, before: RowsBefore = None) -> Response:
-    """Audit rows, newest first."""
-    rows = await parts.store.read(lambda session: audit.page(session, wanted, before=before, limit=PAGE + 1))
-    following = str(rows[PAGE - 1].seq) if len(rows) > PAGE else None
-    return json_response({"items": [as_json(row) for row in rows[:PAGE]], "next": following})
+    """Audit rows, newest first. A page looks at a bounded amount: it may be short, even empty, and have a next one."""
+    found = await parts.store.read(lambda session: searching.page(session, wanted, before=before, limit=PAGE))
+    following = str(found.next) if found.next is not None else None
+    return json_response({"items": [as_json(row) for row in found.rows], "next": following})
 
 
 @router.get("/api/v1/audit/head", tags=["audit"])

@@ -13,8 +13,8 @@ from starlette.responses import Response, StreamingResponse
 
 from broker.domain.audit import Row
 from broker.domain.exports import as_csv, as_jsonl
-from broker.store import audit
-from broker.store.audit import AuditFilter
+from broker.domain.searching import AuditFilter
+from broker.store import audit, searching
 from broker.web.identity import GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.queries import RowsWanted
@@ -50,9 +50,8 @@ async def _lines(
 
 async def _batches(parts: Parts, wanted: AuditFilter, end: int) -> AsyncIterator[list[Row]]:
     """Each batch is a read of its own, so that a slow reader holds no transaction open."""
-    last = 0
-    while rows := await parts.store.read(lambda session, last=last: audit.after(session, wanted, last)):
-        yield [row for row in rows if row.seq <= end]
-        last = rows[-1].seq
-        if last >= end:
-            return
+    last: int | None = 0
+    while last is not None:
+        found = await parts.store.read(lambda session, last=last: searching.batch(session, wanted, last, end))
+        yield found.rows
+        last = found.next

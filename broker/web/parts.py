@@ -14,6 +14,7 @@ from broker.approvals.service import Approvals
 from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
+from broker.store.chain_watch import ChainWatch
 from broker.store.writer import Store
 
 
@@ -29,6 +30,7 @@ class Parts:
     public_url: str
     policies: Mapping[str, InForce]
     ready: Callable[[], Awaitable[dict[str, Any]]]
+    chain: ChainWatch
 
     @property
     def https(self) -> bool:

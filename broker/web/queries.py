@@ -14,9 +14,9 @@ from fastapi import Depends, Query, Request
 
 from broker.domain.approvals import State
 from broker.domain.audit import Kind, kind_named
+from broker.domain.searching import AuditFilter, Outcome
 from broker.errors import Invalid
 from broker.store.approvals import ApprovalFilter
-from broker.store.audit import AuditFilter
 from broker.web.visibility import Place
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -27,7 +27,10 @@ Text = Annotated[str | None, Query(max_length=1000)]
 
 
 _OF_APPROVALS = ("state", "upstream", "grant", "tool", "q", "cursor")
-_OF_ROWS = ("since", "until", "q", "actor", "upstream", "tool", "grant", "kind", "approval", "cursor", "format")
+_OF_ROWS = (
+    *("since", "until", "q", "actor", "upstream", "tool", "grant", "kind", "approval", "outcome", "channel"),
+    *("cursor", "format"),
+)
 
 
 def _check_query(request: Request, known: Sequence[str]) -> None:
@@ -64,9 +67,11 @@ def _rows_asked(
     actor: Text = None,
     upstream: Text = None,
     tool: Text = None,
-    grant: Text = None,
+    grant: Annotated[str | None, Query(description="a grant's id or its label", max_length=1000)] = None,
     kind: Text = None,
     approval: Text = None,
+    outcome: Annotated[str | None, Query(description="what a row says became of its call", max_length=1000)] = None,
+    channel: Annotated[str | None, Query(description="one, or all of a kind: slack", max_length=1000)] = None,
 ) -> Callable[[], AuditFilter]:
     _check_query(request, _OF_ROWS)
     return lambda: AuditFilter(
@@ -79,6 +84,8 @@ def _rows_asked(
         grant=grant or None,
         kind=_kind(kind) if kind else None,
         approval=approval or None,
+        outcome=_outcome(outcome) if outcome else None,
+        channel=channel or None,
     )
 
 
@@ -133,6 +140,13 @@ def _kind(name: str) -> Kind:
         return kind_named(name)
     except ValueError as error:
         raise Invalid(f"kind: {error}") from error
+
+
+def _outcome(name: str) -> Outcome:
+    try:
+        return Outcome(name)
+    except ValueError as error:
+        raise Invalid(f"outcome: {name!r} is not one of {', '.join(Outcome)}.") from error
 
 
 def _instant(name: str, text: str | None) -> datetime | None:

@@ -19,7 +19,6 @@ from broker.domain.recorded import masked_paths
 from broker.domain.standing import standing
 from broker.domain.text import visible
 from broker.store import earlier
-from broker.store.earlier import Deed
 from broker.web.visibility import sees
 
 HOUR = timedelta(hours=1)
@@ -88,21 +87,19 @@ def hour(session: Session, person: Person, approval: Approval, history: Sequence
     own = next((row.seq for row in history if row.kind is Kind.APPROVAL_SUBMITTED), None)
     if own is None:  # a history that is cut off begins later
         return Hour((), (), earlier=False, later=False)
-    near = [
-        [deed for deed in side if abs(deed.at - approval.created_at) <= HOUR]
-        for side in earlier.deeds(session, approval.call, own)
-    ]
-    outcomes = {deed.call_id: deed.outcome for side in near for deed in side if deed.kind is Kind.CALL_ANSWERED}
-    before, after = ([deed for deed in side if deed.kind in _ASKED] for side in near)
+    near = earlier.rows_near(session, approval.call, own, HOUR, approval.created_at)
+    answered = (row for side in near for row in side if row.kind is Kind.CALL_ANSWERED)
+    outcomes = {row.call_id: row.detail.get("outcome") for row in answered}
+    before, after = ([row for row in side if row.kind in _ASKED] for side in near)
     named = (*before[:MOST_BEFORE][::-1], *after[:MOST_AFTER])
-    held = earlier.outlines(session, {deed.approval_id for deed in named if deed.approval_id is not None})
+    held = earlier.outlines(session, {row.approval_id for row in named if row.approval_id is not None})
 
-    def did(deed: Deed) -> Did:
-        of_it = held.get(deed.approval_id or "")
-        came = f"held, {standing(of_it).word}" if of_it is not None else _CAME.get(outcomes.get(deed.call_id) or "")
+    def did(row: Row) -> Did:
+        of_it = held.get(row.approval_id or "")
+        came = f"held, {standing(of_it).word}" if of_it is not None else _CAME.get(outcomes.get(row.call_id) or "")
         seen = of_it.id if of_it is not None and sees(person, of_it) else None
-        apart = deed.at - approval.created_at
-        return Did(deed.at, apart, deed.upstream, deed.tool, came or _ASKED[deed.kind], deed.seq, seen)
+        apart = row.at - approval.created_at
+        return Did(row.at, apart, row.upstream, row.tool, came or _ASKED[row.kind], row.seq, seen)
 
     told = list(map(did, named))
     split = min(len(before), MOST_BEFORE)

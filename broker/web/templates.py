@@ -15,9 +15,10 @@ from starlette.responses import HTMLResponse
 
 from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
+from broker.domain.searching import outcome_of
 from broker.domain.standing import standing
 from broker.web import words
-from broker.web.text import brief, shown, telling_argument, visible
+from broker.web.text import cut, shown, telling_argument, visible
 
 
 def _iso(at: datetime) -> str:
@@ -29,7 +30,7 @@ _environment = Environment(
 )
 _filters: dict[str, Any] = {
     "visible": visible,
-    "brief": brief,
+    "cut": cut,
     "shown": shown,
     "telling": telling_argument,
     "moment": moment,
@@ -42,6 +43,9 @@ _filters: dict[str, Any] = {
     "happening": happening,
     "ran_before": ran_before,
     "kept_as": words.kept_as,
+    "brief": words.brief,
+    "outcome": lambda row: outcome_of(row.kind, row.detail),
+    "outcome_tone": words.outcome_tone,
     "place": place,
 }
 _environment.filters.update(_filters)

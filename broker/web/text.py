@@ -63,7 +63,7 @@ def clipped(text: str, most: int, *, numbered: bool = False) -> tuple[Markup, in
     return whole.removesuffix("<i></i>") if text.endswith("\n") else whole, 0
 
 
-def brief(text: object, most: int = 200) -> Markup:
+def cut(text: object, most: int = 200) -> Markup:
     """`text` visible, in about `most` bytes of HTML at most; what is left out is counted."""
     shown_part, left_out = clipped(str(text), most)
     if not left_out:

@@ -18,7 +18,7 @@ from typing import Any, cast
 from markupsafe import Markup
 
 from broker.web.pictures import Picture, picture
-from broker.web.text import brief, clipped, visible
+from broker.web.text import clipped, cut, visible
 
 MOST_MEMBERS = 200
 """Members of one object or list that are shown."""
@@ -99,7 +99,7 @@ class _Tree:
 
     def _branch(self, value: dict[str, Any] | list[Any], room: int, depth: int) -> Node:
         noun = "object" if isinstance(value, dict) else "list"
-        members = [(brief(name, _LONGEST_NAME), inner) for name, inner in _members(value)]
+        members = [(cut(name, _LONGEST_NAME), inner) for name, inner in _members(value)]
         costs = [len(name) + _cost(inner, room) for name, inner in members]
         cost = sum(costs)
         if cost > room:

@@ -10,6 +10,8 @@ from datetime import timedelta
 from math import ceil
 
 from broker.domain.approvals import State
+from broker.domain.searching import Outcome
+from broker.domain.text import visible
 
 _TONES = {
     State.PENDING: "waits",
@@ -18,12 +20,40 @@ _TONES = {
     State.REJECTED: "refused",
 }
 
+_OUTCOMES = {
+    Outcome.RAN: "ran",
+    Outcome.HELD: "waits",
+    Outcome.FAILED: "refused",
+    Outcome.DENIED: "refused",
+    Outcome.LIMITED: "refused",
+    Outcome.REJECTED: "refused",
+    Outcome.INTERRUPTED: "doubt",
+}
+
 _KEPT = {"redacted": "Arguments, redacted", "explanation": "Rules looked at"}
 
 
 def tone(state: State) -> str:
     """The colour of a state: `waits`, `ran`, `refused` or `ended`."""
     return _TONES.get(state, "ended")
+
+
+def outcome_tone(outcome: Outcome) -> str:
+    """The colour of what became of a call: `ran`, `refused`, `waits`, `doubt` or `ended`."""
+    return _OUTCOMES.get(outcome, "ended")
+
+
+def brief(text: object, most: int) -> str:
+    """The beginning of a text: as much as takes up to `most` places when hidden characters are shown as escapes."""
+    given = str(text)
+    if len(given) <= most and given.isascii() and given.isprintable():
+        return given
+    places = 0
+    for number, char in enumerate(given):
+        places += len(visible(char))
+        if places > most:
+            return given[:number] + "…"
+    return given
 
 
 def kept_as(what: str) -> str:

@@ -203,6 +203,13 @@ async def test_the_row_of_a_review_says_who_where_why_and_for_which_revision(des
     }
 
 
+async def test_the_record_has_what_the_reviewer_was_shown(desk: Desk) -> None:
+    approval = await desk.held()
+    await desk.approvals.reviews.review(approval.id, ALICE, Decision.APPROVE, channel="web", shown="d" * 64)
+    [row] = [row for row in await desk.approvals.history(approval.id) if row.kind is Kind.APPROVAL_APPROVED]
+    assert row.detail["shown"] == "d" * 64
+
+
 @pytest.mark.parametrize("owner", ["olga@example.com", " Olga@EXAMPLE.com "])
 async def test_the_owner_of_the_grant_may_not_approve_however_the_address_is_written(desk: Desk, owner: str) -> None:
     asked = replace(desk.call(), grant=GrantRef(desk.grant.id, "ci", owner))

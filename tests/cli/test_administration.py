@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from datetime import datetime, timedelta
@@ -9,7 +10,7 @@ from datetime import datetime, timedelta
 import pytest
 
 from broker.domain.clock import SystemClock
-from broker.store import grants, people
+from broker.store import grants, identities, people
 from broker.store.people import CredentialKind
 from broker.store.writer import Store
 from tests.cli.conftest import Shell
@@ -65,12 +66,31 @@ def test_a_grant_is_only_for_upstreams_that_there_are(shell: Shell) -> None:
 
 def test_a_person_is_added_changed_listed_and_removed(shell: Shell) -> None:
     shell.lines("user", "add", "Bob@x.org", "--role", "approver", "--role", "auditor", "--group", "ops")
-    assert shell.json("user", "list") == [{"email": "bob@x.org", "roles": ["approver", "auditor"], "groups": ["ops"]}]
+    assert shell.json("user", "list") == [
+        {"email": "bob@x.org", "roles": ["approver", "auditor"], "groups": ["ops"], "accounts": []}
+    ]
     shell.lines("user", "add", "bob@x.org", "--role", "admin")
-    assert shell.json("user", "list") == [{"email": "bob@x.org", "roles": ["admin"], "groups": []}]
+    assert shell.json("user", "list") == [{"email": "bob@x.org", "roles": ["admin"], "groups": [], "accounts": []}]
     shell.lines("user", "remove", "BOB@x.org")
     assert shell.json("user", "list") == []
     assert "bob@x.org" in shell.refused("user", "remove", "bob@x.org")
+
+
+def test_who_a_person_is_elsewhere_is_listed_and_let_go_of(shell: Shell) -> None:
+    shell.lines("user", "add", "bob@x.org", "--group", "ops")
+    assert "not linked" in shell.refused("user", "unlink", "bob@x.org")
+    store = opened(shell)
+    asyncio.run(store.write(lambda tx: identities.link(tx, "slack:T1", "U1", "bob@x.org")))
+    asyncio.run(store.write(lambda tx: identities.vouch(tx, "slack:T1", {"U1": frozenset({"desk"})})))
+    store.close()
+    (bob,) = shell.json("user", "list")
+    assert bob["groups"] == ["desk", "ops"]
+    (account,) = bob["accounts"]
+    assert (account["provider"], account["subject"], account["groups"]) == ("slack:T1", "U1", ["desk"])
+    assert shell.lines("user", "list") == ["bob@x.org\t-\tdesk, ops\tslack:T1 U1 (desk)"]
+    shell.lines("user", "unlink", "BOB@x.org")
+    assert shell.json("user", "list") == [{"email": "bob@x.org", "roles": [], "groups": ["ops"], "accounts": []}]
+    assert shell.json("audit", "search")[0]["kind"] == "person.unlinked"
 
 
 def test_a_sign_in_link_is_good_once_printed(shell: Shell) -> None:

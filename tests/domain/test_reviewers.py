@@ -7,9 +7,17 @@ from dataclasses import replace
 import pytest
 
 from broker.domain.approvals import Approval, Decision, State
-from broker.domain.calls import Escalation, Requirement
+from broker.domain.calls import Escalation, Requirement, Risk
 from broker.domain.people import Person, Role
-from broker.domain.reviewers import asked, decides_in_any, eligible, eligible_people, is_asked, may_still_vote
+from broker.domain.reviewers import (
+    asked,
+    decides_in,
+    decides_in_any,
+    eligible,
+    eligible_people,
+    is_asked,
+    may_still_vote,
+)
 from broker.errors import NotEligible, WrongChannel
 from tests.clock import NOON
 from tests.domain.values import ALICE, BOB, CAROL, GRANT, MINUTE, OLGA, QUARTER, held, in_state, person, reviewed
@@ -118,3 +126,26 @@ def test_it_can_be_decided_where_the_broker_takes_decisions(
 def test_a_word_from_a_wrong_channel_hears_where_it_counts() -> None:
     with pytest.raises(WrongChannel, match="but in slack:#desk or through the API"):
         reviewed(held(Requirement(channels=("slack:#desk", "api"))), ALICE, Decision.REJECT)
+
+
+@pytest.mark.parametrize(
+    ("risk", "channel", "taken"),
+    [
+        (Risk.CRITICAL, "web", True),
+        (Risk.CRITICAL, "api", True),
+        (Risk.CRITICAL, "slack:#desk", False),
+        (Risk.HIGH, "slack:#desk", True),
+        (None, "slack:#desk", True),
+    ],
+)
+def test_a_critical_call_is_decided_where_people_sign_in_unless_its_policy_says_otherwise(
+    risk: Risk | None, channel: str, taken: bool
+) -> None:
+    assert decides_in(held(risk=risk), channel) is taken
+    assert decides_in(held(Requirement(channels=("slack",)), risk=risk), "slack:#desk")
+    assert not decides_in(held(Requirement(channels=("slack:#desk",)), risk=risk), channel.replace("desk", "else"))
+
+
+def test_who_decides_a_critical_call_elsewhere_hears_where_it_counts() -> None:
+    with pytest.raises(WrongChannel, match="critical call may not be decided here, but in the browser or through the"):
+        reviewed(held(risk=Risk.CRITICAL), ALICE, channel="slack:#desk")

@@ -21,6 +21,7 @@ from broker.domain.paths import parse_path
 from broker.domain.people import GrantRef, Person, Role
 from broker.policy.watch import InForce
 from broker.store import grants, people
+from broker.store.chain_watch import ChainWatch
 from broker.store.people import CredentialKind
 from broker.store.writer import Store
 from broker.web import create_web
@@ -48,6 +49,7 @@ class Desk:
     feed: Feed
     keyring: Keyring
     readiness: dict[str, Any]
+    chain: ChainWatch
     in_force: dict[str, InForce]
     grant: GrantRef
     following: asyncio.Task[None]
@@ -140,6 +142,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         return readiness
 
     in_force: dict[str, InForce] = {}
+    chain = ChainWatch(store)
     app = create_web(
         store=store,
         approvals=approvals,
@@ -149,6 +152,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         public_url=URL,
         in_force=in_force,
         ready=ready,
+        chain=chain,
     )
 
     for name, roles in ROLES.items():
@@ -166,7 +170,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         )
     )
     following = asyncio.create_task(feed.run())
-    return Desk(app, store, approvals, feed, keyring, readiness, in_force, made.grant.ref, following)
+    return Desk(app, store, approvals, feed, keyring, readiness, chain, in_force, made.grant.ref, following)
 
 
 async def close_desk(desk: Desk) -> None:

@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0011"
-down_revision = "0008"
+down_revision = "0010"
 
 
 def upgrade() -> None:
@@ -11,4 +11,3 @@ def upgrade() -> None:
     op.create_index("ix_approvals_fingerprint_created_at", "approvals", ["fingerprint", "created_at"])
     op.create_index("ix_approvals_upstream_tool_created_at", "approvals", ["upstream", "tool", "created_at"])
     op.create_index("ix_reviews_person_at", "reviews", ["person", "at"])
-    op.create_index("ix_audit_grant_id_seq", "audit", ["grant_id", "seq"])

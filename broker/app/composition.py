@@ -1,0 +1,193 @@
+"""The whole broker: which part gets which value, and the order of start and stop.
+
+What belongs here: what holds the parts together. What does not: making one of them (`parts`), serving (`serving`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from broker.app import parts
+from broker.app.readiness import ready
+from broker.app.serving import Router, close, listening, serving
+from broker.approvals.feed import Feed
+from broker.approvals.notices import Channel
+from broker.approvals.outbox import Outbox
+from broker.approvals.policies import Policies
+from broker.approvals.processes import Process
+from broker.approvals.service import Approvals
+from broker.approvals.sweeps import leave, recover, sweep
+from broker.domain.canonical import Keyring
+from broker.domain.clock import Clock, SystemClock
+from broker.domain.origins import Origins
+from broker.errors import StoreError
+from broker.front import allow_many_connections
+from broker.gateway.endpoint import Endpoint
+from broker.gateway.errands import Errands
+from broker.gateway.gate import Gate
+from broker.gateway.grants import Grants
+from broker.gateway.holds import Holds
+from broker.gateway.record import Record
+from broker.policy.watch import InForce, Watched
+from broker.settings import Settings
+from broker.store.chain_watch import ChainWatch
+from broker.store.engine import is_sqlite, serve_lock
+from broker.store.presence import Presence
+from broker.store.search_index import keep_indexed
+from broker.store.writer import Store
+from broker.ticks import Tick, ticking
+from broker.web import create_web
+
+log = logging.getLogger(__name__)
+
+SWEEP_EVERY = 1.0
+"""Seconds between looks for approvals that are overdue."""
+
+RELEASE_EVERY = 0.5
+"""Seconds between looks for grants that ended while they had something open: it ends within a second."""
+
+VERIFY_EVERY = 0.5
+"""Seconds between looks at the chain."""
+
+INDEX_EVERY = 1.0
+"""Seconds between looks for rows of the record that are to be indexed."""
+
+
+@dataclass(slots=True)
+class Broker:
+    """A running broker."""
+
+    url: str
+    clock: Clock
+    store: Store
+    approvals: Approvals
+    feed: Feed
+    policies: dict[str, InForce]
+    endpoint: Endpoint
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def until_stopped(self) -> None:
+        """Return when somebody asks the process to end: SIGTERM, SIGINT, or `stopping` is set.
+
+        From then on a second signal ends the process at once, with its MCP servers: what is committed stays, and what
+        ran is interrupted at the next start, as after a crash.
+        """
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        await self.stopping.wait()
+
+    def _signalled(self, number: int) -> None:
+        if self.stopping.is_set():
+            self.endpoint.kill()
+            os._exit(128 + number)
+        self.stopping.set()
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings, clock: Clock | None = None, channels: Sequence[Channel] = ()
+) -> AsyncGenerator[Broker]:
+    """Start a broker and stop it at the end of the context.
+
+    Args:
+        channels: where people are told of held calls beside the browser.
+
+    Raises:
+        SettingsError, PolicyError: something configured is wrong.
+        StoreError: the store cannot be opened, or another server uses it.
+    """
+    own_clock = SystemClock()
+    clock = clock or own_clock
+    allow_many_connections()
+    async with AsyncExitStack() as stack:
+        listener = stack.enter_context(listening(settings))
+        url = parts.public_url(settings, listener)
+        files = {name: Watched(path) for name in settings.upstreams if (path := settings.policy_path(name)) is not None}
+        policies = {name: parts.in_force(settings, name, clock) for name in settings.upstreams}
+        keyring = Keyring(settings.secrets())
+        stack.enter_context(serve_lock(settings.store_url()))  # before anything is migrated
+        store = Store(settings.store_url(), clock)
+        stack.callback(store.close)
+        feed = Feed(store)
+        presence = None if is_sqlite(store.engine) else Presence(store.engine, feed.nudge, own_clock)
+        if presence is not None:
+            await presence.begin()
+            await stack.enter_async_context(_task(presence.run()))
+        rules = parts.rules(settings, channels)
+        approvals = Approvals(store, clock, keyring, feed, rules, channels, Process(keyring, presence))
+        await recover(approvals, alone=presence is None)
+        stack.push_async_callback(_leave, approvals)
+        await stack.enter_async_context(_task(feed.run()))
+        follower = Policies(approvals, store)
+        for name, in_force in policies.items():
+            await follower.begin(in_force)
+            if name in files:
+                await stack.enter_async_context(_task(follower.follow(in_force, files[name])))
+        record = Record(store, keyring, keep_results=rules.keep_results)
+        stack.push_async_callback(record.drain)
+        outboxes = [
+            Outbox(channel, store, feed, approvals.process.id, partial(parts.card, url)) for channel in channels
+        ]
+        for outbox in outboxes:
+            await outbox.begin()
+            await stack.enter_async_context(_task(outbox.run()))
+        errands = Errands(approvals, feed)
+        gates: dict[str, Gate] = {}
+        for name in settings.upstreams:
+            holds = Holds(approvals, feed, clock, partial(parts.card, url), parts.patience(settings, name))
+            gates[name] = Gate(parts.upstream(settings, name), policies[name], approvals, record, holds, errands)
+        endpoint = Endpoint(gates, Grants(store, clock), keyring, Origins(url))
+        await stack.enter_async_context(_task(errands.run()))
+        chain = ChainWatch(store)
+        await stack.enter_async_context(ticking(*_ticks(approvals, endpoint, store, chain)))
+        web = create_web(
+            store=store,
+            approvals=approvals,
+            feed=feed,
+            clock=clock,
+            keyring=keyring,
+            public_url=url,
+            in_force=policies,
+            ready=partial(ready, store, presence, policies, outboxes, chain),
+            chain=chain,
+        )
+        limit = settings.server.stop_within.total_seconds()
+        closing = partial(close, endpoint, feed, outboxes, limit)
+        await stack.enter_async_context(serving(Router(endpoint, web), listener, limit, closing))
+        yield Broker(url, clock, store, approvals, feed, policies, endpoint)
+
+
+async def _leave(approvals: Approvals) -> None:
+    try:
+        await leave(approvals)
+    except StoreError as error:
+        log.warning("%s Other servers find out by themselves that this one ended.", error)
+
+
+@asynccontextmanager
+async def _task(work: Any) -> AsyncGenerator[None]:
+    task = asyncio.ensure_future(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def _ticks(approvals: Approvals, endpoint: Endpoint, store: Store, chain: ChainWatch) -> tuple[Tick, ...]:
+    return (
+        Tick("sweep", SWEEP_EVERY, partial(sweep, approvals), "Overdue approvals stay open until it can."),
+        Tick("release", RELEASE_EVERY, endpoint.release_ended, "What ended grants have open stays so until it can."),
+        Tick("verify", VERIFY_EVERY, chain.look, "The record is not verified until it can."),
+        Tick("index", INDEX_EVERY, partial(keep_indexed, store), "Searches of the record are slower until it can."),
+    )

@@ -1,0 +1,115 @@
+"""The listener: where it listens, who gets which request, and how all of it ends.
+
+What belongs here: the way of a connection to the part that answers it. What does not: answering.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+
+import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from broker.approvals.feed import Feed
+from broker.approvals.outbox import Outbox
+from broker.errors import SettingsError
+from broker.front import Connection, Server
+from broker.gateway.endpoint import PATH, Endpoint
+from broker.settings import Settings
+
+log = logging.getLogger(__name__)
+
+VANISHED_AFTER_MS = 30_000
+"""How long bytes may stay unacknowledged by a client's machine. Held calls get some every ten seconds."""
+
+FOR_WHAT_RUNS, FOR_UPSTREAMS, FOR_CLIENTS = 0.6, 0.85, 0.9
+"""The parts of `server.stop_within` until calls may still end, then their upstreams, and clients read what they are
+told. What is left is for what they leave behind, and for the store."""
+
+FOR_MESSAGES = 0.05
+"""The part of it that a message which is being posted has to end, while clients read."""
+
+
+class Router:
+    """Sends `/mcp/…` to the gateway and everything else to the pages and the API."""
+
+    def __init__(self, gateway: ASGIApp, web: ASGIApp) -> None:
+        self._gateway = gateway
+        self._web = web
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass one on, as ASGI has it."""
+        is_call = scope["type"] == "http" and scope["path"].startswith(PATH)
+        await (self._gateway if is_call else self._web)(scope, receive, send)
+
+
+@contextmanager
+def listening(settings: Settings) -> Generator[socket.socket]:
+    """The socket that people and agents connect to.
+
+    Raises:
+        SettingsError: it cannot be had.
+    """
+    host, port = settings.server.host, settings.server.port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Named a TCP socket, or asyncio leaves Nagle's algorithm on, and an answer in two writes waits 40 ms for an ACK.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # a caller whose machine vanished is gone too, not waiting
+            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_AFTER_MS)
+        try:
+            listener.bind((host, port))
+        except OSError as error:
+            why = error.strerror or str(error)
+            raise SettingsError(f"Cannot listen on {host}:{port}: {why}. Set server.host or server.port.") from error
+        listener.listen(1024)
+        yield listener
+    finally:
+        listener.close()
+
+
+@asynccontextmanager
+async def serving(
+    app: ASGIApp, listener: socket.socket, limit: float, closing: Callable[[], Awaitable[None]]
+) -> AsyncGenerator[None]:
+    """Serve until the end of the context, which comes after `limit` seconds at the latest.
+
+    Args:
+        closing: ends what is under way, once no new connection is taken.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Connection,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # nothing here depends on where a request came from
+    )
+    server = Server(config)
+    serving = asyncio.ensure_future(server.serve(sockets=[listener]))
+    try:
+        yield
+    finally:
+        deadline = asyncio.get_running_loop().time() + limit
+        server.should_exit = True  # takes no new connection from here on
+        await closing()
+        await server.end(serving, deadline - limit * (1 - FOR_CLIENTS), deadline)
+
+
+async def close(endpoint: Endpoint, feed: Feed, outboxes: Sequence[Outbox], limit: float) -> None:
+    """End the agents' calls, then whoever follows the feed, then what is being told."""
+    try:
+        async with asyncio.timeout(limit * FOR_UPSTREAMS):
+            await endpoint.close(limit * FOR_WHAT_RUNS)
+    except TimeoutError:
+        log.warning("The broker's MCP servers did not end in time: they are ended by force.")
+        endpoint.kill()
+    feed.dismiss()
+    await asyncio.gather(*(outbox.end(limit * FOR_MESSAGES) for outbox in outboxes))
