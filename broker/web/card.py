@@ -38,10 +38,10 @@ from broker.web.told import risk_reasons, told_of
 from broker.web.tree import tree
 from broker.web.voting import possible, voters
 
-CALL_ROOM, ANSWER_ROOM, HINTS_ROOM = 30_000, 12_000, 1_500
+CALL_ROOM, ANSWER_ROOM, HINTS_ROOM = 28_000, 12_000, 1_500
 """Bytes of HTML for what is called, what came back, and the server's annotations: a page has 100 kB in all."""
 
-MOST_HISTORY = 24
+MOST_HISTORY = 20
 """Rows of the call's own history on the card, the latest."""
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)

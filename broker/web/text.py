@@ -7,9 +7,9 @@ What belongs here: JSON values as readable text, marked for HTML. What does not:
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any, cast
 
 from markupsafe import Markup, escape
@@ -28,8 +28,9 @@ _TELLING = (
 _LINE = 200
 _NAME = 24
 _LONG = 1000
-_STEP = 64
-"""Characters that are shown or left out together."""
+_LINE_BEGINS = Markup("<i></i>")
+_STEPS = 64
+"""About how many steps it takes to find out how much of a text fits."""
 
 
 def visible(text: object) -> Markup:
@@ -37,11 +38,15 @@ def visible(text: object) -> Markup:
     given = str(text)
     if given.isascii() and given.translate(_WITHOUT_LAYOUT).isprintable():
         return escape(given)
-    pieces: list[Markup] = []
-    for hidden, run in groupby(given, _is_hidden):
-        piece = "".join(escape_character(char) if hidden else char for char in run)
-        pieces.append(Markup('<b class="hidden-character">{}</b>').format(piece) if hidden else escape(piece))
-    return Markup("").join(pieces)
+    escapes = {char: escape_character(char) for char in set(given) if _is_hidden(char)}
+    if not escapes:
+        return escape(given)
+    runs = re.compile(f"[{re.escape(''.join(escapes))}]+")
+
+    def marked(run: re.Match[str]) -> str:
+        return f'<b class="hidden-character">{"".join(map(escapes.__getitem__, run[0]))}</b>'
+
+    return Markup(runs.sub(marked, escape(given)))  # noqa: S704 - all of it is escaped, and nothing hidden is in markup
 
 
 def clipped(text: str, most: int, *, numbered: bool = False) -> tuple[Markup, int]:
@@ -50,17 +55,24 @@ def clipped(text: str, most: int, *, numbered: bool = False) -> tuple[Markup, in
     Args:
         numbered: each line begins with an empty `<i>`, where a style sheet can put its number.
     """
-    pieces = [Markup("<i></i>") if numbered else Markup()]
-    size = len(pieces[0])
-    for start in range(0, len(text), _STEP):
-        piece = visible(text[start : start + _STEP])
-        piece = piece.replace("\n", Markup("\n<i></i>")) if numbered else piece
-        size += len(piece.encode())
+    pieces, size = list[Markup](), numbered * len(_LINE_BEGINS)
+    # in one piece if that fits, else step by step
+    step = max(len(text), 1) if len(text) <= most and size + _size(text, numbered) <= most else max(most // _STEPS, 8)
+    for start in range(0, len(text), step):
+        size += _size(text[start : start + step], numbered)
         if size > most:
-            return Markup("").join(pieces), len(text) - start
-        pieces.append(piece)
-    whole = Markup("").join(pieces)
-    return whole.removesuffix("<i></i>") if text.endswith("\n") else whole, 0
+            return _joined(pieces, numbered), len(text) - start
+        pieces.append(visible(text[start : start + step]))
+    return _joined(pieces, numbered), 0
+
+
+def _size(text: str, numbered: bool) -> int:
+    return len(visible(text).encode()) + numbered * text.count("\n") * len(_LINE_BEGINS)
+
+
+def _joined(pieces: Iterable[Markup], numbered: bool) -> Markup:
+    html = Markup("").join(pieces)
+    return _LINE_BEGINS + html.replace("\n", "\n" + _LINE_BEGINS).removesuffix(_LINE_BEGINS) if numbered else html
 
 
 def cut(text: object, most: int = 200) -> Markup:

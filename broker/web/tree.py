@@ -34,7 +34,7 @@ _FOLDED_BELOW = 3
 _FOLDED_FROM = 6000
 """Bytes from which on an object or a list is folded, when it is deep."""
 
-_CODE_ENDS = tuple("{}()[];,:\\>")
+_CODE_ENDS = (*"{}()[];\\>", "):", "],", "},", "),")
 _CODE_STARTS = ("    ", "\t", "#", "//", "--", "@", "+", "<", "import ", "def ", "SELECT ", "$ ")
 
 
