@@ -232,7 +232,7 @@ async def large(desk: Desk) -> Approval:
 
     held = [
         await desk.submit(Call(f"call_{n}", HOSTILE[:99], HOSTILE, {**params, "n": n // 5}, ref), verdict, **described)
-        for n in range(9)
+        for n in range(11)
     ]
     for each in held[:-1]:
         await vote(each, names[0], Decision.REJECT)
