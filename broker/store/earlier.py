@@ -14,15 +14,18 @@ from sqlalchemy import select as sql_select
 from sqlmodel import Session, col
 
 from broker.domain.approvals import Approval, Decision
-from broker.domain.audit import Row
 from broker.domain.calls import Call
 from broker.domain.searching import AuditFilter
 from broker.store import audit, searching
 from broker.store.approval_rows import from_rows
+from broker.store.searching import Found
 from broker.store.tables import ApprovalRow, Json, ReviewRow, table_of
 
-MOST_LOOKED_AT = 60
-"""Rows that one of these queries reads at most."""
+MOST_LOOKED_AT = 40
+"""Approvals, or reviews, that one of these queries reads at most."""
+
+MOST_ROWS = 60
+"""Rows of the record that are read on each side of a call."""
 
 _BULKY = {"params": type_coerce(literal_column("'{}'"), Json), "definition": null(), "sealed": null()}
 _OUTLINE = [_BULKY[c.name].label(c.name) if c.name in _BULKY else c for c in table_of(ApprovalRow).columns]
@@ -69,7 +72,7 @@ def of_tool(session: Session, approval: Approval) -> tuple[list[Approval], froze
     as far as people see it."""
     call = approval.call
     values = {"id": approval.id, "upstream": call.upstream, "tool": call.tool, "params": dict(call.params)}
-    rows = session.connection().execute(_OF_TOOL, {**values}).all()
+    rows = session.connection().execute(_OF_TOOL, values).all()
     return from_rows(rows, session), frozenset(row.id for row in rows if row.same)
 
 
@@ -84,10 +87,9 @@ def own_reasons(session: Session, person: str, upstream: str) -> list[str]:
     return list(session.connection().execute(_OWN_REASONS, {"person": person, "upstream": upstream}).scalars())
 
 
-def rows_near(session: Session, call: Call, seq: int, within: timedelta, at: datetime) -> tuple[list[Row], list[Row]]:
-    """What the agent of `call` did before and after the row `seq`, no further than `within` from the instant `at`; the
+def rows_near(session: Session, call: Call, seq: int, within: timedelta, at: datetime) -> tuple[Found, Found]:
+    """What the agent of `call` did before and after the row `seq`, no further than `within` from the instant `at`: the
     nearest rows, and the nearest first."""
     wanted = AuditFilter(actor=f"agent:{call.grant.id}", since=at - within, until=at + within)
-    before = searching.page(session, wanted, before=seq, limit=MOST_LOOKED_AT).rows
-    after = searching.batch(session, wanted, seq, audit.head(session).seq, limit=MOST_LOOKED_AT).rows
-    return before, after
+    before = searching.page(session, wanted, before=seq, limit=MOST_ROWS)
+    return before, searching.batch(session, wanted, seq, audit.head(session).seq, limit=MOST_ROWS)

@@ -52,7 +52,7 @@ class Picture:
 def picture(text: str) -> Picture | None:
     """The picture that `text` is, as base64 with or without `data:…;base64,` before it; None when it is none."""
     encoded = text.partition(";base64,")[2] if text[:5] == "data:" else text
-    if len(encoded) > 2 * LARGEST:
+    if len(encoded) > 2 * LARGEST or not encoded.isascii():
         return None
     encoded = encoded.translate(_SPACE)
     form = next((form for start, form in _STARTS.items() if encoded.startswith(start)), None)

@@ -88,9 +88,9 @@ def hour(session: Session, person: Person, approval: Approval, history: Sequence
     if own is None:  # a history that is cut off begins later
         return Hour((), (), earlier=False, later=False)
     near = earlier.rows_near(session, approval.call, own, HOUR, approval.created_at)
-    answered = (row for side in near for row in side if row.kind is Kind.CALL_ANSWERED)
+    answered = (row for side in near for row in side.rows if row.kind is Kind.CALL_ANSWERED)
     outcomes = {row.call_id: row.detail.get("outcome") for row in answered}
-    before, after = ([row for row in side if row.kind in _ASKED] for side in near)
+    before, after = ([row for row in side.rows if row.kind in _ASKED] for side in near)
     named = (*before[:MOST_BEFORE][::-1], *after[:MOST_AFTER])
     held = earlier.outlines(session, {row.approval_id for row in named if row.approval_id is not None})
 
@@ -103,7 +103,13 @@ def hour(session: Session, person: Person, approval: Approval, history: Sequence
 
     told = list(map(did, named))
     split = min(len(before), MOST_BEFORE)
-    return Hour(told[:split], told[split:], len(before) > MOST_BEFORE, len(after) > MOST_AFTER)
+    more_before, more_after = (side.next is not None for side in near)
+    return Hour(
+        told[:split],
+        told[split:],
+        earlier=more_before or len(before) > MOST_BEFORE,
+        later=more_after or len(after) > MOST_AFTER,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,9 @@ _TELLING = (
 _LINE = 200
 _NAME = 24
 _LONG = 1000
+LEFT_OUT = Markup('<span class="left-out">')
+"""What a text that was cut has in its HTML, and no other."""
+
 _LINE_BEGINS = Markup("<i></i>")
 _STEPS = 64
 """About how many steps it takes to find out how much of a text fits."""
@@ -80,7 +83,7 @@ def cut(text: object, most: int = 200) -> Markup:
     shown_part, left_out = clipped(str(text), most)
     if not left_out:
         return shown_part
-    return Markup('{}<span class="left-out">… {:,} more characters</span>').format(shown_part, left_out)
+    return shown_part + LEFT_OUT + Markup("… {:,} more characters</span>").format(left_out)
 
 
 def _is_hidden(char: str) -> bool:

@@ -18,7 +18,7 @@ from typing import Any, cast
 from markupsafe import Markup
 
 from broker.web.pictures import Picture, picture
-from broker.web.text import clipped, cut, visible
+from broker.web.text import LEFT_OUT, clipped, cut, visible
 
 MOST_MEMBERS = 200
 """Members of one object or list that are shown."""
@@ -36,7 +36,6 @@ _FOLDED_FROM = 6000
 
 _CODE_ENDS = (*"{}()[];\\>", "):", "],", "},", "),")
 _CODE_STARTS = ("    ", "\t", "#", "//", "--", "@", "+", "<", "import ", "def ", "SELECT ", "$ ")
-
 
 _NONE = Markup()
 
@@ -65,8 +64,8 @@ class Node:
 
     @property
     def whole(self) -> bool:
-        """Whether all of it is shown."""
-        return not self.left_out and all(node.whole for _, node in self.members)
+        """Whether all of it is shown, the names of members too."""
+        return not self.left_out and all(LEFT_OUT not in name and node.whole for name, node in self.members)
 
 
 def tree(value: Any, room: int) -> Node:
@@ -144,8 +143,10 @@ def _cost(value: Any, most: int) -> int:
 
 
 def _cost_of_text(text: str, most: int) -> int:
+    if picture(text) is not None:
+        return 2 * _AROUND
     if len(text) > most:
-        return 3 * _AROUND if picture(text) is not None else len(text)
+        return len(text)
     return len(visible(text).encode()) + is_code(text) * (text.count("\n") + 1) * len("<i></i>")
 
 

@@ -79,6 +79,12 @@ def test_what_is_large_leaves_its_neighbours_whole_and_says_how_much_is_missing(
     assert size(found) < ROOM * 1.1
 
 
+def test_a_name_that_is_cut_is_missed_too() -> None:
+    found = tree({"n" * 500: 1}, ROOM)
+    assert not found.whole
+    assert "more characters" in found.members[0][0]
+
+
 def test_a_cut_text_says_how_many_characters_are_missing() -> None:
     found = tree("x" * 20_000, ROOM)
     assert len(found.html) + int(found.left_out.split()[0].replace(",", "")) == 20_000
