@@ -18,7 +18,6 @@ _TELLING = (
 )
 _LINE = 200
 _NAME = 24
-_LONG = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +77,14 @@ def _candidates(given: Mapping[str, Any]) -> Iterator[str]:
     yield from given
 
 
-def sizes(arguments: Mapping[str, Any]) -> str | None:
-    """What a reader is told before long arguments: how many, each with its name and length. None of short ones."""
-    lengths = {name: len(shown(value).text) for name, value in arguments.items()}
-    if sum(lengths.values()) <= _LONG:
-        return None
-    each = "; ".join(f"{name}, {length:,} character{'' if length == 1 else 's'}" for name, length in lengths.items())
-    return f"{len(lengths)} argument{'' if len(lengths) == 1 else 's'}: {each}"
-
-
-def answer_parts(result: Any) -> list[Shown]:
-    """A tool's result for readers: plain texts as text, whatever else it says as JSON; not what is only protocol."""
+def answer_values(result: Any) -> list[Any]:
+    """What a tool's result says: plain texts as text, all else as it is; not what is only protocol."""
     if not isinstance(result, Mapping):
-        return [shown(result)]
+        return [result]
     given = dict(cast("Mapping[str, Any]", result))
     content = given.get("content")
     if not isinstance(content, list):
-        return [shown(given)]
+        return [given]
     del given["content"]
     if given.get("isError") is False:
         del given["isError"]
@@ -103,8 +93,8 @@ def answer_parts(result: Any) -> list[Shown]:
     meta = given.get("_meta")
     if isinstance(meta, Mapping) and all(key.startswith(_PROTOCOL) for key in cast("Mapping[str, Any]", meta)):
         del given["_meta"]
-    blocks = [shown(_plain_text(block)) for block in cast("list[Any]", content)]
-    return [*blocks, shown(given)] if given else blocks
+    blocks = [_plain_text(block) for block in cast("list[Any]", content)]
+    return [*blocks, given] if given else blocks
 
 
 def _plain_text(block: Any) -> Any:

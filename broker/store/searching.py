@@ -86,13 +86,13 @@ def pages(session: Session, wanted: AuditFilter) -> Iterator[Row]:
         yield from found.rows
 
 
-def batch(session: Session, wanted: AuditFilter, after: int, end: int) -> Found:
+def batch(session: Session, wanted: AuditFilter, after: int, end: int, limit: int = STREAM) -> Found:
     """Some of the rows that match, oldest first: behind the number `after`, up to the number `end`.
 
     Raises:
         ChainBroken: a row was altered to something that cannot even be read.
     """
-    return _Search(session, wanted, newest_first=False).found(after + 1, end, STREAM)
+    return _Search(session, wanted, newest_first=False).found(after + 1, end, limit)
 
 
 class _Search:

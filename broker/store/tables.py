@@ -148,6 +148,10 @@ class ApprovalRow(Base, table=True):
     """An approval. Its moves are those of `broker.domain.approvals.TRANSITIONS`."""
 
     __tablename__: ClassVar[Any] = "approvals"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        Index("ix_approvals_fingerprint_created_at", "fingerprint", "created_at"),
+        Index("ix_approvals_upstream_tool_created_at", "upstream", "tool", "created_at"),
+    )
     id: str = Field(primary_key=True)
     # pending → approved | rejected | expired | withdrawn; approved → executing | expired | withdrawn;
     # executing → succeeded | failed | interrupted | approved
@@ -160,7 +164,7 @@ class ApprovalRow(Base, table=True):
     grant_label: str
     grant_owner: str
     session: str | None = Field(default=None, index=True)
-    fingerprint: str = Field(index=True)
+    fingerprint: str
     revision: str
     rule: str
     reason: str | None = None
@@ -194,6 +198,7 @@ class ReviewRow(Base, table=True):
     """One person's word on one approval."""
 
     __tablename__: ClassVar[Any] = "reviews"
+    __table_args__: ClassVar[tuple[Any, ...]] = (Index("ix_reviews_person_at", "person", "at"),)
     approval_id: str = Field(primary_key=True, foreign_key="approvals.id")
     person: str = Field(primary_key=True)
     place: int  # among the approval's reviews: several may be of one instant

@@ -18,9 +18,9 @@ from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
 from broker.domain.searching import Outcome, outcome_of
 from broker.domain.standing import standing
-from broker.domain.values import answer_parts, shown, sizes, telling_argument
+from broker.domain.values import shown, telling_argument
 from broker.web import words
-from broker.web.text import visible
+from broker.web.text import cut, visible
 
 
 def _outcome(row: Row) -> Outcome | None:
@@ -36,13 +36,13 @@ _environment = Environment(
 )
 _filters: dict[str, Any] = {
     "visible": visible,
+    "cut": cut,
     "shown": shown,
-    "sizes": sizes,
-    "answer_parts": answer_parts,
     "telling": telling_argument,
     "moment": moment,
     "iso": _iso,
     "ago": words.ago,
+    "apart": words.apart,
     "left": words.left,
     "tone": words.tone,
     "standing": standing,

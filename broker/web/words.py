@@ -68,6 +68,13 @@ def ago(passed: timedelta) -> str:
     return "just now" if seconds < 10 else f"{seconds} seconds ago"
 
 
+def apart(passed: timedelta) -> str:
+    """How long before or after, roughly: `4 min before`."""
+    seconds = int(abs(passed).total_seconds())
+    length = f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s" if seconds else "just"
+    return f"{length} {'before' if passed < timedelta() else 'after'}"
+
+
 def left(remaining: timedelta) -> str:
     """How long still, rounded up: `13 min left`."""
     seconds = ceil(remaining.total_seconds())

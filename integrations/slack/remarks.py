@@ -15,7 +15,7 @@ from broker.domain.approvals import Approval
 from broker.domain.audit import Kind, Row
 from broker.domain.history import happening, ran_before
 from broker.domain.standing import standing
-from broker.domain.values import answer_parts
+from broker.domain.values import answer_values, shown
 from broker.domain.waiting import situation
 from integrations.slack.blocks import Json, date, line, mentioning, preformatted, quote, rich_text, sentences, text
 from integrations.slack.messages import Message, ended, notification
@@ -80,7 +80,7 @@ def _said(row: Row) -> Iterator[Json]:
 def _answered(answer: Any) -> Iterator[Json]:
     if answer is None:
         return
-    beginning = cut("\n".join(part.text for part in answer_parts(answer)), MOST_OF_AN_ANSWER, MOST_LINES)
+    beginning = cut("\n".join(shown(value).text for value in answer_values(answer)), MOST_OF_AN_ANSWER, MOST_LINES)
     yield preformatted(beginning.text)
     if beginning.missing:
         yield line(text(f"… {beginning.missing:,} more characters: the whole is on the card", "italic"))

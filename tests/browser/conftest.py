@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright, expect
@@ -33,6 +34,19 @@ async def browser(chromium: str) -> AsyncIterator[Browser]:
 @pytest.fixture
 async def page(browser: Browser) -> AsyncIterator[Page]:
     """An empty page of its own: no cookies, nothing stored, and no error in a script goes unseen."""
+    async with _opened(browser) as page:
+        yield page
+
+
+@pytest.fixture
+async def other_page(browser: Browser) -> AsyncIterator[Page]:
+    """A page of somebody else."""
+    async with _opened(browser) as page:
+        yield page
+
+
+@asynccontextmanager
+async def _opened(browser: Browser) -> AsyncGenerator[Page]:
     context = await browser.new_context()
     page = await context.new_page()
     errors: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker.domain.values import answer_parts, shown, sizes, telling_argument
+from broker.domain.values import answer_values, shown, telling_argument
 
 
 @pytest.mark.parametrize(
@@ -36,21 +36,14 @@ def test_the_line_of_a_call_cuts_a_name_that_would_fill_it() -> None:
     assert told.name == "n" * 24 + "…"
 
 
-def test_long_arguments_are_announced_with_their_names_and_sizes() -> None:
-    assert sizes({"path": "/etc/motd"}) is None
-    assert sizes({"path": "/etc/motd", "message": "x" * 200_000}) == (
-        "2 arguments: path, 9 characters; message, 200,000 characters"
-    )
-
-
 def test_nothing_of_an_answer_is_left_out() -> None:
     result = {"content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b", "x": 1}, 7], "isError": True}
-    parts = "\n".join(part.text for part in answer_parts(result))
+    parts = "\n".join(shown(value).text for value in answer_values(result))
     assert all(text in parts for text in ("a", '"x": 1', "7", '"isError": true'))
 
 
 def test_what_is_only_protocol_in_an_answer_is_not_shown() -> None:
     meta = {"io.modelcontextprotocol/serverInfo": {"name": "git"}}
     result = {"content": [{"type": "text", "text": "a"}], "isError": False, "resultType": "complete", "_meta": meta}
-    assert [part.text for part in answer_parts(result)] == ["a"]
-    assert len(answer_parts({**result, "_meta": {**meta, "com.example/cost": 1}})) == 2
+    assert answer_values(result) == ["a"]
+    assert len(answer_values({**result, "_meta": {**meta, "com.example/cost": 1}})) == 2

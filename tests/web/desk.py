@@ -92,6 +92,7 @@ class Desk:
         reason: str | None = "Writes to a shared branch",
         steps: tuple[Step, ...] = (),
         redact: tuple[str, ...] = (),
+        risk: Risk = Risk.HIGH,
         **params: Any,
     ) -> Approval:
         """A call that is held now."""
@@ -99,12 +100,13 @@ class Desk:
         given = {"name": tool, "arguments": {"branch": f"b{self.calls}"} if arguments is None else arguments, **params}
         paths = tuple(map(parse_path, redact))
         wanted = requirement or Requirement()
-        verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, Risk.HIGH, wanted, redact=paths, steps=steps)
+        verdict = Verdict(Action.HOLD, "tools.git_push.action", reason, risk, wanted, redact=paths, steps=steps)
         return await self.submit(Call(f"call_{self.calls}", "git", tool, given, self.grant), verdict)
 
-    async def submit(self, call: Call, verdict: Verdict) -> Approval:
-        """Hold a call, or pick up what is open of it."""
-        held = await self.approvals.requests.submit(call, verdict, {**DEFINITION, "name": call.tool})
+    async def submit(self, call: Call, verdict: Verdict, **definition: Any) -> Approval:
+        """Hold a call, or pick up what is open of it. Its tool is described as in `DEFINITION`, and so."""
+        described = {**DEFINITION, "name": call.tool, **definition}
+        held = await self.approvals.requests.submit(call, verdict, described)
         assert isinstance(held, Approval)
         return held
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,8 +18,10 @@ from broker.policy.language.schema import policy_schema
 from broker.store import people
 from broker.web import identity
 from tests.web.desk import Desk, person
+from tests.web.drawing import png
 from tests.web.stream import listening
 
+DOT = png(1, 1)
 EVERYBODY = ("admin", "approver", "auditor", "policy_manager", "owner", "nobody")
 OPEN = dict.fromkeys(EVERYBODY, 200) | {"anonymous": 200}
 READ_AUDIT = {"admin": 200, "approver": 403, "auditor": 200, "policy_manager": 403, "owner": 403, "nobody": 403}
@@ -47,6 +51,9 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/api/v1/policies"): READ_POLICIES | API,
     ("GET", "/"): PERSONAL | PAGE,
     ("GET", "/approvals/{approval_id}"): ONE | PAGE,
+    ("GET", "/approvals/{approval_id}/confirm"): ONE | PAGE,
+    ("GET", "/approvals/{approval_id}/{part}.json"): ONE | PAGE,
+    ("GET", "/approvals/{approval_id}/pictures/{digest}"): ONE | PAGE,
     ("POST", "/approvals/{approval_id}/decision"): {**DECIDE, "admin": 303, "approver": 303} | {"anonymous": 401},
     ("POST", "/approvals/{approval_id}/withdraw"): {**WITHDRAW, "admin": 303} | {"anonymous": 401},
     ("POST", "/approvals/{approval_id}/forget"): {**DECIDE, "admin": 303, "approver": 303} | {"anonymous": 401},
@@ -84,10 +91,10 @@ async def test_every_route_there_is_has_an_expectation_and_every_expectation_a_r
 
 
 async def ask(desk: Desk, client: httpx2.AsyncClient, method: str, path: str, csrf: str | None) -> int:
-    held = await desk.hold()
+    held = await desk.hold(arguments={"nth": desk.calls, "picture": base64.b64encode(DOT).decode()})
     if path.endswith("/forget"):
         await desk.approvals.reviews.review(held.id, person("second"), Decision.REJECT, channel="web")
-    address = path.format(approval_id=held.id, seq="1")
+    address = path.format(approval_id=held.id, seq="1", part="call", digest=hashlib.sha256(DOT).hexdigest())
     if method == "GET" and path == "/api/v1/events":
         async with listening(desk.app, client, address) as heard:
             return heard.status

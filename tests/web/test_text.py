@@ -7,7 +7,7 @@ from html import unescape
 
 import pytest
 
-from broker.web.text import visible
+from broker.web.text import sizes, visible
 from tests.web.desk import Desk
 
 
@@ -36,6 +36,13 @@ def test_letters_of_any_script_and_line_breaks_stay_as_they_are() -> None:
 def test_an_escape_that_somebody_typed_looks_unlike_a_hidden_character() -> None:
     assert visible("\\u202e") == "\\u202e"
     assert visible("\u202e<b>") == '<b class="hidden-character">\\u202e</b>&lt;b&gt;'
+
+
+def test_long_arguments_are_announced_with_their_names_and_sizes() -> None:
+    assert sizes({"path": "/etc/motd"}) is None
+    assert sizes({"path": "/etc/motd", "message": "x" * 200_000}) == (
+        "2 arguments: path, 9 characters; message, 200,000 characters"
+    )
 
 
 HOSTILE = "<script>alert(1)</script>\u202e\"'{{7*7}}"
