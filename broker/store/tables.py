@@ -129,10 +129,15 @@ class ApprovalRow(Base, table=True):
     """An approval. Its moves are those of `broker.domain.approvals.TRANSITIONS`."""
 
     __tablename__: ClassVar[Any] = "approvals"
+    __table_args__: ClassVar[tuple[Any, ...]] = (
+        # the queue: what waits, and what was decided lately
+        Index("ix_approvals_state_created_at_id", "state", "created_at", "id"),
+        Index("ix_approvals_resolved_at_id", "resolved_at", "id"),
+    )
     id: str = Field(primary_key=True)
     # pending → approved | rejected | expired | withdrawn; approved → executing | expired | withdrawn;
     # executing → succeeded | failed | interrupted | approved
-    state: str = Field(index=True)
+    state: str
     call_id: str
     upstream: str
     tool: str

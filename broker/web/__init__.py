@@ -15,7 +15,8 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.writer import Store
-from broker.web import api, events, export, pages, policies, sign_in
+from broker.web import api, batches, events, export, pages, policies, queue, sign_in
+from broker.web.board import Board
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
@@ -44,13 +45,14 @@ def create_web(
         store=store,
         approvals=approvals,
         feed=feed,
+        board=Board(store, feed),
         clock=clock,
         keyring=keyring,
         public_url=public_url,
         policies=in_force,
         ready=ready,
     )
-    for module in (api, events, export, pages, policies, sign_in):
+    for module in (api, batches, events, export, pages, policies, queue, sign_in):
         app.router.routes.extend(module.router.routes)
     app.router.redirect_slashes = False
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

@@ -1,6 +1,7 @@
-"""The HTML pages: the queue, one approval, the audit log.
+"""The HTML pages of one approval and of the audit log.
 
-What belongs here: gathering what a page shows. What does not: words (`words`), markup (`templates/`).
+What belongs here: gathering what a page shows. What does not: the queue (`queue`), words (`words`), markup
+(`templates/`).
 """
 
 from __future__ import annotations
@@ -14,13 +15,11 @@ from pydantic import ValidationError
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
-from broker.domain.approvals import Approval, Decision, State
+from broker.domain.approvals import Approval, Decision
 from broker.domain.audit import Kind, Row
-from broker.domain.people import Permission, Person
+from broker.domain.people import Person
 from broker.errors import Invalid, NotFound, ReviewRefused, TransitionRefused
-from broker.store import approvals as stored
 from broker.store import audit, people
-from broker.store.approvals import ApprovalFilter
 from broker.web.api import PAGE, seen_by
 from broker.web.cards import possible, voters
 from broker.web.decisions import DecisionBody
@@ -30,33 +29,8 @@ from broker.web.presentation import other_params
 from broker.web.problems import sentence_of, status_of
 from broker.web.queries import RowsAsked, RowsBefore, row_number
 from broker.web.templates import render_large
-from broker.web.visibility import visible_page
-
-MOST_WAITING = 100
-LATELY = 10
-
-_WAITING = ApprovalFilter(states=(State.PENDING,))
-_DECIDED = ApprovalFilter(states=tuple(state for state in State if state is not State.PENDING))
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
-
-
-@router.get("/")
-async def queue(parts: PartsOf, asker: AskerOf) -> Response:
-    """What waits for a person, and what was decided lately."""
-    found = await parts.store.read(lambda session: _queue(session, asker.person))
-    return await render_large("queue.html", asker=asker, now=parts.clock.now(), **found)
-
-
-def _queue(session: Session, person: Person) -> dict[str, Any]:
-    waiting = visible_page(session, person, _WAITING, limit=MOST_WAITING)
-    lately = visible_page(session, person, _DECIDED, limit=LATELY)
-    if person.may(Permission.SEE_QUEUE):
-        total, last = stored.count(session, _WAITING), stored.last_held(session)
-    else:
-        own = visible_page(session, person, ApprovalFilter(), limit=1).items
-        total, last = len(waiting.items), own[0].created_at if own else None
-    return {"waiting": waiting.items, "total": total, "lately": lately.items, "last_held": last}
 
 
 @router.get("/approvals/{approval_id}")

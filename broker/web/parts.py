@@ -15,6 +15,7 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.writer import Store
+from broker.web.board import Board
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,7 @@ class Parts:
     store: Store
     approvals: Approvals
     feed: Feed
+    board: Board
     clock: Clock
     keyring: Keyring
     public_url: str

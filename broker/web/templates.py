@@ -11,13 +11,19 @@ from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
 from broker.domain.standing import standing
+from broker.store.tables import EPOCH, MICROSECOND
 from broker.web import words
-from broker.web.text import answer_parts, shown, sizes, telling_argument, visible
+from broker.web.text import answer_parts, clipped, shown, sizes, telling_argument, visible
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EPOCH) // MICROSECOND
 
 
 def _iso(at: datetime) -> str:
@@ -35,8 +41,11 @@ _filters: dict[str, Any] = {
     "telling": telling_argument,
     "moment": moment,
     "iso": _iso,
+    "microseconds": _microseconds,
     "ago": words.ago,
     "left": words.left,
+    "hurry": words.hurry,
+    "clipped": clipped,
     "tone": words.tone,
     "standing": standing,
     "happening": happening,
@@ -50,6 +59,11 @@ _environment.filters.update(_filters)
 async def render_large(template: str, **values: Any) -> HTMLResponse:
     """The same in a thread: a page of what agents sent may be large, and calls do not wait for it."""
     return await asyncio.to_thread(partial(render, template, **values))
+
+
+def fragment(template: str, **values: Any) -> Markup:
+    """A piece of a page."""
+    return Markup(_environment.get_template(template).render(**values))  # noqa: S704 - escaped by the environment
 
 
 def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
