@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 from fastapi import APIRouter
 from markupsafe import Markup
@@ -23,6 +24,7 @@ from broker.domain.approvals import Approval, State
 from broker.domain.calls import Risk
 from broker.domain.people import GrantRef, Permission, Person
 from broker.domain.standing import standing
+from broker.domain.text import is_hidden
 from broker.store import approvals as stored
 from broker.store import audit
 from broker.store import listed as lists
@@ -37,9 +39,12 @@ from broker.web.rows import created, decided, row, waits_for
 from broker.web.templates import render
 from broker.web.visibility import Page, Place, of_their_own, sees, sifted
 
-MOST_ROWS, LATELY = 50, 10
-MOST_MARKUP = 64_000
+MOST_ROWS, LATELY, MOST_CHOICES = 50, 10, 40
+MOST_MARKUP, MOST_LATELY = 60_000, 12_000
 """Characters of rows on a page: what agents send may be long in markup, and a page has 100 kB at most."""
+
+MOST_NAME = 160
+"""Characters of a choice and its words."""
 
 RETRY = (1000, 4000)
 """Milliseconds after which a page that was cut off comes back; not all of them at once."""
@@ -163,24 +168,31 @@ def _page(asker: Asker, view: QueueView, found: Found, now: datetime) -> HTMLRes
         groups=_grouped(found.waiting.items, shown) if view.grouped else [Group(None, shown)],
         shown=len(shown),
         older=view.address(cursor=cursor_of(last)) if last is not None else None,
-        lately=list(map(markup, found.lately)),
+        lately=list(_within(MOST_LATELY, found.lately, markup)),
         choices=_choices(view, found),
     )
 
 
 def _choices(view: QueueView, found: Found) -> dict[str, dict[str, str]]:
     """What each field of the filter can be set to, with its words: what waits, and what it is set to."""
-    present: dict[str, dict[str, str]] = {
-        "upstream": {each.upstream: each.upstream for each in found.choices},
-        "grant": {each.grant.id: f"{each.grant.label}, {each.grant.owner}" for each in found.choices},
-        "tool": {each.tool: each.tool for each in found.choices},
+    waiting = found.choices
+    present = {
+        "upstream": {each.upstream: each.upstream for each in waiting},
+        "grant": {each.grant.id: f"{each.grant.label}, {each.grant.owner}" for each in waiting},
+        "tool": {each.tool: each.tool for each in waiting},
         "risk": {risk.value: risk.value for risk in reversed(Risk)},
     }
-    called = {"grant": found.label or ""}
-    for name, options in present.items():
-        if (value := view.narrowed.get(name)) is not None:
-            options.setdefault(value, called.get(name, value))
-    return present
+    words = {name: dict(islice(filter(_choosable, options.items()), MOST_CHOICES)) for name, options in present.items()}
+    for name, value in view.narrowed.items():
+        if name in words:
+            words[name].setdefault(value, (found.label if name == "grant" else None) or value)
+    return words
+
+
+def _choosable(option: tuple[str, str]) -> bool:
+    """Whether it can be told from others: what is long, or has what is not seen, can only be looked for."""
+    value, words = option
+    return len(value) + len(words) <= MOST_NAME and not any(map(is_hidden, value))
 
 
 def _within(most: int, listed: list[Listed], markup: Callable[[Listed], Markup]) -> Iterator[Markup]:
