@@ -129,6 +129,4 @@ def last_row(session: Session) -> int:
 
 def _found(session: Session, statement: Select[Any], **values: Any) -> list[Listed]:
     rows = session.connection().execute(statement, values).all()
-    return [
-        Listed(approval, bool(row.cut)) for row, approval in zip(rows, from_rows(rows, session), strict=True)
-    ]
+    return [Listed(approval, bool(row.cut)) for row, approval in zip(rows, from_rows(rows, session), strict=True)]

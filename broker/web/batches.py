@@ -63,7 +63,9 @@ async def decide(
     back: Annotated[str, Form(max_length=4000)] = "/",
 ) -> Response:
     """Approve or reject what was selected; each `item` is an id and the revision that was shown."""
-    words = {approval: _word(decision, revision, reason) for approval, _, revision in (it.partition(" ") for it in item)}
+    words = {
+        approval: _word(decision, revision, reason) for approval, _, revision in (it.partition(" ") for it in item)
+    }
     if not words:
         raise Invalid("Nothing was selected, so nothing was decided.")
     listed = await parts.store.read(lambda session: lists.by_ids(session, words))

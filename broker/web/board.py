@@ -90,9 +90,12 @@ class Board:
                 yield news
         finally:
             self._listeners.discard(listener)
-            if not self._listeners and self._running is not None:
-                self._running.cancel()
-                self._running = None
+            self._rest()
+
+    def _rest(self) -> None:
+        if not self._listeners and self._running is not None:
+            self._running.cancel()
+            self._running = None
 
     async def _run(self) -> None:
         telling = asyncio.create_task(self._tell())

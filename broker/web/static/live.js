@@ -27,7 +27,9 @@ export function listen(address, hear, lost) {
       if (!status?.classList.contains("lost")) {
         say(`Connection lost at ${new Date().toISOString().slice(11, 19)} UTC. This may be old; trying again.`, true);
       }
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => { lost(); open(); }, RETRY);
+      if (source.readyState !== EventSource.CLOSED) return;
+      lost();
+      setTimeout(open, RETRY);
     };
   };
   open();

@@ -75,14 +75,14 @@ function settle() {
   }
   const fresh = page ? [...page.querySelectorAll("#waiting > [data-at]")] : [...pending.values()].filter((row) => row.list === "waiting");
   const news = fresh.filter((row) => !byId(row.id)).length;
-  byId("news").textContent = news ? `${news} new, shown when the pointer leaves the list` : "";
+  byId("news").textContent = news ? `${news} new` : "";
   timer = setTimeout(settle, more);
 }
 
 /** A row that is decided, in its place: there is nothing to select any more. */
 function end(row, how) {
   row.classList.add("over");
-  row.querySelector(".pick input")?.remove();
+  for (const gone of row.querySelectorAll(".pick input, .marks")) gone.remove();
   const words = row.querySelector(".left");
   if (words && how) words.replaceWith(how);
   selectionChanged();
@@ -201,12 +201,11 @@ function patch(list, wanted) {
 function count() {
   const shown = rowsOf(waiting).length;
   const whole = mine === undefined ? total ?? Number(document.body.dataset.total) : byId("older") ? null : shown;
-  const whose = mine === undefined ? "" : " for you";
-  const number = whole === null ? `More than ${shown}` : whole || "Nothing";
-  const says = `${number} ${whole === 1 || whole === 0 ? "waits" : "wait"}${whose}`;
+  const some = `${whole ?? `More than ${shown}`} ${whole === 1 ? "waits" : "wait"}${mine === undefined ? "" : " for you"}`;
+  const says = whole === 0 ? document.body.dataset.nothing : some;
   if (byId("count").textContent !== says) byId("count").textContent = says;
   if (whole !== null) document.body.dataset.total = whole;
-  document.title = whole === 0 ? "Nothing waits · Approvals" : `(${whole ?? `${shown}+`}) Approvals`;
+  document.title = whole === 0 ? `${says} · Approvals` : `(${whole ?? `${shown}+`}) Approvals`;
   byId("empty").hidden = shown > 0;
   byId("lately-section").hidden = !lately.children.length;
   if (whole) byId("tools").hidden = false;
