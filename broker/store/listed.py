@@ -27,6 +27,9 @@ from broker.store.tables import ApprovalRow, AuditRow, table_of
 LONGEST = 8192
 """The most characters of a call's params that are read for a list."""
 
+LOOKED_AT = 300
+"""Of how many waiting calls it is said what a queue can be narrowed to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Listed:
@@ -109,13 +112,14 @@ def decided(
 
 
 def choices(session: Session, owner: str | None = None) -> list[Agent]:
-    """Which calls wait: each upstream, tool and agent once.
+    """Which calls wait, of the newest `LOOKED_AT`: each upstream, tool and agent once.
 
     Args:
         owner: only calls of their agents.
     """
     wanted = ApprovalFilter(states=(State.PENDING,), owner=owner)
-    statement = sql_select(*_OPEN_TO_CHOOSE).where(*wanted.conditions()).distinct().order_by(*_OPEN_TO_CHOOSE)
+    newest = newest_first(sql_select(*_OPEN_TO_CHOOSE), wanted, None, LOOKED_AT).subquery()
+    statement = sql_select(newest).distinct().order_by(*newest.c)
     return [
         Agent(upstream, tool, GrantRef(grant, label, whose))
         for upstream, tool, grant, label, whose in session.connection().execute(statement)

@@ -137,8 +137,8 @@ def _lately(session: Session, person: Person) -> list[Listed]:
         decided,
         None,
         LATELY,
-        at_once=4 * LATELY,
-        most_looks=5,
+        at_once=2 * LATELY,
+        most_looks=10,
     ).items
 
 

@@ -31,7 +31,12 @@ def _iso(at: datetime) -> str:
 
 
 _environment = Environment(
-    loader=PackageLoader("broker.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("broker.web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,  # looking for changes of a file takes longer than a row
 )
 _filters: dict[str, Any] = {
     "visible": visible,
