@@ -79,7 +79,8 @@ _LIST = sql_select(
 )
 _BY_IDS = _LIST.where(_table.c.id.in_(bindparam("ids", expanding=True)))
 _LAST_ROW = sql_select(func.max(col(AuditRow.seq))).where(col(AuditRow.approval_id).is_not(None))
-_OPEN_TO_CHOOSE = (_table.c.upstream, _table.c.tool, _table.c.grant_id, _table.c.grant_label, _table.c.grant_owner)
+_CHOSEN = ("upstream", "tool", "grant_id", "grant_label", "grant_owner")
+_CHOICES = sql_select(*(_table.c[name] for name in _CHOSEN))
 
 
 def by_ids(session: Session, ids: Collection[str]) -> list[Listed]:
@@ -118,7 +119,7 @@ def choices(session: Session, owner: str | None = None) -> list[Agent]:
         owner: only calls of their agents.
     """
     wanted = ApprovalFilter(states=(State.PENDING,), owner=owner)
-    newest = newest_first(sql_select(*_OPEN_TO_CHOOSE), wanted, None, LOOKED_AT).subquery()
+    newest = newest_first(_CHOICES, wanted, None, LOOKED_AT).subquery()
     statement = sql_select(newest).distinct().order_by(*newest.c)
     return [
         Agent(upstream, tool, GrantRef(grant, label, whose))

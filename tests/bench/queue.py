@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import statistics
 import sys
 import tempfile
@@ -40,7 +39,7 @@ VIEWS = ("/", "/?mine=1", "/?group=agent", "/?q=bot-7&risk=high", "/?tool=tool_3
 
 def _approvals(now: Any) -> Iterator[dict[str, Any]]:
     definition = {"name": "tool", "description": "d" * 800, "inputSchema": {"type": "object"}}
-    requirement = {"approvers": [], "quorum": 1, "timeout": None, "channels": [], "allow_self": False}
+    requirement: dict[str, Any] = {"approvers": [], "quorum": 1, "timeout": None, "channels": [], "allow_self": False}
     for n in range(APPROVALS):
         waits = n >= APPROVALS - WAITING
         at = now - timedelta(seconds=(APPROVALS - n) // 2)
@@ -104,19 +103,20 @@ async def _pages(desk: Desk, client: httpx2.AsyncClient) -> bool:
     reached = True
     for view in VIEWS:
         seconds: list[float] = []
-        begun_cpu = time.process_time()
+        size, begun_cpu = 0, time.process_time()
         for _ in range(LOOKS):
             begun = time.perf_counter()
             answer = await client.get(view)
             seconds.append(time.perf_counter() - begun)
             assert answer.status_code == 200, answer.text
+            size = len(answer.content)
         late = _p95(seconds)
         reached = reached and late <= GOAL
         spent = (time.process_time() - begun_cpu) / LOOKS
         half = statistics.median(seconds)
         _say(
             f"{view:32} p50 {half * 1000:5.1f} ms  p95 {late * 1000:5.1f} ms  processor {spent * 1000:5.1f} ms"
-            f"  {len(answer.content):,} B"
+            f"  {size:,} B"
         )
     return reached
 
