@@ -63,11 +63,12 @@ async def decide(
     back: Annotated[str, Form(max_length=4000)] = "/",
 ) -> Response:
     """Approve or reject what was selected; each `item` is an id and the revision that was shown."""
-    words = {
-        approval: _word(decision, revision, reason) for approval, _, revision in (it.partition(" ") for it in item)
-    }
-    if not words:
-        raise Invalid("Nothing was selected, so nothing was decided.")
+    if not item:
+        raise Invalid("Nothing was selected: nothing was decided.")
+    if not decision:
+        raise Invalid("It was said neither to approve nor to reject: nothing was decided.")
+    shown = (each.partition(" ") for each in item)
+    words = {approval: _word(decision, revision, reason) for approval, _, revision in shown}
     listed = await parts.store.read(lambda session: lists.by_ids(session, words))
     known = {each.approval.id: each for each in listed if sees(asker.person, each.approval)}
     deciding = (_outcome(parts, asker, approval, word, known.get(approval)) for approval, word in words.items())

@@ -22,6 +22,9 @@ export function useKeys(list) {
     "/": () => { byId("tools").hidden = false; byId("narrow").open = true; byId("q").select(); },
     "?": () => dialog.showModal(),
   };
+  list.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && event.target.matches("input")) event.preventDefault(); // a form is not sent by a slip
+  });
   addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.repeat && !"jk".includes(event.key)) return;
     if (!on.checked || dialog.open || event.target.closest(FIELDS) || !Object.hasOwn(does, event.key)) return;

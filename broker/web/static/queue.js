@@ -81,8 +81,10 @@ function settle() {
 
 /** A row that is decided, in its place: there is nothing to select any more. */
 function end(row, how) {
+  if (row.classList.contains("over")) return;
+  row.style.height = `${row.offsetHeight}px`; // what it says now may be shorter or longer
   row.classList.add("over");
-  for (const gone of row.querySelectorAll(".pick input, .marks")) gone.remove();
+  row.querySelector(".pick input")?.remove();
   const words = row.querySelector(".left");
   if (words && how) words.replaceWith(how);
   selectionChanged();
