@@ -1,4 +1,4 @@
-"""What the queue costs: `python -m tests.bench.queue`, or with `--url postgresql://…` for a database that is empty.
+"""What the queue costs: `python -m tests.bench.queue`, or with `--postgresql` on a PostgreSQL of its own.
 
 A store with 1,000,000 audit rows and 100,000 approvals, 500 of which wait. First the page itself, as an approver gets
 it: p50 and p95 of its answers, and its size. Then one change, with 500 pages open: the time until the last has it, and
@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from broker.domain.approvals import Decision, State
 from broker.domain.audit import Kind, timestamp
 from broker.domain.clock import SystemClock
 from broker.store.tables import ApprovalRow, AuditRow, table_of
+from tests.postgres import running_postgres
 from tests.web.desk import Desk, close_desk, open_desk, person
 from tests.web.stream import Heard, listening
 
@@ -175,10 +176,10 @@ async def _measure(url: str) -> None:
 def main() -> None:
     """Measure and say it."""
     parser = argparse.ArgumentParser("python -m tests.bench.queue", description=__doc__)
-    parser.add_argument("--url", help="a database to fill; without one, a SQLite file of its own")
+    parser.add_argument("--postgresql", action="store_true", help="instead of SQLite")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        asyncio.run(_measure(given.url or f"sqlite:///{Path(folder) / 'broker.db'}"))
+    with tempfile.TemporaryDirectory() as folder, running_postgres() if given.postgresql else nullcontext() as server:
+        asyncio.run(_measure(server.new_database() if server else f"sqlite:///{Path(folder) / 'broker.db'}"))
 
 
 if __name__ == "__main__":

@@ -134,8 +134,7 @@ async def test_keys_go_through_the_rows_and_decide_nothing(page: Page, scene: Sc
     await expect(page.get_by_role("dialog", name="Keys")).to_be_hidden()
 
 
-@pytest.mark.parametrize("scripts", [True, False])
-@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize(("size", "scripts"), [("wide", False), ("phone", False), ("phone", True)])
 async def test_several_are_decided_together_with_and_without_scripts(
     browser: Browser, scene: Scene, size: str, scripts: bool
 ) -> None:

@@ -9,12 +9,15 @@ from html import unescape
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from broker.domain.approvals import Approval, Decision
+from broker.domain.audit import Event, Kind
 from broker.domain.calls import Action, Call, Requirement, Risk, Verdict
 from broker.domain.people import GrantRef
 from broker.store import approvals as stored
 from broker.store.approvals import ApprovalFilter
+from broker.store.writer import Transaction
 from tests.clock import MovableClock
 from tests.web.desk import Desk, person
 from tests.web.stream import Heard, listening
@@ -204,6 +207,20 @@ async def test_the_stream_of_the_queue_ends_when_the_feed_stops(desk: Desk) -> N
     async with listening(desk.app, await desk.browser("approver"), "/queue/events") as heard:
         assert (await heard.event())[0] == "ready"
         desk.following.cancel()
+        await heard.end()
+
+
+async def test_pages_are_told_to_read_again_when_a_row_cannot_be_shown(desk: Desk) -> None:
+    held = await desk.hold()
+    async with listening(desk.app, await desk.browser("approver"), "/queue/events") as heard:
+        assert (await heard.event())[0] == "ready"
+
+        def alter(tx: Transaction) -> None:
+            tx.session.connection().execute(text("UPDATE approvals SET state = 'odd'"))
+            tx.record(Event(kind=Kind.APPROVAL_REMINDED, actor="broker", approval_id=held.id))
+
+        await desk.store.write(alter)
+        desk.feed.nudge()
         await heard.end()
 
 

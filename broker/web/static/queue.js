@@ -10,7 +10,7 @@ import { followSelection, selectionChanged } from "./selection.js";
 const REST = { mouse: 5000, touch: 1200 }; // a pointer that rests this long is not about to click
 const GUARD = 600; // a click this soon after rows moved was meant for what was there before
 const GLANCE = 4000;
-const MOST = 200;
+const [FEW, MOST] = [10, 200]; // rows: with fewer, or more, the page is read again
 const LATELY = 10;
 const { mine, grouped, before } = document.body.dataset;
 const byId = (id) => document.getElementById(id);
@@ -27,12 +27,17 @@ let timer = null;
 
 // -- what comes -------------------------------------------------------------------------------------------------------
 
-const read = reader((found, status) => {
+const readPage = reader((found, status) => {
   if (status !== 200) return;
   page = found;
-  pending.clear();
   settle();
 });
+
+/** Reads all of it again; what is told from now on is newer, or told once more. */
+function read() {
+  pending.clear();
+  readPage();
+}
 
 function hear(told) {
   const isNew = told.rows.filter((row) => row.list === "waiting" && !byId(row.id) && !pending.has(row.id));
@@ -70,11 +75,12 @@ function settle() {
   if (more <= 0 || document.hidden) { put(); return; }
   count();
   for (const row of waiting.querySelectorAll(":scope > [data-at]")) {
-    const ended = page ? !page.getElementById(row.id) : pending.get(row.id)?.list === null || pending.get(row.id)?.list === "lately";
-    if (ended) end(row, pending.get(row.id)?.stands);
+    const told = pending.get(row.id);
+    if (told ? told.list !== "waiting" : page && !page.getElementById(row.id)) end(row, told?.stands ?? "waits no more");
   }
-  const fresh = page ? [...page.querySelectorAll("#waiting > [data-at]")] : [...pending.values()].filter((row) => row.list === "waiting");
-  const news = fresh.filter((row) => !byId(row.id)).length;
+  const came = [...pending.values()].filter((row) => row.list === "waiting").map((row) => row.id);
+  if (page) came.push(...rowsOf(page.getElementById("waiting")).map((row) => row.id));
+  const news = new Set(came.filter((id) => !byId(id))).size;
   byId("news").textContent = news ? `${news} new` : "";
   timer = setTimeout(settle, more);
 }
@@ -86,14 +92,15 @@ function end(row, how) {
   row.classList.add("over");
   row.querySelector(".pick input")?.remove();
   const words = row.querySelector(".left");
-  if (words && how) words.replaceWith(how);
+  words?.replaceWith(how);
   selectionChanged();
 }
 
 function put() {
   const places = placesOf(waiting);
+  const whole = page !== null;
   byId("news").textContent = "";
-  if (page) putPage();
+  if (whole) putPage();
   for (const row of pending.values()) putRow(row);
   pending.clear();
   tidyGroups();
@@ -103,7 +110,7 @@ function put() {
   selectionChanged();
   if ([...placesOf(waiting)].some(([id, top]) => places.has(id) && places.get(id) !== top)) shifted = performance.now();
   const rows = rowsOf(waiting).length;
-  if (rows > MOST || (rows < 10 && byId("older"))) read();
+  if (!whole && (rows > MOST || (rows < FEW && byId("older")))) read();
 }
 
 function placesOf(list) {
@@ -176,7 +183,7 @@ function putPage() {
   const found = page;
   page = null;
   setTime(found);
-  total = found.body.dataset.total ? Number(found.body.dataset.total) : null;
+  if (!pending.size) total = found.body.dataset.total ? Number(found.body.dataset.total) : null;
   for (const list of [waiting, lately]) patch(list, found.getElementById(list.id));
   for (const id of ["empty", "older-part"]) byId(id).replaceChildren(...found.getElementById(id).childNodes);
 }
