@@ -41,6 +41,11 @@ def visible(text: object) -> Markup:
     return Markup("").join(pieces)
 
 
+def clipped(text: str, most: int = 64) -> str:
+    """The beginning of `text`, for a line in a list."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def _is_hidden(char: str) -> bool:
     return char not in _LAYOUT and is_hidden(char)
 
@@ -92,12 +97,8 @@ def telling_argument(arguments: Any) -> Telling | None:
     given = cast("Mapping[str, Any]", arguments)
     name = next(_candidates(given))
     line = " ".join(shown(given[name]).text.split())
-    return Telling(clipped(name, _NAME), clipped(line, _LINE), len(given) - 1)
-
-
-def clipped(text: str, most: int = 64) -> str:
-    """The beginning of `text`, for a line in a list."""
-    return text if len(text) <= most else f"{text[:most]}…"
+    short = line if len(line) <= _LINE else line[:_LINE] + "…"
+    return Telling(name if len(name) <= _NAME else name[:_NAME] + "…", short, len(given) - 1)
 
 
 def _candidates(given: Mapping[str, Any]) -> Iterator[str]:
