@@ -16,6 +16,7 @@ from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
 from broker.domain.approvals import Approval, Caller, State
+from broker.domain.calls import Risk
 from broker.store.approval_rows import from_rows, review_to_columns, to_columns
 from broker.store.rows import Rows
 from broker.store.tables import ApprovalRow, GrantRow, ProcessRow, ReviewRow, table_of
@@ -69,6 +70,7 @@ class ApprovalFilter:
     grant: str | None = None
     owner: str | None = None
     tool: str | None = None
+    risk: Risk | None = None
     text: str | None = None
 
     def conditions(self) -> list[Any]:
@@ -81,6 +83,7 @@ class ApprovalFilter:
             col(ApprovalRow.grant_id): self.grant,
             col(ApprovalRow.grant_owner): self.owner,
             col(ApprovalRow.tool): self.tool,
+            col(ApprovalRow.risk): self.risk,
         }
         found.extend(column == value for column, value in equal.items() if value is not None)
         if self.text:
@@ -88,19 +91,42 @@ class ApprovalFilter:
             found.append(or_(*(col(column).icontains(self.text, autoescape=True) for column in columns)))
         return found
 
+    def matches(self, approval: Approval) -> bool:
+        """Whether an approval is one of them, without asking the database; letters beyond ASCII may compare freer."""
+        call, text = approval.call, (self.text or "").casefold()
+        equal = (
+            (self.upstream, call.upstream),
+            (self.grant, call.grant.id),
+            (self.owner, call.grant.owner),
+            (self.tool, call.tool),
+            (self.risk, approval.risk),
+        )
+        return (
+            (not self.states or approval.state in self.states)
+            and all(wanted is None or wanted == given for wanted, given in equal)
+            and any(text in each.casefold() for each in (call.upstream, call.tool, call.grant.label, call.grant.owner))
+        )
+
 
 def page(
     session: Session, wanted: ApprovalFilter, *, before: tuple[datetime, str] | None = None, limit: int = 50
 ) -> list[Approval]:
     """The newest approvals that match, newest first; `before` is (created_at, id) of the last one seen."""
-    statement = _ALL.where(*wanted.conditions())
+    return _found(session, newest_first(_ALL, wanted, before, limit))
+
+
+def newest_first(
+    statement: Select[Any], wanted: ApprovalFilter, before: tuple[datetime, str] | None, limit: int
+) -> Select[Any]:
+    """`statement` for those that match, newest first, from `before` on."""
+    statement = statement.where(*wanted.conditions())
     if before is not None:
         at, last = before
         older = col(ApprovalRow.created_at) < at
         same = and_(col(ApprovalRow.created_at) == at, col(ApprovalRow.id) < last)
         statement = statement.where(or_(older, same))
     order = (col(ApprovalRow.created_at).desc(), col(ApprovalRow.id).desc())
-    return _found(session, statement.order_by(*order).limit(limit))
+    return statement.order_by(*order).limit(limit)
 
 
 def count(session: Session, wanted: ApprovalFilter) -> int:

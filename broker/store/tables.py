@@ -151,11 +151,14 @@ class ApprovalRow(Base, table=True):
     __table_args__: ClassVar[tuple[Any, ...]] = (
         Index("ix_approvals_fingerprint_created_at", "fingerprint", "created_at"),
         Index("ix_approvals_upstream_tool_created_at", "upstream", "tool", "created_at"),
+        # the queue: what waits, and what was decided lately
+        Index("ix_approvals_state_created_at_id", "state", "created_at", "id"),
+        Index("ix_approvals_resolved_at_id", "resolved_at", "id"),
     )
     id: str = Field(primary_key=True)
     # pending → approved | rejected | expired | withdrawn; approved → executing | expired | withdrawn;
     # executing → succeeded | failed | interrupted | approved
-    state: str = Field(index=True)
+    state: str
     call_id: str
     upstream: str
     tool: str

@@ -16,7 +16,8 @@ from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.chain_watch import ChainWatch
 from broker.store.writer import Store
-from broker.web import api, audit_pages, card, events, export, pages, policies, sign_in
+from broker.web import api, audit_pages, batches, card, events, export, policies, queue, sign_in
+from broker.web.board import Board
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
@@ -49,6 +50,7 @@ def create_web(
         store=store,
         approvals=approvals,
         feed=feed,
+        board=Board(store, feed),
         clock=clock,
         keyring=keyring,
         public_url=public_url,
@@ -57,7 +59,7 @@ def create_web(
         channels=channels,
         chain=chain,
     )
-    for module in (api, audit_pages, card, events, export, pages, policies, sign_in):
+    for module in (api, audit_pages, batches, card, events, export, policies, queue, sign_in):
         app.router.routes.extend(module.router.routes)
     app.router.redirect_slashes = False
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

@@ -37,15 +37,25 @@ router = APIRouter(route_class=GuardedRoute)
 @router.get("/api/v1/events", tags=["approvals"])
 async def events(parts: PartsOf, asker: AskerOf) -> Response:
     """`created`, `changed` and `resolved`, each with `{seq, id, kind, state, at}`."""
-    return StreamingResponse(_stream(parts, asker), media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+    async def told() -> AsyncIterator[str]:
+        async for row in parts.feed.follow():
+            yield _event(row)
+
+    return event_stream(parts, asker, "event: ready\ndata: {}\n\n", told())
 
 
-async def _stream(parts: Parts, asker: Asker) -> AsyncIterator[str]:
-    rows = parts.feed.follow()
-    following = asyncio.ensure_future(anext(rows, None))  # follows from now on: before anybody is told to look
+def event_stream(parts: Parts, asker: Asker, first: str, told: AsyncIterator[str]) -> Response:
+    """An answer that says `first`, then what is `told`, for as long as `asker` may see the queue."""
+    stream = _stream(parts, asker, first, told)
+    return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
+
+
+async def _stream(parts: Parts, asker: Asker, first: str, told: AsyncIterator[str]) -> AsyncIterator[str]:
+    following = asyncio.ensure_future(anext(told, None))  # follows from now on: before anybody is told to look
     checked = monotonic()
     try:
-        yield "event: ready\ndata: {}\n\n"
+        yield first
         while True:
             await asyncio.wait({following}, timeout=BEAT)
             if monotonic() - checked >= BEAT:
@@ -55,11 +65,11 @@ async def _stream(parts: Parts, asker: Asker) -> AsyncIterator[str]:
             if not following.done():
                 yield ": still here\n\n"
                 continue
-            row = following.result()
-            if row is None:
+            piece = following.result()
+            if piece is None:
                 return
-            following = asyncio.ensure_future(anext(rows, None))
-            yield _event(row)
+            following = asyncio.ensure_future(anext(told, None))
+            yield piece
     finally:
         following.cancel()
 

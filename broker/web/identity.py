@@ -36,6 +36,8 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/api/v1/events"): Permission.SEE_QUEUE,
     ("GET", "/api/v1/policies"): Permission.SEE_POLICIES,
     ("GET", "/"): Permission.SIGNED_IN,
+    ("GET", "/queue/events"): Permission.SEE_QUEUE,
+    ("POST", "/decisions"): Permission.DECIDE,
     ("GET", "/approvals/{approval_id}"): Permission.SIGNED_IN,
     ("GET", "/approvals/{approval_id}/confirm"): Permission.SIGNED_IN,
     ("GET", "/approvals/{approval_id}/{part}.json"): Permission.SIGNED_IN,

@@ -16,6 +16,7 @@ from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.chain_watch import ChainWatch
 from broker.store.writer import Store
+from broker.web.board import Board
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +26,7 @@ class Parts:
     store: Store
     approvals: Approvals
     feed: Feed
+    board: Board
     clock: Clock
     keyring: Keyring
     public_url: str

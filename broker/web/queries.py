@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request
 
 from broker.domain.approvals import State
 from broker.domain.audit import Kind, kind_named
+from broker.domain.calls import Risk
 from broker.domain.searching import AuditFilter, Outcome
 from broker.errors import Invalid
 from broker.store.approvals import ApprovalFilter
@@ -26,7 +29,8 @@ _MOST_DIGITS = 18
 Text = Annotated[str | None, Query(max_length=1000)]
 
 
-_OF_APPROVALS = ("state", "upstream", "grant", "tool", "q", "cursor")
+_OF_APPROVALS = ("state", "upstream", "grant", "tool", "risk", "q", "cursor")
+_OF_QUEUE = ("upstream", "grant", "tool", "risk", "q", "mine", "group", "cursor")
 _OF_ROWS = (
     *("since", "until", "q", "actor", "upstream", "tool", "grant", "kind", "approval", "outcome", "channel"),
     *("cursor", "format"),
@@ -47,6 +51,7 @@ def _approval_filter(
     upstream: Text = None,
     grant: Text = None,
     tool: Text = None,
+    risk: Text = None,
     q: Text = None,
 ) -> ApprovalFilter:
     _check_query(request, _OF_APPROVALS)
@@ -55,8 +60,50 @@ def _approval_filter(
         upstream=upstream or None,
         grant=grant or None,
         tool=tool or None,
+        risk=_risk(risk) if risk else None,
         text=q or None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueView:
+    """What somebody looks at of what waits.
+
+    Args:
+        wanted: the filter, as for the API.
+        mine: only what waits for its reader.
+        grouped: by agent.
+        before: where an earlier page ended; None for the newest.
+    """
+
+    wanted: ApprovalFilter
+    mine: bool = False
+    grouped: bool = False
+    before: Place | None = None
+
+    @property
+    def narrowed(self) -> dict[str, str]:
+        """The parameters of the filter that are in use."""
+        wanted = self.wanted
+        given = {
+            "upstream": wanted.upstream,
+            "grant": wanted.grant,
+            "tool": wanted.tool,
+            "risk": wanted.risk,
+            "q": wanted.text,
+        }
+        return {name: value for name, value in given.items() if value}
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all that waits, from the newest on."""
+        return not self.narrowed and not self.mine and self.before is None
+
+    def address(self, **other: str | None) -> str:
+        """The page of this view with some `other` parameters, from the newest on."""
+        ways = {"mine": "1" if self.mine else None, "group": "agent" if self.grouped else None}
+        query = {name: value for name, value in (self.narrowed | ways | other).items() if value}
+        return f"/?{urlencode(query)}" if query else "/"
 
 
 def _rows_asked(
@@ -98,6 +145,33 @@ def _place(cursor: Annotated[str | None, Query(max_length=200)] = None) -> Place
         raise Invalid("cursor: this is not one that a page gave.") from error
 
 
+def _queue_view(
+    request: Request,
+    upstream: Text = None,
+    grant: Text = None,
+    tool: Text = None,
+    risk: Text = None,
+    q: Text = None,
+    mine: Text = None,
+    group: Text = None,
+    before: Annotated[Place | None, Depends(_place)] = None,
+) -> QueueView:
+    _check_query(request, _OF_QUEUE)
+    if mine not in (None, "", "1"):
+        raise Invalid(f"mine: {mine!r} is not 1.")
+    if group not in (None, "", "agent"):
+        raise Invalid(f"group: {group!r} is not agent.")
+    wanted = ApprovalFilter(
+        states=(State.PENDING,),
+        upstream=upstream or None,
+        grant=grant or None,
+        tool=tool or None,
+        risk=_risk(risk) if risk else None,
+        text=q or None,
+    )
+    return QueueView(wanted, bool(mine), bool(group), before)
+
+
 def _decoded(cursor: str) -> Place:
     micros, _, last = base64.urlsafe_b64decode(cursor.encode()).decode("ascii").partition(" ")
     if not last.isprintable():
@@ -135,6 +209,13 @@ def _state(name: str) -> State:
         raise Invalid(f"state: {name!r} is not one of {', '.join(State)}.") from error
 
 
+def _risk(name: str) -> Risk:
+    try:
+        return Risk(name)
+    except ValueError as error:
+        raise Invalid(f"risk: {name!r} is not one of {', '.join(Risk)}.") from error
+
+
 def _kind(name: str) -> Kind:
     try:
         return kind_named(name)
@@ -161,6 +242,7 @@ def _instant(name: str, text: str | None) -> datetime | None:
 
 ApprovalsWanted = Annotated[ApprovalFilter, Depends(_approval_filter)]
 ApprovalsBefore = Annotated[Place | None, Depends(_place)]
+QueueViewed = Annotated[QueueView, Depends(_queue_view)]
 RowsAsked = Annotated[Callable[[], AuditFilter], Depends(_rows_asked)]
 """A filter that is still to be read: reading it raises `Invalid`, whose sentence begins with the field."""
 

@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
 from broker.domain.audit import Row
@@ -19,12 +20,17 @@ from broker.domain.reviewers import place
 from broker.domain.searching import Outcome, outcome_of
 from broker.domain.standing import standing
 from broker.domain.values import shown, telling_argument
+from broker.store.tables import EPOCH, MICROSECOND
 from broker.web import words
-from broker.web.text import cut, visible
+from broker.web.text import beginning, cut, visible
 
 
 def _outcome(row: Row) -> Outcome | None:
     return outcome_of(row.kind, row.detail)
+
+
+def _microseconds(at: datetime) -> int:
+    return (at - EPOCH) // MICROSECOND
 
 
 def _iso(at: datetime) -> str:
@@ -32,7 +38,12 @@ def _iso(at: datetime) -> str:
 
 
 _environment = Environment(
-    loader=PackageLoader("broker.web"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("broker.web"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    auto_reload=False,  # looking for changes of a file takes longer than a row
 )
 _filters: dict[str, Any] = {
     "visible": visible,
@@ -41,9 +52,12 @@ _filters: dict[str, Any] = {
     "telling": telling_argument,
     "moment": moment,
     "iso": _iso,
+    "microseconds": _microseconds,
     "ago": words.ago,
     "apart": words.apart,
     "left": words.left,
+    "hurry": words.hurry,
+    "beginning": beginning,
     "tone": words.tone,
     "standing": standing,
     "happening": happening,
@@ -60,6 +74,11 @@ _environment.filters.update(_filters)
 async def render_large(template: str, **values: Any) -> HTMLResponse:
     """The same in a thread: a page of what agents sent may be large, and calls do not wait for it."""
     return await asyncio.to_thread(partial(render, template, **values))
+
+
+def fragment(template: str, **values: Any) -> Markup:
+    """A piece of a page."""
+    return Markup(_environment.get_template(template).render(**values))  # noqa: S704 - escaped by the environment
 
 
 def render(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:

@@ -78,6 +78,11 @@ def cut(text: object, most: int = 200) -> Markup:
     return shown_part + LEFT_OUT + Markup("… {:,} more characters</span>").format(left_out)
 
 
+def beginning(text: str, most: int = 64) -> str:
+    """The beginning of `text`, for a line in a list."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def _is_hidden(char: str) -> bool:
     return char not in LAYOUT and is_hidden(char)
 

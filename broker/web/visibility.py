@@ -6,8 +6,10 @@ Everybody sees the approvals of their own grants.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Generic, TypeVar
 
 from sqlmodel import Session
 
@@ -16,6 +18,8 @@ from broker.domain.people import Permission, Person, normal_email
 from broker.domain.reviewers import is_asked
 from broker.store import approvals as stored
 from broker.store.approvals import ApprovalFilter
+
+T = TypeVar("T")
 
 OPEN = tuple(state for state in State if not state.final)
 
@@ -36,41 +40,62 @@ def sees(person: Person, approval: Approval) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """Approvals, newest first, and where to go on."""
+class Page(Generic[T]):
+    """What was found, newest first, and where to go on."""
 
-    items: list[Approval]
+    items: list[T]
     next: Place | None
 
 
 def visible_page(
     session: Session, person: Person, wanted: ApprovalFilter, *, before: Place | None = None, limit: int = 50
-) -> Page:
-    """The newest approvals that match and that `person` sees.
+) -> Page[Approval]:
+    """The newest approvals that match and that `person` sees."""
+    wanted = of_their_own(person, wanted)
+    every = _all_visible(person, wanted)
+    return sifted(
+        lambda before, limit: stored.page(session, wanted, before=before, limit=limit),
+        (lambda _: True) if every else (lambda approval: sees(person, approval)),
+        lambda approval: (approval.created_at, approval.id),
+        before,
+        limit,
+        at_once=limit + 1 if every else _BATCH,
+    )
+
+
+def of_their_own(person: Person, wanted: ApprovalFilter) -> ApprovalFilter:
+    """What is wanted, for who sees the approvals of their own grants only."""
+    return wanted if person.may(Permission.SEE_QUEUE) else replace(wanted, owner=person.email)
+
+
+def sifted(
+    fetch: Callable[[Place | None, int], list[T]],
+    keep: Callable[[T], bool],
+    place: Callable[[T], Place],
+    before: Place | None,
+    limit: int,
+    *,
+    at_once: int = _BATCH,
+    most_looks: int = _MOST_BATCHES,
+) -> Page[T]:
+    """The first `limit` of what `fetch` gives from `before` on that are to be kept.
 
     Looks at a bounded number of rows: a page may be short, even empty, and still have a next one.
     """
-    if not person.may(Permission.SEE_QUEUE):
-        wanted = replace(wanted, owner=person.email)
-    items: list[Approval] = []
-    size = limit + 1 if _all_visible(person, wanted) else _BATCH
-    for _ in range(_MOST_BATCHES):
-        found = stored.page(session, wanted, before=before, limit=size)
-        for approval in found:
+    items: list[T] = []
+    for _ in range(most_looks):
+        found = fetch(before, at_once)
+        for each in found:
             if len(items) == limit:
-                return Page(items, _place(items[-1]))
-            if sees(person, approval):
-                items.append(approval)
-        if len(found) < size:
+                return Page(items, place(items[-1]))
+            if keep(each):
+                items.append(each)
+        if len(found) < at_once:
             return Page(items, None)
-        before = _place(found[-1])
+        before = place(found[-1])
     return Page(items, before)
 
 
 def _all_visible(person: Person, wanted: ApprovalFilter) -> bool:
     only_open = bool(wanted.states) and set(wanted.states) <= set(OPEN)
     return only_open or person.may(Permission.SEE_AUDIT) or not person.may(Permission.SEE_QUEUE)
-
-
-def _place(approval: Approval) -> Place:
-    return approval.created_at, approval.id

@@ -87,5 +87,10 @@ def left(remaining: timedelta) -> str:
     return f"{ceil(seconds / 3600)} h left" if seconds <= 172800 else f"{ceil(seconds / 86400)} days left"
 
 
+def hurry(remaining: timedelta, whole: timedelta) -> str:
+    """How the share of its time that is left looks: nothing, `short` below a half, `last` below a fifth."""
+    return "last" if remaining * 5 < whole else "short" if remaining * 2 < whole else ""
+
+
 def _counted(number: int, unit: str) -> str:
     return f"{number} {unit}" if number == 1 else f"{number} {unit}s"

@@ -30,9 +30,9 @@ class Heard:
             return await self.pieces.get()
 
     async def event(self) -> tuple[str, dict[str, Any]]:
-        """The next event that is no comment, and its data."""
+        """The next event, and its data."""
         while (piece := await self.piece()) is not None:
-            if not piece.startswith(":"):
+            if piece.startswith("event:"):
                 name, data = piece.strip().split("\n")
                 return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
         raise AssertionError("the stream has ended")

@@ -50,6 +50,10 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     | API,
     ("GET", "/api/v1/policies"): READ_POLICIES | API,
     ("GET", "/"): PERSONAL | PAGE,
+    ("GET", "/queue/events"): {"admin": 200, "approver": 200, "auditor": 200}
+    | dict.fromkeys(("policy_manager", "owner", "nobody"), 403)
+    | PAGE,
+    ("POST", "/decisions"): DECIDE | {"anonymous": 401},
     ("GET", "/approvals/{approval_id}"): ONE | PAGE,
     ("GET", "/approvals/{approval_id}/confirm"): ONE | PAGE,
     ("GET", "/approvals/{approval_id}/{part}.json"): ONE | PAGE,
@@ -95,7 +99,7 @@ async def ask(desk: Desk, client: httpx2.AsyncClient, method: str, path: str, cs
     if path.endswith("/forget"):
         await desk.approvals.reviews.review(held.id, person("second"), Decision.REJECT, channel="web")
     address = path.format(approval_id=held.id, seq="1", part="call", digest=hashlib.sha256(DOT).hexdigest())
-    if method == "GET" and path == "/api/v1/events":
+    if method == "GET" and path.endswith("/events"):
         async with listening(desk.app, client, address) as heard:
             return heard.status
     if method == "GET":
@@ -104,7 +108,8 @@ async def ask(desk: Desk, client: httpx2.AsyncClient, method: str, path: str, cs
     if path.startswith("/api/"):
         headers = {"X-CSRF-Token": csrf} if csrf else {}
         return (await client.post(address, json=body, headers=headers)).status_code
-    return (await client.post(address, data=body | ({"csrf": csrf} if csrf else {}))).status_code
+    form = {"item": f"{held.id} {held.revision}"} if path == "/decisions" else {}
+    return (await client.post(address, data=body | form | ({"csrf": csrf} if csrf else {}))).status_code
 
 
 @pytest.mark.parametrize(("method", "path"), EXPECTED)

@@ -3,9 +3,9 @@
 
 let ahead = 0;
 
-/** Takes the server's time from `page`, so that a wrong clock here shows no wrong time left. */
+/** Takes the server's time from `page`, if one was read, so that a wrong clock here shows no wrong time left. */
 export function setTime(page) {
-  ahead = Date.parse(page.body.dataset.now) - Date.now();
+  if (page) ahead = Date.parse(page.body.dataset.now) - Date.now();
   tick();
 }
 
@@ -25,7 +25,10 @@ function tick() {
     const text = words(seconds);
     const label = left.querySelector(".left-words");
     if (label.textContent !== text) label.textContent = text;
-    left.querySelector("progress").value = Math.max(seconds, 0);
+    const bar = left.querySelector("progress");
+    bar.value = Math.max(seconds, 0);
+    left.classList.toggle("last", seconds * 5 < bar.max);
+    left.classList.toggle("short", seconds * 2 < bar.max && seconds * 5 >= bar.max);
   }
   const over = [...document.querySelectorAll("[data-ends]:not([hidden])")].filter((it) => secondsTo(it.dataset.ends) <= 0);
   for (const it of over) it.hidden = true;

@@ -1,32 +1,48 @@
-// The stream of events, and pages that follow it. An event is a hint: the page is read again, and what changed is put in.
+// The stream of events: staying connected, saying so in #live, and pages that follow it.
 
 const EVENTS = ["created", "changed", "resolved"];
 const RETRY = 3000;
 
-/** Calls `look(id or null)` whenever something may have changed, and says in #live how it stands with the stream. */
-export function follow(look) {
+/**
+ * Listens to the stream at `address`; `hear` has a function for each event by its name, and gets the event's data.
+ * `lost` is called when the server refuses the stream: somebody may have been signed out.
+ */
+export function listen(address, hear, lost) {
   const status = document.getElementById("live");
   let source;
-  const say = (text, lost) => {
+  const say = (text, isLost) => {
     if (!status) return;
-    status.classList.toggle("lost", lost);
+    status.classList.toggle("lost", isLost);
     if (status.textContent !== text) status.textContent = text;
   };
   const open = () => {
-    source = new EventSource("/api/v1/events");
-    source.addEventListener("ready", () => { say("Live", false); look(null); });
-    for (const name of EVENTS) source.addEventListener(name, (event) => look(JSON.parse(event.data).id));
+    source = new EventSource(address);
+    for (const [name, tell] of Object.entries(hear)) {
+      source.addEventListener(name, (event) => {
+        if (name === "ready") say("Live", false);
+        tell(JSON.parse(event.data));
+      });
+    }
     source.onerror = () => {
       if (!status?.classList.contains("lost")) {
         say(`Connection lost at ${new Date().toISOString().slice(11, 19)} UTC. This may be old; trying again.`, true);
       }
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => { look(null); open(); }, RETRY);
+      if (source.readyState !== EventSource.CLOSED) return;
+      lost();
+      setTimeout(open, RETRY);
     };
   };
   open();
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(null); });
   addEventListener("pagehide", () => source.close());
-  addEventListener("pageshow", (event) => { if (event.persisted) { open(); } });
+  addEventListener("pageshow", (event) => { if (event.persisted) open(); });
+}
+
+/** Calls `look(id or null)` whenever something may have changed with an approval, or with any. */
+export function follow(look) {
+  const hear = { ready: () => look(null) };
+  for (const name of EVENTS) hear[name] = (told) => look(told.id);
+  listen("/api/v1/events", hear, () => look(null));
+  document.addEventListener("visibilitychange", () => { if (!document.hidden) look(null); });
 }
 
 /** Reads this page again and gives it to `put`; calls that come meanwhile lead to one more reading. */
@@ -52,6 +68,9 @@ export function reader(put) {
 function signedOut() {
   const status = document.getElementById("live");
   if (!status) return;
+  const link = document.createElement("a");
+  link.href = `/sign-in?next=${encodeURIComponent(location.pathname + location.search)}`;
+  link.textContent = "Sign in";
   status.classList.add("lost");
-  status.innerHTML = 'You are signed out: nothing here is new. <a href="/sign-in">Sign in</a>';
+  status.replaceChildren("You are signed out: nothing here is new. ", link);
 }
