@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.staticfiles import StaticFiles
@@ -15,10 +15,14 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.writer import Store
-from broker.web import api, events, export, pages, policies, sign_in
+from broker.web import api, events, export, pages, policies, sessions, sign_in, sign_on
+from broker.web.attempts import Attempts
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
+
+if TYPE_CHECKING:
+    from broker.web.oidc.provider import Provider
 
 
 def create_web(
@@ -32,6 +36,7 @@ def create_web(
     in_force: Mapping[str, InForce],
     ready: Callable[[], Awaitable[dict[str, Any]]],
     channels: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]],
+    provider: Provider | None = None,
 ) -> FastAPI:
     """The ASGI application of pages and API.
 
@@ -40,6 +45,7 @@ def create_web(
         in_force: the policies in force, by upstream.
         ready: tells whether the broker can work; its `status` is `ok` when it can, `degraded` when not all is well.
         channels: tells how the ways to people outside fare, by name: `ok`, and a sentence as `error` where not.
+        provider: who signs people in beside one-time links, if somebody does.
     """
     app = FastAPI(title="Approval broker", version="1", openapi_url=None, docs_url=None, redoc_url=None)
     app.state.parts = Parts(
@@ -52,8 +58,11 @@ def create_web(
         policies=in_force,
         ready=ready,
         channels=channels,
+        provider=provider,
+        wrong_secrets=Attempts(clock),
+        wrong_answers=Attempts(clock),
     )
-    for module in (api, events, export, pages, policies, sign_in):
+    for module in (api, events, export, pages, policies, sessions, sign_in, sign_on):
         app.router.routes.extend(module.router.routes)
     app.router.redirect_slashes = False
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"), name="static")

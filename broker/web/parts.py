@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -15,11 +15,20 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.writer import Store
+from broker.web.attempts import Attempts
+
+if TYPE_CHECKING:
+    from broker.web.oidc.provider import Provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of a broker that its pages and its API work with."""
+    """The parts of a broker that its pages and its API work with.
+
+    Args:
+        provider: who signs people in beside one-time links, if somebody does.
+        wrong_secrets: attempts with links and tokens; `wrong_answers`: with what providers are said to answer.
+    """
 
     store: Store
     approvals: Approvals
@@ -30,6 +39,9 @@ class Parts:
     policies: Mapping[str, InForce]
     ready: Callable[[], Awaitable[dict[str, Any]]]
     channels: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]]
+    provider: Provider | None
+    wrong_secrets: Attempts
+    wrong_answers: Attempts
 
     @property
     def https(self) -> bool:

@@ -136,7 +136,7 @@ def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPat
             "\n[upstrems.git]\nurl = 'http://x'",
             "line 2, upstrems: this version has no such setting; the nearest is ups",
         ),
-        ("[oidc]\nissuer = 'x'", "line 1, oidc: this version has no such setting; there are server, store,"),
+        ("[webhook]\nurl = 'x'", "line 1, webhook: this version has no such setting; there are server, store,"),
         ("[slack]\nchannel = '#x'", "line 1, slack.bot_token: is missing."),
         (
             "[slack]\nbot_token = 'hunter2'",
