@@ -77,8 +77,9 @@ async def come_back(
     """Take the provider's answer, once, in the browser that asked for it."""
     begun = _begun(request, parts, state)
     if begun is None:
-        forged = ForgedForm("This sign-in was not begun in this browser, or too long ago: begin again.")
-        return page(parts, trouble=str(forged), status=status_of(forged))
+        return _refused(
+            parts, ForgedForm("This sign-in was not begun in this browser, or too long ago: begin again."), "/"
+        )
     answer = await _answered(request, parts, begun, code, error, iss)
     drop(answer, parts, cookie_name(parts, _COOKIE))
     return answer

@@ -7,7 +7,8 @@ The provider's metadata and keys are asked for when somebody signs in, and not b
 without the provider, and a key that the provider withdraws counts no more.
 """
 
-# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false - Authlib has no annotations
+# Authlib has no annotations:
+# pyright: reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 from __future__ import annotations
 
@@ -83,11 +84,6 @@ class Provider:
     def host(self) -> str:
         """What people know the provider by."""
         return urlsplit(self._terms.issuer).netloc
-
-    @property
-    def issuer(self) -> str:
-        """Its name among providers."""
-        return self._terms.issuer
 
     async def authorization_url(self, flow: Flow, redirect_uri: str) -> str:
         """Where a browser signs in.
