@@ -83,7 +83,7 @@ def end(tx: Transaction, actor: str, session_id: str, owner: str | None = None) 
     Raises:
         NotFound: there is no such live session.
     """
-    row = tx.session.get(CredentialRow, session_id)
+    row = tx.session.get(CredentialRow, session_id) if session_id.isprintable() else None  # PostgreSQL takes no NUL
     if row is None or row.kind != CredentialKind.SESSION or (owner is not None and row.person != owner):
         raise NotFound("There is no such session, or it is not yours to end: nothing was done.")
     people.end(tx, actor, session_id)

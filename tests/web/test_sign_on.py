@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 from collections.abc import AsyncIterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -35,12 +33,11 @@ async def oidc(clock: MovableClock) -> AsyncIterator[Oidc]:
 
 
 @pytest.fixture
-async def desk(sqlite_template: Path, tmp_path: Path, clock: MovableClock, oidc: Oidc) -> AsyncIterator[Desk]:
+async def desk(sqlite_url: str, clock: MovableClock, oidc: Oidc) -> AsyncIterator[Desk]:
     """A desk whose people sign in with `oidc`, too."""
-    shutil.copy(sqlite_template, tmp_path / "broker.db")
     terms = Terms(oidc.url, CLIENT_ID, CLIENT_SECRET, "groups", ROLES)
     async with Provider(terms, clock, within=0.5) as provider:
-        desk = await open_desk(f"sqlite:///{tmp_path}/broker.db", clock, provider=provider)
+        desk = await open_desk(sqlite_url, clock, provider=provider)
         yield desk
         await close_desk(desk)
 
@@ -119,9 +116,8 @@ async def test_a_provider_that_is_down_is_said_to_be_and_links_work_meanwhile(de
     assert (await signed_on(desk.client())).status_code == 303
 
 
-async def test_a_broker_without_a_provider_says_so(desk: Desk, oidc: Oidc, tmp_path: Path, clock: MovableClock) -> None:
-    shutil.copy(tmp_path / "broker.db", tmp_path / "other.db")
-    other = await open_desk(f"sqlite:///{tmp_path}/other.db", clock)
+async def test_a_broker_without_a_provider_says_so(sqlite_url: str, clock: MovableClock) -> None:
+    other = await open_desk(sqlite_url, clock)
     assert "Sign in with" not in (await other.client().get("/sign-in")).text
     for path in ("/sign-in/provider", "/sign-in/callback?state=x&code=y"):
         assert (await other.client().get(path)).status_code in (403, 404)
@@ -379,7 +375,7 @@ async def test_an_answer_that_comes_too_late_signs_nobody_in(desk: Desk, oidc: O
     is_refused(await client.get(back), 403, "too long ago")
 
 
-@pytest.mark.parametrize("cookie", ["", "x", "AAAA" * 40, '"', "é"])
+@pytest.mark.parametrize("cookie", ["", "x", "AAAA" * 40, '"'])
 async def test_a_cookie_that_the_broker_did_not_make_signs_nobody_in(desk: Desk, cookie: str) -> None:
     client = desk.client(Cookie=f"broker_sign_in={cookie}")
     is_refused(await client.get("/sign-in/callback?state=&code=x"), 403, "begin again")
