@@ -190,7 +190,15 @@ async def test_who_was_removed_does_not_come_back_by_the_providers_word(desk: De
 
 @pytest.mark.parametrize(
     "claims",
-    [{"email_verified": None}, {"email_verified": False}, {"email_verified": "false"}, {"email": None}, {"email": 7}],
+    [
+        {"email_verified": None},
+        {"email_verified": None, "xms_edov": "0"},
+        {"email_verified": False},
+        {"email_verified": "false"},
+        {"email_verified": False, "xms_edov": True},
+        {"email": None},
+        {"email": 7},
+    ],
 )
 async def test_an_address_that_is_not_confirmed_is_nobodys(desk: Desk, oidc: Oidc, claims: dict[str, Any]) -> None:
     oidc.claims |= {**claims, "groups": ["approvers"]}

@@ -87,10 +87,11 @@ def confirmed_email(claims: Mapping[str, Any]) -> str | None:
     """The address that is the account's, if the provider says that it has confirmed that.
 
     Microsoft Entra says `xms_edov` instead of `email_verified`
-    (https://learn.microsoft.com/en-us/entra/identity-platform/optional-claims-reference).
+    (https://learn.microsoft.com/en-us/entra/identity-platform/optional-claims-reference); it never overrules that.
     """
     email = claims.get("email")
-    confirmed = claims.get("email_verified") is True or claims.get("xms_edov") in (True, "1", "true")
+    entra = "email_verified" not in claims and claims.get("xms_edov") in (True, "1", "true")
+    confirmed = claims.get("email_verified") is True or entra
     return whole(email) if confirmed and isinstance(email, str) and "@" in email and len(email) <= LONGEST else None
 
 
