@@ -6,14 +6,15 @@ What belongs here: listing and ending. What does not: how sessions begin (`broke
 from __future__ import annotations
 
 import re
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Form
 from starlette.responses import RedirectResponse, Response
 
 from broker.domain.people import Permission
 from broker.errors import Forbidden
 from broker.store import sessions
-from broker.web.identity import Asker, AskerOf, GuardedRoute, cookie_name, drop
+from broker.web.identity import AskerOf, GuardedRoute, cookie_name, drop
 from broker.web.parts import PartsOf
 from broker.web.templates import render
 
@@ -53,27 +54,22 @@ async def list_sessions(parts: PartsOf, asker: AskerOf) -> Response:
     return render("sessions.html", asker=asker, now=now, mine=mine, others=others, full=full)
 
 
-@router.post("/sessions/end-others")
-async def end_others(parts: PartsOf, asker: AskerOf) -> Response:
-    """End every session of the asker but this one."""
-    _only_in_a_browser(asker)
-    me, this = asker.person.email, asker.credential.id
-    await parts.store.write(lambda tx: sessions.end_others(tx, me, this), durable=True)
-    return RedirectResponse("/sessions", 303)
-
-
-@router.post("/sessions/{session_id}/end")
-async def end(parts: PartsOf, asker: AskerOf, session_id: str) -> Response:
-    """End one of the asker's sessions, or anybody's for an administrator."""
-    _only_in_a_browser(asker)
-    owner = None if asker.may(Permission.ADMINISTER) else asker.person.email
-    await parts.store.write(lambda tx: sessions.end(tx, asker.person.email, session_id, owner), durable=True)
-    answer = RedirectResponse("/sessions", 303)
-    if session_id == asker.credential.id:
-        drop(answer, parts, cookie_name(parts))
-    return answer
-
-
-def _only_in_a_browser(asker: Asker) -> None:
+@router.post("/sessions/end")
+async def end(
+    parts: PartsOf,
+    asker: AskerOf,
+    session: Annotated[str, Form(max_length=200)] = "",
+    others: Annotated[bool, Form()] = False,
+) -> Response:
+    """End one of the asker's sessions, or anybody's for an administrator; or all `others` of the asker's."""
     if asker.channel != "web":
         raise Forbidden("Sessions are ended in a browser, not with an API token: nothing was done.")
+    me, this = asker.person.email, asker.credential.id
+    owner = None if asker.may(Permission.ADMINISTER) else me
+    await parts.store.write(
+        lambda tx: sessions.end_others(tx, me, this) if others else sessions.end(tx, me, session, owner), durable=True
+    )
+    answer = RedirectResponse("/sessions", 303)
+    if session == this:
+        drop(answer, parts, cookie_name(parts))
+    return answer
