@@ -23,6 +23,7 @@ from broker.domain.text import visible
 from broker.errors import AccountRefused, BrokerError, ForgedForm, NotFound, ProviderFailed
 from broker.store import sessions
 from broker.web.identity import GuardedRoute, address_of, cookie_name, drop, keep
+from broker.web.oidc.flow import Flow
 from broker.web.parts import Parts, PartsOf
 from broker.web.problems import status_of
 from broker.web.sessions import browser_name
@@ -48,8 +49,6 @@ async def leave(
     request: Request, parts: PartsOf, after: Annotated[str, Query(alias="next", max_length=2000)] = "/"
 ) -> Response:
     """Send the browser to the provider. A GET, since a form may not lead to another host (`form-action`)."""
-    from broker.web.oidc.provider import Flow  # noqa: PLC0415 - who has no provider starts without its libraries
-
     provider = _provider(parts)
     if request.headers.get("sec-fetch-site") in ("cross-site", "same-site"):
         return page(parts, after=after)  # another site's page may bring people here, but not sign them in
@@ -106,8 +105,6 @@ async def _answered(
 
 
 async def _account(parts: Parts, begun: dict[str, Any], code: str, iss: str | None) -> Account:
-    from broker.web.oidc.provider import Flow  # noqa: PLC0415
-
     flow = Flow(begun["state"], begun["nonce"], begun["verifier"])
     return await _provider(parts).account(flow, _callback(parts), code, iss)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -18,12 +17,12 @@ from broker.domain.people import Person, Role
 from broker.store import audit, identities, people
 from broker.web.oidc.provider import Provider, Terms
 from tests.clock import MovableClock
+from tests.servers import BOUND
 from tests.servers.oidc import CLIENT_ID, CLIENT_SECRET, Oidc, running_provider
 from tests.web.desk import URL, Desk, close_desk, open_desk
 
 CALLBACK = f"{URL}/sign-in/callback"
 ROLES = {"approvers": Role.APPROVER, "auditors": Role.AUDITOR}
-DISCOVERY = "/.well-known/openid-configuration"
 
 
 @pytest.fixture
@@ -36,7 +35,7 @@ async def oidc(clock: MovableClock) -> AsyncIterator[Oidc]:
 async def desk(sqlite_url: str, clock: MovableClock, oidc: Oidc) -> AsyncIterator[Desk]:
     """A desk whose people sign in with `oidc`, too."""
     terms = Terms(oidc.url, CLIENT_ID, CLIENT_SECRET, "groups", ROLES)
-    async with Provider(terms, clock, within=0.5) as provider:
+    async with Provider(terms, clock, within=BOUND) as provider:
         desk = await open_desk(sqlite_url, clock, provider=provider)
         yield desk
         await close_desk(desk)
@@ -221,122 +220,19 @@ async def test_the_subject_counts_and_not_the_address_it_has_by_now(desk: Desk, 
     is_refused(await signed_on(desk.client()), 403, "linked to another account already")
 
 
-# -- what is not believed ---------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "claims",
-    [
-        {"aud": "another client"},
-        {"aud": [CLIENT_ID, "another client"]},
-        {"aud": [CLIENT_ID, "another client"], "azp": "another client"},
-        {"azp": "another client"},
-        {"aud": None},
-        {"iss": "https://evil.example"},
-        {"iss": None},
-        {"nonce": "another"},
-        {"nonce": None},
-        {"exp": 0},
-        {"exp": "tomorrow"},
-        {"exp": None},
-        {"iat": 99_999_999_999},
-        {"nbf": 99_999_999_999},
-        {"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"},
-        {"sub": None},
-        {"sub": ""},
-        {"sub": 7},
-        {"sub": "x" * 256},
-        {"sub": "nul\0"},
-    ],
-    ids=str,
-)
-async def test_a_token_that_says_something_else_signs_nobody_in(desk: Desk, oidc: Oidc, claims: dict[str, Any]) -> None:
-    oidc.claims |= claims
-    is_refused(await signed_on(desk.client()), 503, "does not work now")
-
-
-@pytest.mark.parametrize("how", ["unsigned", "signed_with_public_key", "signed_by_stranger", "nonsense", "encrypted"])
-async def test_a_token_by_somebody_else_signs_nobody_in(desk: Desk, oidc: Oidc, how: str) -> None:
-    nonsense = {"nonsense": "a.b", "encrypted": "a.b.c.d.e"}.get(how)
-    oidc.sign = getattr(oidc, how) if nonsense is None else lambda _: nonsense
+@pytest.mark.parametrize("how", ["unsigned", "signed_by_stranger"])
+async def test_what_is_not_believed_signs_nobody_in(desk: Desk, oidc: Oidc, how: str) -> None:
+    oidc.sign = getattr(oidc, how)
     is_refused(await signed_on(desk.client()), 503, "not to be believed")
 
 
-async def test_a_secret_that_stands_among_the_public_keys_signs_nothing(desk: Desk, oidc: Oidc) -> None:
-    async def keys(_: web.Request) -> web.Response:
-        return web.json_response({"keys": [{"kty": "oct", "k": "c2VjcmV0" * 8, "kid": oidc.keys[0].kid}]})
+async def test_what_a_provider_answers_is_text(desk: Desk, oidc: Oidc) -> None:
+    async def broken(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"error": "<b>\u202etrouble"}, status=500)
 
-    oidc.instead["/keys"] = keys
-    is_refused(await signed_on(desk.client()), 503, "not to be believed")
-
-
-@pytest.mark.parametrize(
-    "metadata",
-    [
-        {"issuer": "https://evil.example"},
-        {"issuer": None},
-        {"authorization_endpoint": "http://evil.example/authorize"},
-        {"authorization_endpoint": "javascript:alert(1)"},
-        {"authorization_endpoint": "https://user@evil.example/"},
-        {"authorization_endpoint": "//evil.example"},
-        {"authorization_endpoint": 7},
-        {"authorization_endpoint": None},
-    ],
-    ids=str,
-)
-async def test_metadata_of_somebody_else_leads_nowhere(desk: Desk, oidc: Oidc, metadata: dict[str, Any]) -> None:
-    oidc.metadata |= metadata
-    got = await desk.client().get("/sign-in/provider")
-    is_refused(got, 503, "does not work now")
-    assert "location" not in got.headers
-
-
-@pytest.mark.parametrize("where", ["token_endpoint", "jwks_uri"])
-async def test_neither_secret_nor_keys_travel_without_tls(desk: Desk, oidc: Oidc, where: str) -> None:
-    oidc.metadata[where] = "http://evil.example/x"
-    is_refused(await signed_on(desk.client()), 503, "not https")
-
-
-async def slow(_: web.Request) -> web.StreamResponse:
-    await asyncio.Event().wait()
-    return web.Response()
-
-
-async def huge(request: web.Request) -> web.StreamResponse:
-    answer = web.StreamResponse()
-    await answer.prepare(request)
-    for _ in range(32):
-        await answer.write(b" " * 65536)
-    return answer
-
-
-async def elsewhere(_: web.Request) -> web.StreamResponse:
-    raise web.HTTPTemporaryRedirect("http://127.0.0.1:9/")
-
-
-async def markup(_: web.Request) -> web.StreamResponse:
-    return web.Response(text="<script>alert(1)</script>", content_type="text/html")
-
-
-async def deep(_: web.Request) -> web.StreamResponse:
-    return web.Response(text="[" * 100_000, content_type="application/json")
-
-
-async def broken(_: web.Request) -> web.StreamResponse:
-    return web.json_response({"error": "<b>\u202etrouble"}, status=500)
-
-
-@pytest.mark.parametrize("path", [DISCOVERY, "/token", "/keys"])
-@pytest.mark.parametrize("handler", [slow, huge, elsewhere, markup, deep, broken])
-async def test_a_provider_that_misbehaves_costs_little_and_signs_nobody_in(
-    desk: Desk, oidc: Oidc, path: str, handler: Any
-) -> None:
-    client = desk.client()
-    back = await answered(await left(client))
-    oidc.instead[path] = handler
-    got = await client.get(back)
-    is_refused(got, 503, "does not work now")
-    assert "<script>alert" not in got.text
+    oidc.instead["/token"] = broken
+    got = await signed_on(desk.client())
+    is_refused(got, 503, "answered 500", "&lt;b&gt;")
     assert "\u202e" not in got.text
 
 
@@ -350,7 +246,7 @@ async def test_an_answer_to_another_browser_signs_nobody_in(desk: Desk, oidc: Oi
     is_refused(await victim.get(stolen), 403, "not begun in this browser")
     await left(victim)
     is_refused(await victim.get(stolen), 403, "not begun in this browser")
-    assert oidc.asked == [*asked, DISCOVERY]  # and no code was sent to anybody
+    assert oidc.asked == asked  # no code was sent to anybody
 
 
 async def test_an_answer_counts_once(desk: Desk, oidc: Oidc) -> None:
@@ -437,7 +333,7 @@ async def test_wrong_answers_from_one_address_end_there_and_nowhere_else(
     late = await signed_on(attacker)
     assert (late.status_code, late.headers["retry-after"]) == (429, "60")
     assert "wait 60 seconds" in late.text
-    assert len(oidc.asked) == asked + 2  # the way out, and nothing on the way back
+    assert len(oidc.asked) == asked + 1  # the way out, and nothing on the way back
     oidc.sign = oidc.signed
     assert (await signed_on(desk.client("192.0.2.2"))).status_code == 303
     clock.advance(timedelta(minutes=1))

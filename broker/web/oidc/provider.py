@@ -3,8 +3,9 @@
 What belongs here: OpenID Connect Discovery 1.0, RFC 6749 section 4.1, RFC 7636 (PKCE), RFC 9207 (mix-up). What does
 not: whose browser it is (`broker.web.sign_on`).
 
-The provider's metadata and keys are asked for when somebody signs in, and not before nor kept: the broker starts
-without the provider, and a key that the provider withdraws counts no more.
+The provider is asked when somebody signs in, and not before: the broker starts without it. Its keys are not kept, so
+that one that it withdraws counts no more; its metadata are, shortly: who begins to sign in again and again troubles
+nobody else by it.
 """
 
 # Authlib has no annotations:
@@ -12,9 +13,9 @@ without the provider, and a key that the provider withdraws counts no more.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -28,9 +29,13 @@ from broker.domain.clock import Clock
 from broker.domain.people import Account, Role
 from broker.errors import ProviderFailed
 from broker.web.oidc.fetching import WITHIN, Fetching, checked
+from broker.web.oidc.flow import Flow
 from broker.web.oidc.id_token import Expected, claims_of, confirmed_email, groups_of, subject_of
 
 SCOPE = "openid email"
+
+KEPT = timedelta(seconds=30)
+"""How long the provider's metadata are as they were."""
 
 _FORM = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
 
@@ -50,28 +55,14 @@ class Terms:
     roles: Mapping[str, Role]
 
 
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """One sign-in that has begun. Its values are random: `state` binds the answer to the browser, `nonce` the token to
-    the request (Core, section 3.1.2.1), `verifier` the code to who asked for it (RFC 7636)."""
-
-    state: str
-    nonce: str
-    verifier: str
-
-    @classmethod
-    def new(cls) -> Flow:
-        """One that nobody can guess."""
-        return cls(*(secrets.token_urlsafe(32) for _ in range(3)))
-
-
 class Provider:
     """The provider, for as long as the context lasts."""
 
     def __init__(self, terms: Terms, clock: Clock, *, within: float = WITHIN) -> None:
-        self._terms = terms
+        self.terms = terms
         self._clock = clock
         self._fetching = Fetching(within)
+        self._known: tuple[datetime, Mapping[str, Any]] | None = None
 
     async def __aenter__(self) -> Provider:
         await self._fetching.__aenter__()
@@ -83,7 +74,7 @@ class Provider:
     @property
     def host(self) -> str:
         """What people know the provider by."""
-        return urlsplit(self._terms.issuer).netloc
+        return urlsplit(self.terms.issuer).netloc
 
     async def authorization_url(self, flow: Flow, redirect_uri: str) -> str:
         """Where a browser signs in.
@@ -94,7 +85,7 @@ class Provider:
         metadata = await self._metadata()
         return prepare_grant_uri(
             checked(metadata.get("authorization_endpoint")),
-            self._terms.client_id,
+            self.terms.client_id,
             "code",
             redirect_uri,
             SCOPE,
@@ -115,28 +106,32 @@ class Provider:
         """
         metadata = await self._metadata()
         always_named = metadata.get("authorization_response_iss_parameter_supported") is True
-        if named != self._terms.issuer and (named is not None or always_named):
+        if named != self.terms.issuer and (named is not None or always_named):
             raise ProviderFailed("the answer is another provider's")
         told = await self._redeem(metadata, flow, redirect_uri, code)
         token, access_token = told.get("id_token"), told.get("access_token")
         if not isinstance(token, str):
             raise ProviderFailed("it sent no ID token: has the client the scope openid?")
         keys = await self._fetching.get(checked(metadata.get("jwks_uri")))
-        terms, held = self._terms, access_token if isinstance(access_token, str) else None
+        terms, held = self.terms, access_token if isinstance(access_token, str) else None
         expected = Expected(terms.issuer, terms.client_id, flow.nonce, held, self._clock.now())
         return self._account(claims_of(token, keys, expected))
 
     def _account(self, claims: Mapping[str, Any]) -> Account:
-        groups = groups_of(claims, self._terms.groups_claim)
-        roles = frozenset(role for group, role in self._terms.roles.items() if group in groups)
-        return Account(self._terms.issuer, subject_of(claims), confirmed_email(claims), groups, roles)
+        groups = groups_of(claims, self.terms.groups_claim)
+        roles = frozenset(role for group, role in self.terms.roles.items() if group in groups)
+        return Account(self.terms.issuer, subject_of(claims), confirmed_email(claims), groups, roles)
 
     async def _metadata(self) -> Mapping[str, Any]:
-        found = await self._fetching.get(get_well_known_url(self._terms.issuer, external=True))
-        if found.get("issuer") != self._terms.issuer:  # Discovery, section 4.3: exactly
+        now = self._clock.now()
+        if self._known is not None and timedelta(0) <= now - self._known[0] < KEPT:
+            return self._known[1]
+        found = await self._fetching.get(get_well_known_url(self.terms.issuer, external=True))
+        if found.get("issuer") != self.terms.issuer:  # Discovery, section 4.3: exactly
             raise ProviderFailed(
                 "its metadata names another issuer than oidc.issuer: are they the same, to the letter?"
             )
+        self._known = now, found
         return found
 
     async def _redeem(self, metadata: Mapping[str, Any], flow: Flow, redirect_uri: str, code: str) -> Mapping[str, Any]:
@@ -146,7 +141,7 @@ class Provider:
         )
         methods = metadata.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
         basic = "client_secret_basic" in methods
-        client_id, secret = self._terms.client_id, self._terms.client_secret
+        client_id, secret = self.terms.client_id, self.terms.client_secret
         if basic:  # RFC 6749, section 2.3.1: encoded as in a form, before base64
             client_id, secret = quote(client_id, safe=""), quote(secret, safe="")
         client = SimpleNamespace(client_id=client_id, client_secret=secret)
