@@ -44,10 +44,12 @@ async def code(oidc: Oidc, **instead: str) -> str | None:
 
 async def redeem(oidc: Oidc, given: str | None, secret: str = CLIENT_SECRET, **instead: str) -> dict[str, Any]:
     form = {"grant_type": "authorization_code", "code": given, "redirect_uri": BACK, "code_verifier": VERIFIER}
-    proof = aiohttp.BasicAuth(quote(CLIENT_ID, safe=""), quote(secret, safe=""))
-    async with aiohttp.ClientSession(auth=proof) as http:
-        async with http.post(f"{oidc.url}/token", data={**form, **instead}) as answer:
-            return await answer.json()
+    proof = aiohttp.encode_basic_auth(quote(CLIENT_ID, safe=""), quote(secret, safe=""))
+    async with (
+        aiohttp.ClientSession(headers={"Authorization": proof}) as http,
+        http.post(f"{oidc.url}/token", data={**form, **instead}) as answer,
+    ):
+        return await answer.json()
 
 
 async def test_what_is_right_gets_a_token_once(oidc: Oidc) -> None:
