@@ -111,6 +111,22 @@ class AccountRefused(BrokerError):
     code = "account_refused"
 
 
+class ProviderFailed(BrokerError):
+    """The sign-in provider cannot be asked, or cannot be believed."""
+
+    code = "provider_failed"
+
+
+class TooManyAttempts(BrokerError):
+    """Too many attempts failed."""
+
+    code = "too_many_attempts"
+
+    def __init__(self, retry_after: int) -> None:
+        self.retry_after = retry_after  # seconds
+        super().__init__(f"Too many attempts failed: wait {retry_after} seconds, then try again.")
+
+
 class Forbidden(BrokerError):
     """Your role does not allow this."""
 

@@ -48,6 +48,7 @@ from broker.web import create_web
 
 if TYPE_CHECKING:
     from broker.app.slack import Slack
+    from broker.web.oidc.provider import Provider
 
 log = logging.getLogger(__name__)
 
@@ -161,6 +162,9 @@ async def running(
         ticks = (*_ticks(approvals, endpoint, store, chain), *witnessing, *(each.tick for each in slack))
         await stack.enter_async_context(ticking(*ticks))
         fare = partial(readiness.channels, outboxes, {each.channel.name: each.trouble for each in slack})
+        provider = _provider(settings, clock)
+        if provider is not None:
+            await stack.enter_async_context(provider)
         web = create_web(
             store=store,
             approvals=approvals,
@@ -172,6 +176,7 @@ async def running(
             ready=partial(readiness.ready, store, presence, policies, fare, chain),
             channels=fare,
             chain=chain,
+            provider=provider,
         )
         limit = settings.server.stop_within.total_seconds()
         closing = partial(close, endpoint, inbounds, feed, outboxes, limit)
@@ -188,6 +193,14 @@ def _slack(settings: Settings, store: Store, clock: Clock) -> list[Slack]:
     from broker.app.slack import Slack  # noqa: PLC0415 - who has no Slack starts without its libraries
 
     return [Slack(settings, settings.slack, store, clock)]
+
+
+def _provider(settings: Settings, clock: Clock) -> Provider | None:
+    if settings.oidc is None:
+        return None
+    from broker.app.oidc import provider  # noqa: PLC0415 - who has none starts without its libraries
+
+    return provider(settings, settings.oidc, clock)
 
 
 async def _leave(approvals: Approvals) -> None:

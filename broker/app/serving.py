@@ -99,7 +99,7 @@ async def serving(
         log_config=None,
         access_log=False,
         server_header=False,
-        proxy_headers=False,  # nothing here depends on where a request came from
+        proxy_headers=False,  # what a request says of where it came from is anybody's word
     )
     server = Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))

@@ -108,12 +108,14 @@ def _account(identity: Identity) -> dict[str, Any]:
         "provider": identity.provider,
         "subject": identity.subject,
         "groups": sorted(identity.groups),
+        "roles": sorted(identity.roles),
         "since": store.instant(identity.at),
     }
 
 
 def _named(account: Mapping[str, Any]) -> str:
-    vouched = f" ({', '.join(account['groups'])})" if account["groups"] else ""
+    names = [*account["groups"], *account["roles"]]
+    vouched = f" ({', '.join(names)})" if names else ""
     return f"{account['provider']} {account['subject']}{vouched}"
 
 

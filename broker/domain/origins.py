@@ -12,6 +12,11 @@ _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _PORTS = {"http": 80, "https": 443}
 
 
+def is_loopback(host: str) -> bool:
+    """Whether `host`, a name without brackets, is this machine's own."""
+    return host in ("127.0.0.1", "localhost", "::1")
+
+
 class Origins:
     """The names under which this broker may be spoken to: that of its public URL, or any loopback name if that is one.
 

@@ -74,6 +74,23 @@ class Person:
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """Whom a provider has just signed in, in its own words.
+
+    Args:
+        provider: such as the issuer of a sign-on; `subject` is its name for the account, and never another's.
+        email: the address, where the provider has confirmed that it is the account's.
+        roles: those that stand for the groups.
+    """
+
+    provider: str
+    subject: str
+    email: str | None
+    groups: frozenset[str] = frozenset()
+    roles: frozenset[Role] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
 class GrantRef:
     """What everybody is told of a grant: which agent, and whose."""
 

@@ -17,6 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from broker.domain.durations import parse_duration
+from broker.domain.origins import is_loopback
+from broker.domain.people import Role
 
 UPSTREAM_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # a token of RFC 9110, section 5.6.2
@@ -58,6 +60,13 @@ def _origin(text: str) -> bool:
     return _http_url(text) and not re.search(r"[?#]|[^/:]/.", text)
 
 
+def _issuer(text: str) -> bool:
+    """OpenID Connect Core 1.0, section 2: https, no query, no fragment; on this machine also http."""
+    parts = urlsplit(text)
+    safe = parts.scheme == "https" or is_loopback(parts.hostname or "")
+    return _http_url(text) and safe and not re.search(r"[?#\s]", text)
+
+
 def _places(given: str | list[str]) -> str | list[str]:
     places = [given] if isinstance(given, str) else given
     if not places or not all(re.fullmatch(r"(file|env):.+", place) for place in places):
@@ -67,6 +76,7 @@ def _places(given: str | list[str]) -> str | list[str]:
 
 Duration = Annotated[timedelta, BeforeValidator(_duration)]
 HttpUrl = Annotated[str, _only(_http_url, "an http or https URL, without credentials in it")]
+Issuer = Annotated[str, _only(_issuer, "the https URL of an issuer, to the letter as it calls itself")]
 Origin = Annotated[
     str, _only(_origin, "an http or https URL without a path"), AfterValidator(lambda text: text.rstrip("/"))
 ]
@@ -185,6 +195,20 @@ class SlackSettings(Section):
         return self
 
 
+class OidcSettings(Section):
+    """The OpenID Connect provider that people sign in with, beside one-time links.
+
+    `groups_claim` names the claim of its ID tokens that lists groups; `roles` are groups, each with the role that it
+    stands for.
+    """
+
+    issuer: Issuer
+    client_id: Word
+    client_secret: SecretStr
+    groups_claim: Word = "groups"
+    roles: dict[Word, Role] = Field(default_factory=dict[str, Role])
+
+
 class Sections(Section):
     """The whole file."""
 
@@ -194,3 +218,4 @@ class Sections(Section):
     approvals: ApprovalSettings = ApprovalSettings()
     clients: dict[ClientName, ClientSettings] = Field(default_factory=dict[str, ClientSettings])
     slack: SlackSettings | None = None
+    oidc: OidcSettings | None = None

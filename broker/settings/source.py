@@ -22,6 +22,7 @@ from broker.errors import SettingsError
 from broker.settings.shape import (
     ApprovalSettings,
     ClientSettings,
+    OidcSettings,
     Sections,
     ServerSettings,
     SlackSettings,
@@ -43,6 +44,7 @@ _TABLES: dict[Steps, type[BaseModel]] = {
     ("approvals",): ApprovalSettings,
     ("clients", "*"): ClientSettings,
     ("slack",): SlackSettings,
+    ("oidc",): OidcSettings,
 }
 
 _HEADER = re.compile(r"\s*\[([^\[\]]+)\]")

@@ -86,6 +86,16 @@ class Settings(Sections):
             raise self._source.error(at, f"expected a token with {mark} in its beginning, and this is none")
         return found
 
+    def client_secret(self) -> str:
+        """What the sign-in provider knows the broker by; empty without one. Never for logs.
+
+        Raises:
+            SettingsError: a variable is not set, or a file cannot be read.
+        """
+        if self.oidc is None:
+            return ""
+        return self._look_up(("oidc", "client_secret"), self.oidc.client_secret.get_secret_value())
+
     def secrets(self) -> list[bytes]:
         """The server's secrets, newest first. The newest is made when it is a file that does not exist.
 

@@ -1,7 +1,7 @@
 """Who people are to others: their accounts at providers, such as a workspace of Slack or a sign-on of the company.
 
-What belongs here: which account is which person, and which groups its provider vouches for. What does not: judging an
-account (`integrations`), and what a person may do (`broker.domain.people`).
+What belongs here: which account is which person, and which groups and roles its provider vouches for. What does
+not: judging an account (`integrations`, `broker.web.oidc`), and what a person may do (`broker.domain.people`).
 
 A provider tells accounts apart by a `subject` that never changes and is never given to another account. The first match
 by a confirmed e-mail address links an account to a person; from then on the subject counts, whatever the address
@@ -18,7 +18,7 @@ from datetime import datetime
 from sqlmodel import Session, col, select
 
 from broker.domain.audit import Event, Kind
-from broker.domain.people import normal_email
+from broker.domain.people import Role, normal_email
 from broker.errors import AccountRefused, NotFound
 from broker.store.tables import IdentityRow, PersonRow
 from broker.store.writer import Transaction
@@ -28,13 +28,14 @@ BROKER = "broker"
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An account that is a person, since `at`, with the groups that its provider vouches for."""
+    """An account that is a person, since `at`, with the groups and roles that its provider vouches for."""
 
     provider: str
     subject: str
     email: str
     at: datetime
     groups: frozenset[str] = frozenset()
+    roles: frozenset[Role] = frozenset()
 
 
 def link(tx: Transaction, provider: str, subject: str, email: str | None) -> Identity:
@@ -98,19 +99,28 @@ def end_all(tx: Transaction, actor: str, email: str) -> int:
     return len(rows)
 
 
-def vouch(tx: Transaction, provider: str, groups: Mapping[str, frozenset[str]], *, others: bool = False) -> None:
+def vouch(
+    tx: Transaction,
+    provider: str,
+    groups: Mapping[str, frozenset[str]],
+    roles: Mapping[str, frozenset[Role]] | None = None,
+    *,
+    others: bool = False,
+) -> None:
     """A provider says in which groups the accounts of these subjects are, and in no others.
 
     Args:
+        roles: those that they have by it; nobody has any else.
         others: whether it says of all other accounts that they are in none.
     """
     rows = select(IdentityRow).where(IdentityRow.provider == provider)
     for row in tx.session.exec(rows if others else rows.where(col(IdentityRow.subject).in_(groups))):
-        said = sorted(groups.get(row.subject, ()))
-        if said != row.groups:
-            row.groups = said
+        said = sorted(groups.get(row.subject, ())), sorted((roles or {}).get(row.subject, ()))
+        if said != (row.groups, row.roles):
+            row.groups, row.roles = said
             tx.session.add(row)
-            tx.record(_event(Kind.PERSON_VOUCHED, BROKER, row, groups=said))
+            trusted = {"roles": row.roles} if roles is not None else {}
+            tx.record(_event(Kind.PERSON_VOUCHED, BROKER, row, groups=row.groups, **trusted))
     tx.session.flush()
 
 
@@ -134,4 +144,6 @@ def _event(kind: Kind, actor: str, row: IdentityRow, **more: object) -> Event:
 
 
 def _from_row(row: IdentityRow) -> Identity:
-    return Identity(row.provider, row.subject, row.email, row.at, frozenset(row.groups))
+    return Identity(
+        row.provider, row.subject, row.email, row.at, frozenset(row.groups), frozenset(map(Role, row.roles))
+    )

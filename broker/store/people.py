@@ -1,7 +1,7 @@
 """People and what they prove themselves with: one-time links, browser sessions, API tokens (hashes only).
 
 What belongs here: who there is, and what a secret is good for. What does not: who they are to others
-(`broker.store.identities`), whose word on a person's groups is added here.
+(`broker.store.identities`), whose word on a person's groups and roles is added here.
 """
 
 from __future__ import annotations
@@ -60,7 +60,10 @@ class NewCredential:
 
 
 _PRESENT = (
-    sql_select(col(PersonRow.email), col(PersonRow.roles), col(PersonRow.groups), col(IdentityRow.groups))
+    sql_select(
+        *(col(PersonRow.email), col(PersonRow.roles), col(PersonRow.groups)),
+        *(col(IdentityRow.roles), col(IdentityRow.groups)),
+    )
     .outerjoin(table_of(IdentityRow), col(IdentityRow.email) == col(PersonRow.email))
     .where(col(PersonRow.removed_at).is_(None))
 )
@@ -108,7 +111,7 @@ def remove(tx: Transaction, actor: str, email: str) -> None:
 
 
 def get(session: Session, email: str) -> Person | None:
-    """A present person, with the groups that others vouch for; or None."""
+    """A present person, with the groups and roles that others vouch for; or None."""
     found = _people(session.connection().execute(_BY_EMAIL, {"email": normal_email(email)}))
     return found[0] if found else None
 
@@ -129,8 +132,12 @@ def issue(
     *,
     label: str | None = None,
     lifetime: timedelta | None = None,
+    via: str | None = None,
 ) -> NewCredential:
     """Make a link, a session or a token for a person, and record it.
+
+    Args:
+        via: how they signed in: `link`, or the provider that vouched for them.
 
     Raises:
         NotFound: there is no such person.
@@ -147,22 +154,26 @@ def issue(
         expires_at=tx.now + lifetime if lifetime is not None else None,
     )
     tx.session.add(row)
-    tx.record(Event(kind=_MADE[kind], actor=actor, detail={"person": person.email, "id": row.id, "label": label}))
-    return NewCredential(_credential(row), secret)
+    detail = {"person": person.email, "id": row.id, "label": label, **({"via": via} if via is not None else {})}
+    tx.record(Event(kind=_MADE[kind], actor=actor, detail=detail))
+    return NewCredential(credential_of(row), secret)
 
 
-def use_link(tx: Transaction, secret: str, lifetime: timedelta) -> NewCredential:
+def use_link(tx: Transaction, secret: str, lifetime: timedelta, label: str | None = None) -> NewCredential:
     """Turn an unused sign-in link into a browser session. A link works once.
+
+    Args:
+        label: what tells the session from others of its person.
 
     Raises:
         NotFound: the link is unknown, used or too old.
     """
     row = _credential_row(tx.session, CredentialKind.LINK, secret)
-    if row is None or not _credential(row).live(tx.now):
+    if row is None or not credential_of(row).live(tx.now):
         raise NotFound("This sign-in link was used already or is too old. Ask for a new one: `broker sign-in EMAIL`.")
     row.ended_at = tx.now
     tx.session.add(row)
-    return issue(tx, row.person, CredentialKind.SESSION, row.person, lifetime=lifetime)
+    return issue(tx, row.person, CredentialKind.SESSION, row.person, label=label, lifetime=lifetime, via="link")
 
 
 def end(tx: Transaction, actor: str, credential_id: str) -> None:
@@ -180,10 +191,10 @@ def end(tx: Transaction, actor: str, credential_id: str) -> None:
     tx.record(Event(kind=kind, actor=actor, detail={"person": row.person, "id": row.id}))
 
 
-def link_is_good(session: Session, secret: str, now: datetime) -> bool:
-    """Whether a sign-in link could be used now. Looking does not use it up."""
+def owner_of_link(session: Session, secret: str, now: datetime) -> str | None:
+    """Whom a sign-in link would sign in now, or None. Looking does not use it up."""
     row = _credential_row(session, CredentialKind.LINK, secret)
-    return row is not None and _credential(row).live(now)
+    return row.person if row is not None and credential_of(row).live(now) else None
 
 
 def authenticate(
@@ -192,7 +203,7 @@ def authenticate(
     """Who proves themselves with `secret`, and by what; None when it proves nothing."""
     proof = {"secret_hash": token_hash(secret), "kind": kind.value}
     row = session.connection().execute(_BY_SECRET, proof).first()
-    if row is None or not (credential := _credential(row)).live(now):
+    if row is None or not (credential := credential_of(row)).live(now):
         return None
     person = get(session, row.person)
     return (person, credential) if person is not None else None
@@ -207,7 +218,7 @@ def tokens(session: Session, email: str | None = None) -> list[Credential]:
     )
     if email is not None:
         statement = statement.where(CredentialRow.person == normal_email(email))
-    return [_credential(row) for row in session.exec(statement)]
+    return [credential_of(row) for row in session.exec(statement)]
 
 
 def _row(session: Session, email: str) -> PersonRow:
@@ -228,12 +239,14 @@ def _people(rows: Iterable[Any]) -> list[Person]:
 
 
 def _person(rows: Sequence[Any]) -> Person:
-    email, roles, groups, _ = rows[0]
-    vouched: list[Sequence[str]] = [row[3] or () for row in rows]
-    return Person(email, frozenset(Role(role) for role in roles), frozenset[str](groups).union(*vouched))
+    email, own_roles, own_groups, *_ = rows[0]
+    roles = frozenset[str](own_roles).union(*(row[3] or () for row in rows))
+    groups = frozenset[str](own_groups).union(*(row[4] or () for row in rows))
+    return Person(email, frozenset(map(Role, roles)), groups)
 
 
-def _credential(row: Any) -> Credential:
+def credential_of(row: Any) -> Credential:
+    """A row of the table, without its secret."""
     return Credential(
         id=row.id,
         kind=CredentialKind(row.kind),

@@ -11,7 +11,7 @@ from broker.errors import StoreError
 from broker.store.engine import MIGRATING, WRITER, first_line, is_sqlite
 
 MIGRATIONS = Path(__file__).with_name("migrations")
-HEAD = "0012"
+HEAD = "0013"
 """The newest revision; a test holds it against the migrations."""
 
 

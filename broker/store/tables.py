@@ -325,7 +325,7 @@ class PersonRow(Base, table=True):
 class IdentityRow(Base, table=True):
     """Who a person is to somebody else: an account at a `provider`, such as a workspace of Slack. At most one at each.
 
-    `groups` are those that the provider vouches for, beside the administrator's.
+    `groups` and `roles` are those that the provider vouches for, beside the administrator's.
     """
 
     __tablename__: ClassVar[Any] = "identities"
@@ -337,6 +337,7 @@ class IdentityRow(Base, table=True):
     email: str = Field(foreign_key="people.email")
     at: datetime = Field(sa_type=Instant)
     groups: Any = Field(sa_type=Json)
+    roles: Any = Field(default_factory=list, sa_type=Json, sa_column_kwargs={"server_default": "[]"})
 
 
 class CredentialRow(Base, table=True):

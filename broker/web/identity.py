@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -48,8 +49,12 @@ PERMISSIONS: dict[tuple[str, str], Permission] = {
     ("GET", "/audit"): Permission.SEE_AUDIT,
     ("GET", "/audit/{seq}"): Permission.SEE_AUDIT,
     ("GET", "/policies"): Permission.SEE_POLICIES,
+    ("GET", "/sessions"): Permission.SIGNED_IN,
+    ("POST", "/sessions/end"): Permission.SIGNED_IN,
     ("GET", "/sign-in"): Permission.ANYONE,
     ("POST", "/sign-in"): Permission.ANYONE,
+    ("GET", "/sign-in/provider"): Permission.ANYONE,
+    ("GET", "/sign-in/callback"): Permission.ANYONE,
     ("POST", "/sign-out"): Permission.SIGNED_IN,
 }
 """What each route asks for. `SIGNED_IN` on approvals: everybody sees those of their own grants."""
@@ -103,8 +108,11 @@ async def _admit(request: Request, permission: Permission) -> None:
         return
     parts = parts_of(request)
     asker = await identify(request, parts)
+    if asker is None and "authorization" in request.headers:
+        parts.wrong_secrets.failed(address_of(request))
+        raise NotSignedIn(_UNKNOWN)
     if asker is None:
-        raise NotSignedIn(_UNKNOWN) if "authorization" in request.headers else NotSignedIn
+        raise NotSignedIn
     request.state.asker = asker
     if not asker.person.may(permission):
         raise Forbidden
@@ -122,14 +130,37 @@ async def identify(request: Request, parts: Parts) -> Asker | None:
     return await _known(parts, CredentialKind.SESSION, cookie) if cookie else None
 
 
+def address_of(request: Request) -> str:
+    """Where `request` came from; behind a proxy, from the proxy: what it says of others would be anybody's word."""
+    return request.client.host if request.client is not None else ""
+
+
 async def still_known(parts: Parts, asker: Asker) -> Asker | None:
     """The same asker as they are now, or None when they are signed out, revoked or removed."""
     return await _known(parts, asker.credential.kind, asker.secret)
 
 
-def cookie_name(parts: Parts) -> str:
-    """The session cookie; over TLS with the prefix that keeps other hosts and plain HTTP from setting it."""
-    return "__Host-broker_session" if parts.https else "broker_session"
+def cookie_name(parts: Parts, what: str = "session") -> str:
+    """The cookie of `what`; over TLS with the prefix that keeps other hosts and plain HTTP from setting it."""
+    return f"__Host-broker_{what}" if parts.https else f"broker_{what}"
+
+
+def keep(answer: Response, parts: Parts, name: str, value: str, lifetime: timedelta) -> None:
+    """Let a browser keep a cookie: for this host, unseen by scripts, and not sent with what other sites' pages do."""
+    answer.set_cookie(
+        name,
+        value,
+        max_age=int(lifetime.total_seconds()),
+        path="/",
+        secure=parts.https,
+        httponly=True,
+        samesite="lax",  # not strict: a link in a message leads to a card, and a provider leads back here
+    )
+
+
+def drop(answer: Response, parts: Parts, name: str) -> None:
+    """Let a browser forget it."""
+    answer.delete_cookie(name, path="/", secure=parts.https, httponly=True, samesite="lax")
 
 
 def form_token(parts: Parts, credential: Credential) -> str:

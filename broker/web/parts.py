@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
@@ -16,12 +16,21 @@ from broker.domain.clock import Clock
 from broker.policy.watch import InForce
 from broker.store.chain_watch import ChainWatch
 from broker.store.writer import Store
+from broker.web.attempts import Attempts
 from broker.web.board import Board
+
+if TYPE_CHECKING:
+    from broker.web.oidc.provider import Provider
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """The parts of a broker that its pages and its API work with."""
+    """The parts of a broker that its pages and its API work with.
+
+    Args:
+        provider: who signs people in beside one-time links, if somebody does.
+        wrong_secrets: attempts with links and tokens; `wrong_answers`: with what providers are said to answer.
+    """
 
     store: Store
     approvals: Approvals
@@ -34,6 +43,9 @@ class Parts:
     ready: Callable[[], Awaitable[dict[str, Any]]]
     channels: Callable[[], Awaitable[Mapping[str, Mapping[str, Any]]]]
     chain: ChainWatch
+    provider: Provider | None
+    wrong_secrets: Attempts
+    wrong_answers: Attempts
 
     @property
     def https(self) -> bool:

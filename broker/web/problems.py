@@ -23,6 +23,7 @@ from broker.web.templates import render
 
 STATUS: dict[type[BrokerError], int] = {
     errors.NotSignedIn: 401,
+    errors.AccountRefused: 403,
     errors.Forbidden: 403,
     errors.ForgedForm: 403,
     errors.NotEligible: 403,
@@ -35,6 +36,8 @@ STATUS: dict[type[BrokerError], int] = {
     errors.TransitionRefused: 409,
     errors.DeadlinePassed: 410,
     errors.Invalid: 422,
+    errors.TooManyAttempts: 429,
+    errors.ProviderFailed: 503,
     errors.StoreError: 503,
     errors.BrokerError: 500,
 }
@@ -52,6 +55,7 @@ _TITLES = {
     413: "Too large",
     421: "Wrong address",
     422: "Not accepted",
+    429: "Too many attempts",
     503: "Not available",
 }
 _OF_CODES = {
@@ -99,7 +103,10 @@ async def _broker_error(request: Request, error: Exception) -> Response:
     if isinstance(known, errors.NotSignedIn) and _is_page(request) and request.method == "GET":
         here = request.url.path + (f"?{request.url.query}" if request.url.query else "")
         return RedirectResponse(f"/sign-in?{urlencode({'next': here})}", 303)
-    return _answer(request, status_of(known), known.code, str(known))
+    answer = _answer(request, status_of(known), known.code, str(known))
+    if isinstance(known, errors.TooManyAttempts):
+        answer.headers["Retry-After"] = str(known.retry_after)
+    return answer
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

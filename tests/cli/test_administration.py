@@ -101,8 +101,9 @@ def test_a_sign_in_link_is_good_once_printed(shell: Shell) -> None:
     assert address == "https://broker.example/sign-in"
     store = opened(shell)
     now = SystemClock().now()
-    assert store.read_now(lambda session: people.link_is_good(session, secret, now))
-    assert not store.read_now(lambda session: people.link_is_good(session, secret, now + timedelta(minutes=15)))
+    assert store.read_now(lambda session: people.owner_of_link(session, secret, now)) == "bob@x.org"
+    late = now + timedelta(minutes=15)
+    assert store.read_now(lambda session: people.owner_of_link(session, secret, late)) is None
     store.close()
 
 

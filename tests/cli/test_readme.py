@@ -21,6 +21,7 @@ from broker.gateway.patience import Client
 from broker.settings import (
     ApprovalSettings,
     ClientSettings,
+    OidcSettings,
     ServerSettings,
     SlackSettings,
     StoreSettings,
@@ -36,6 +37,7 @@ SECTIONS = {
     "approvals": ApprovalSettings,
     "clients.NAME": ClientSettings,
     "slack": SlackSettings,
+    "oidc": OidcSettings,
 }
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from broker.domain.people import Role
 from broker.errors import SettingsError
 from broker.settings import Settings, load_settings
 
 SECRET = "0123456789abcdef0123456789abcdef"
+OIDC = "[oidc]\nclient_id = 'x'\nclient_secret = 'hunter2'\n"
 SLACK = "[slack]\nbot_token = 'hunter2'\nsigning_secret = 'hunter2'\n"
 
 
@@ -74,6 +76,12 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
         channel = "#desk"
         api_url = "http://localhost:9/api/"
         groups = { owners = "S0123ABCD" }
+        [oidc]
+        issuer = "http://localhost:9/realms/us"
+        client_id = "broker"
+        client_secret = "hunter2"
+        groups_claim = "teams"
+        roles = { "desk/owners" = "approver" }
     """)
     assert settings.public_url == "http://[::1]:9000"
     assert settings.store_url() == "postgresql://u@h/db"
@@ -93,6 +101,11 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
     assert settings.slack is not None
     assert (settings.slack.channel, settings.slack.groups) == ("#desk", {"owners": "S0123ABCD"})
     assert settings.slack.api_url == "http://localhost:9/api/"
+    assert settings.oidc is not None
+    assert (settings.oidc.issuer, settings.oidc.groups_claim) == ("http://localhost:9/realms/us", "teams")
+    assert settings.oidc.roles == {"desk/owners": Role.APPROVER}
+    assert settings.client_secret() == "hunter2"
+    assert "hunter2" not in repr(settings)
 
 
 def test_relative_paths_start_at_the_folder_of_the_file(folder: Path) -> None:
@@ -136,8 +149,12 @@ def test_variables_of_the_commands_are_no_settings(monkeypatch: pytest.MonkeyPat
             "\n[upstrems.git]\nurl = 'http://x'",
             "line 2, upstrems: this version has no such setting; the nearest is ups",
         ),
-        ("[oidc]\nissuer = 'x'", "line 1, oidc: this version has no such setting; there are server, store,"),
+        ("[webhook]\nurl = 'x'", "line 1, webhook: this version has no such setting; there are server, store,"),
         ("[slack]\nchannel = '#x'", "line 1, slack.bot_token: is missing."),
+        ("[oidc]\nissuer = 'https://x'\nclient_id = 'x'", "line 1, oidc.client_secret: is missing."),
+        (OIDC + "issuer = 'http://id.example.com'", "line 4, oidc.issuer: expected the https URL of an issuer,"),
+        (OIDC + "issuer = 'https://id.example.com?x'", "line 4, oidc.issuer: expected the https URL of an issuer,"),
+        (OIDC + "issuer = 'https://x'\nroles = { a = 'boss' }", "line 5, oidc.roles.a: expected"),
         (
             "[slack]\nbot_token = 'hunter2'",
             "line 1, slack: expected an app_token (the broker connects to Slack) or a sig",

@@ -104,9 +104,10 @@ async def test_a_link_becomes_a_session_once(store: Store, clock: MovableClock, 
 async def test_looking_at_a_link_does_not_use_it_up(store: Store, clock: MovableClock) -> None:
     link = await issue(store, LINK, QUARTER)
     for _ in range(3):
-        assert await store.read(lambda session: people.link_is_good(session, link.secret, clock.now()))
+        owner = await store.read(lambda session: people.owner_of_link(session, link.secret, clock.now()))
+        assert owner == link.credential.person
     await use(store, link)
-    assert not await store.read(lambda session: people.link_is_good(session, link.secret, clock.now()))
+    assert await store.read(lambda session: people.owner_of_link(session, link.secret, clock.now())) is None
 
 
 @pytest.mark.usefixtures("alice")

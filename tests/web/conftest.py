@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from tests.clock import MovableClock
 from tests.web.desk import Desk, close_desk, open_desk
+
+
+@pytest.fixture
+def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+    """A database of the test's own, where the engine makes no difference."""
+    shutil.copy(sqlite_template, tmp_path / "broker.db")
+    return f"sqlite:///{tmp_path}/broker.db"
 
 
 @pytest.fixture

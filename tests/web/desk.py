@@ -25,6 +25,7 @@ from broker.store.chain_watch import ChainWatch
 from broker.store.people import CredentialKind
 from broker.store.writer import Store
 from broker.web import create_web
+from broker.web.oidc.provider import Provider
 
 URL = "http://127.0.0.1:8750"
 DEFINITION = {"name": "git_push", "description": "Pushes commits."}
@@ -53,13 +54,14 @@ class Desk:
     chain: ChainWatch
     in_force: dict[str, InForce]
     grant: GrantRef
+    url: str
     following: asyncio.Task[None]
     calls: int = field(default=0)
 
-    def client(self, **headers: str) -> httpx2.AsyncClient:
+    def client(self, address: str = "127.0.0.1", **headers: str) -> httpx2.AsyncClient:
         """A client that is nobody yet."""
-        transport = httpx2.ASGITransport(app=self.app)
-        return httpx2.AsyncClient(transport=transport, base_url=URL, headers=headers)
+        transport = httpx2.ASGITransport(app=self.app, client=(address, 5000))
+        return httpx2.AsyncClient(transport=transport, base_url=self.url, headers=headers)
 
     async def secret(self, name: str, kind: CredentialKind) -> str:
         """A new link, session or token of somebody."""
@@ -133,8 +135,8 @@ class Desk:
         await self.approvals.claims.finish(approval.id, failed=False, result=result)
 
 
-async def open_desk(store_url: str, clock: Clock) -> Desk:
-    """A desk with everybody in `ROLES`."""
+async def open_desk(store_url: str, clock: Clock, url: str = URL, provider: Provider | None = None) -> Desk:
+    """A desk with everybody in `ROLES`, and perhaps a provider to sign in with."""
     store = Store(store_url, clock)
     keyring = Keyring([b"a secret of the tests, long enough"])
     feed = Feed(store)
@@ -157,11 +159,12 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         feed=feed,
         clock=clock,
         keyring=keyring,
-        public_url=URL,
+        public_url=url,
         in_force=in_force,
         ready=ready,
         channels=channels,
         chain=chain,
+        provider=provider,
     )
 
     for name, roles in ROLES.items():
@@ -179,7 +182,7 @@ async def open_desk(store_url: str, clock: Clock) -> Desk:
         )
     )
     following = asyncio.create_task(feed.run())
-    return Desk(app, store, approvals, feed, keyring, readiness, fares, chain, in_force, made.grant.ref, following)
+    return Desk(app, store, approvals, feed, keyring, readiness, fares, chain, in_force, made.grant.ref, url, following)
 
 
 async def close_desk(desk: Desk) -> None:

@@ -64,8 +64,12 @@ EXPECTED: dict[tuple[str, str], dict[str, int]] = {
     ("GET", "/audit"): READ_AUDIT | PAGE,
     ("GET", "/audit/{seq}"): READ_AUDIT | PAGE,
     ("GET", "/policies"): READ_POLICIES | PAGE,
+    ("GET", "/sessions"): PERSONAL | PAGE,
+    ("POST", "/sessions/end"): dict.fromkeys(EVERYBODY, 404) | {"anonymous": 401},  # no session is named
     ("GET", "/sign-in"): OPEN,
     ("POST", "/sign-in"): dict.fromkeys((*EVERYBODY, "anonymous"), 404),  # no link is given
+    ("GET", "/sign-in/provider"): dict.fromkeys((*EVERYBODY, "anonymous"), 404),  # there is none
+    ("GET", "/sign-in/callback"): dict.fromkeys((*EVERYBODY, "anonymous"), 403),  # it was not begun
     ("POST", "/sign-out"): dict.fromkeys(EVERYBODY, 303) | {"anonymous": 401},
 }
 """What everybody gets. A held call of `owner`'s agent is asked for; a rejected one where it is to be forgotten."""
@@ -123,7 +127,7 @@ async def test_a_browser_gets_what_its_role_allows(desk: Desk, method: str, path
 @pytest.mark.parametrize(("method", "path"), EXPECTED)
 async def test_an_api_token_gets_what_its_person_may(desk: Desk, method: str, path: str) -> None:
     for name in EVERYBODY:
-        expected = 403 if path == "/sign-out" else EXPECTED[method, path][name]
+        expected = 403 if path in ("/sign-out", "/sessions/end") else EXPECTED[method, path][name]
         assert await ask(desk, await desk.program(name), method, path, None) == expected, f"{name} {method} {path}"
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from broker.store.people import CredentialKind
 from tests.clock import MovableClock
-from tests.web.desk import Desk
+from tests.web.desk import Desk, close_desk, open_desk
 
 
 async def test_looking_at_a_link_does_not_use_it_up_and_its_button_does(desk: Desk) -> None:
@@ -42,6 +42,43 @@ async def test_a_link_is_too_old_after_fifteen_minutes_and_a_session_after_twelv
     assert (await client.get("/")).status_code == 200
     clock.advance(timedelta(minutes=1))
     assert (await client.get("/")).status_code == 303
+
+
+async def test_the_page_of_a_link_says_whom_it_signs_in(desk: Desk) -> None:
+    """Who is sent somebody else's link sees that it is: they would decide in that person's name."""
+    link = await desk.secret("second", CredentialKind.LINK)
+    assert "<strong>second@example.com</strong>" in (await desk.client().get(f"/sign-in?token={link}")).text
+
+
+async def test_a_session_that_was_planted_before_is_not_the_one_that_is_opened(desk: Desk) -> None:
+    client = desk.client()
+    client.cookies.set("broker_session", planted := await desk.secret("nobody", CredentialKind.SESSION))
+    got = await client.post("/sign-in", data={"token": await desk.secret("approver", CredentialKind.LINK)})
+    assert got.headers["set-cookie"].startswith("broker_session=")
+    assert planted not in got.headers["set-cookie"]
+    assert "nobody@example.com" in (await desk.client(Cookie=f"broker_session={planted}").get("/")).text
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://evil.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_no_page_of_another_site_signs_a_browser_in(desk: Desk, headers: dict[str, str]) -> None:
+    link = await desk.secret("approver", CredentialKind.LINK)
+    got = await desk.client(**headers).post("/sign-in", data={"token": link})
+    assert (got.status_code, "set-cookie" in got.headers) == (403, False)
+    assert (await desk.client().post("/sign-in", data={"token": link})).status_code == 303
+
+
+async def test_over_tls_no_other_host_and_no_plain_page_can_set_the_cookie(store_url: str, clock: MovableClock) -> None:
+    desk = await open_desk(store_url, clock, "https://broker.example.com")
+    client = desk.client()
+    got = await client.post("/sign-in", data={"token": await desk.secret("approver", CredentialKind.LINK)})
+    cookie = got.headers["set-cookie"]
+    assert cookie.startswith("__Host-broker_session=")
+    assert all(part in cookie for part in ("Secure", "Path=/", "HttpOnly", "SameSite=lax"))
+    assert "Domain" not in cookie
+    secret = cookie.split("=", 1)[1].split(";")[0]
+    assert (await desk.client(Cookie=f"broker_session={secret}").get("/")).status_code == 303
+    assert (await desk.client(Cookie=f"__Host-broker_session={secret}").get("/")).status_code == 200
+    await close_desk(desk)
 
 
 @pytest.mark.parametrize("address", ["//evil.example", "https://evil.example", "/\\evil.example", "/\n/x", "x", ""])
