@@ -18,8 +18,9 @@ from broker.domain.calls import Call
 from broker.domain.searching import AuditFilter
 from broker.store import audit, searching
 from broker.store.approval_rows import from_rows
+from broker.store.columns import Json
 from broker.store.searching import Found
-from broker.store.tables import ApprovalRow, Json, ReviewRow, table_of
+from broker.store.tables import ApprovalRow, ReviewRow, table_of
 
 MOST_LOOKED_AT = 40
 """Approvals, or reviews, that one of these queries reads at most."""

@@ -22,8 +22,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, text
 
 from broker.domain.calls import UNIT, Charge
+from broker.store.columns import EPOCH, MICROSECOND
 from broker.store.prepared import Prepared
-from broker.store.tables import EPOCH, MICROSECOND
 
 SECOND = 1_000_000
 

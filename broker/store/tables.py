@@ -1,51 +1,14 @@
-"""The tables. Each class is one; comments say what a column means where its name does not.
-
-Instants are microseconds since 1970 in UTC: exact, and the same on both databases. JSON is ASCII text, so that any
-string an agent sends can be stored (PostgreSQL's own JSON and text types refuse NUL characters).
-"""
+"""The tables. Each class is one; comments say what a column means where its name does not, `columns` how it lies there."""
 
 from __future__ import annotations
 
-import json
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Dialect, Index, Table, Text, text
-from sqlalchemy.types import TypeDecorator
+from sqlalchemy import BigInteger, Index, Table, text
 from sqlmodel import Field, MetaData, SQLModel
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-MICROSECOND = timedelta(microseconds=1)
-
-
-class Instant(TypeDecorator[datetime]):
-    """An aware instant, stored as whole microseconds since the epoch."""
-
-    impl = BigInteger
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
-        """To the database: microseconds."""
-        return None if value is None else (value - EPOCH) // MICROSECOND
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
-        """From the database: an aware datetime in UTC."""
-        return None if value is None else EPOCH + timedelta(microseconds=int(value))
-
-
-class Json(TypeDecorator[Any]):
-    """A JSON value as ASCII text; integers stay exact at any size."""
-
-    impl = Text
-    cache_ok = True
-
-    def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
-        """To the database."""
-        return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
-
-    def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
-        """From the database."""
-        return None if value is None else json.loads(value)
+from broker.store.columns import Instant, Json
 
 
 def table_of(row: type[SQLModel]) -> Table:

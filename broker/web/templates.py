@@ -20,7 +20,7 @@ from broker.domain.reviewers import place
 from broker.domain.searching import Outcome, outcome_of
 from broker.domain.standing import standing
 from broker.domain.values import shown, telling_argument
-from broker.store.tables import EPOCH, MICROSECOND
+from broker.store.columns import EPOCH, MICROSECOND
 from broker.web import words
 from broker.web.text import beginning, cut, visible
 

@@ -37,7 +37,7 @@ from broker.policy.judging.decide import decide
 from broker.policy.watch import InForce
 from broker.store import approvals as stored
 from broker.store import audit, grants, people, processes, slots
-from broker.store.tables import EPOCH
+from broker.store.columns import EPOCH
 from broker.store.writer import Store
 from tests.approvals.desk import again, new_grant
 from tests.approvals.oracle import (

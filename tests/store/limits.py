@@ -14,8 +14,8 @@ from sqlalchemy import Connection
 from broker.domain.calls import UNIT, Charge
 from broker.domain.canonical import new_id
 from broker.store import held, slots
+from broker.store.columns import EPOCH, MICROSECOND
 from broker.store.slots import LimitReached, Taken
-from broker.store.tables import EPOCH, MICROSECOND
 from tests.clock import NOON
 
 SECOND = timedelta(seconds=1)

@@ -20,8 +20,8 @@ from sqlalchemy import Connection
 
 from broker.domain.calls import UNIT, Charge
 from broker.store import held, slots
+from broker.store.columns import EPOCH
 from broker.store.slots import LimitReached, Taken
-from broker.store.tables import EPOCH
 from broker.store.writer import Store
 from tests.clock import NOON, MovableClock
 from tests.domain.values import MINUTE, charge

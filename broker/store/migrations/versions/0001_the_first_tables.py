@@ -3,7 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
-from broker.store.tables import Instant, Json
+from broker.store.columns import Instant, Json
 
 revision = "0001"
 down_revision = None
