@@ -1,11 +1,11 @@
-"""The tables. Each class is one; comments say what a column means where its name does not, `columns` how it lies there."""
+"""The tables. Each class is one; comments say what a column means where its name does not."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any, ClassVar
 
-from sqlalchemy import BigInteger, Index, Table, text
+from sqlalchemy import BigInteger, Index, Table, Text, text
 from sqlmodel import Field, MetaData, SQLModel
 
 from broker.store.columns import Instant, Json
