@@ -105,6 +105,12 @@ class NotSignedIn(BrokerError):
     code = "not_signed_in"
 
 
+class MessageUnknown(BrokerError):
+    """This message is not known to the broker."""
+
+    code = "message_unknown"
+
+
 class AccountRefused(BrokerError):
     """This account is nobody here."""
 

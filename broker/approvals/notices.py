@@ -107,7 +107,8 @@ class Channel(Protocol):
     channel: the log has it with its traceback, and after a few tries a remark is left out for good, and a message until
     its approval changes.
 
-    One message at a time is told, so at most one is told twice when the broker dies; and each whose answer is lost.
+    One message at a time is posted, and one rewritten beside it. So at most one is posted twice when the broker dies;
+    and each whose answer is lost.
 
     Attributes:
         name: what `channels` in a policy calls it. Reviews that are made in it carry a place of it as their channel.

@@ -4,7 +4,8 @@ What belongs here: when something is told, for how long that is tried, and what 
 is told and where (`broker.approvals.notices`), what is owed (`broker.store.notices`).
 
 Nobody waits for an outbox: a change marks in its own transaction what it makes untrue, and that is all it does for
-people outside.
+people outside. What is untrue is rewritten beside what is posted, so that it waits for no message and for no place
+that asks for fewer of them: vendors limit posting far more than rewriting.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from broker import stop_points
 from broker.approvals.feed import Feed
 from broker.approvals.hints import LOOK_EVERY, Hint
 from broker.approvals.notices import ANNOUNCED, ANSWERED, Channel, Notice, Remark, to_remark, worth_posting
-from broker.approvals.troubles import Trouble, Troubles, delay, is_of_place
+from broker.approvals.troubles import Trouble, Troubles, Way, delay, is_of_place
 from broker.domain.approvals import Approval
 from broker.domain.audit import Row
 from broker.errors import MessageGone, StoreError
@@ -85,10 +86,10 @@ class Outbox:
         self._card = card
         self._limit = limit
         self._troubles = Troubles()
-        self._served: dict[str, int] = {}
+        self._served: dict[Way, int] = {}
         self._ending = False
         self._ended = asyncio.Event()
-        self._hint = Hint()
+        self._hints = {untrue: Hint() for untrue in (True, False)}
 
     async def begin(self) -> None:
         """From the first time on, what is to be announced is.
@@ -102,14 +103,7 @@ class Outbox:
         """Tell what is owed until `end`, or until cancelled. A store that cannot be used is tried again."""
         listening = asyncio.ensure_future(self._listen())
         try:
-            while not self._ending:
-                try:
-                    await self.deliver()
-                except StoreError as error:
-                    self._warn(error)
-                except Exception:  # whatever it was, the other messages have to come
-                    log.exception("%s: somebody may be told too late.", self.channel.name)
-                await self._hint.wait()
+            await asyncio.gather(*(self._go_on(untrue, hint) for untrue, hint in self._hints.items()))
         finally:
             listening.cancel()
             self._ended.set()
@@ -117,19 +111,19 @@ class Outbox:
     async def end(self, within: float) -> None:
         """Begin nothing new; return when what is being told is told, after `within` seconds at the latest."""
         self._ending = True
-        self._hint.give()
+        self._give_hints()
         with suppress(TimeoutError):
             async with asyncio.timeout(within):
                 await self._ended.wait()
 
     async def deliver(self) -> None:
-        """Tell all that is due, one message after the other.
+        """Tell all that is due: what is untrue, and then what is new.
 
         Raises:
             StoreError: the store cannot be used.
         """
-        while not self._ending and (owed := await self._take()) is not None:
-            await self._attempt(owed)
+        while any([await self._deliver(untrue) for untrue in self._hints]):
+            pass
 
     async def trouble(self) -> Trouble | None:
         """What is in the way of what is owed now, the longest trouble first; None when nothing is.
@@ -137,7 +131,7 @@ class Outbox:
         Raises:
             StoreError: the store cannot be read.
         """
-        waiting = await self._store.read(lambda session: stored.places_waiting(session, self.channel.name, ANNOUNCED))
+        waiting = await self._store.read(lambda session: stored.waiting(session, self.channel.name, ANNOUNCED))
         return self._troubles.longest(waiting)
 
     # -- what is next -------------------------------------------------------------------------------------------------
@@ -145,23 +139,46 @@ class Outbox:
     async def _listen(self) -> None:
         while True:  # a feed that stumbles cuts its followers off
             async for _ in self._feed.follow():
-                self._hint.give()
+                self._give_hints()
 
-    async def _take(self) -> Owed | None:
-        """Take what is to be told next: what is untrue first, and each place in its turn."""
+    def _give_hints(self) -> None:
+        for hint in self._hints.values():
+            hint.give()
+
+    async def _go_on(self, untrue: bool, hint: Hint) -> None:
+        while not self._ending:
+            try:
+                await self._deliver(untrue)
+            except StoreError as error:
+                self._warn(error)
+            except Exception:  # whatever it was, the other messages have to come
+                log.exception("%s: somebody may be told too late.", self.channel.name)
+            await hint.wait()
+
+    async def _deliver(self, untrue: bool) -> bool:
+        """Tell what is due of what is untrue, or of the rest, one message after the other; returns whether any was."""
+        told = False
+        while not self._ending and (owed := await self._take(untrue)) is not None:
+            told = True
+            await self._attempt(owed)
+        return told
+
+    async def _take(self, untrue: bool) -> Owed | None:
+        """Take what is to be told next, each place in its turn."""
         now, name = self._store.now(), self.channel.name
-        due = await self._store.look_up(lambda session: stored.first_of_each_place(session, name, ANNOUNCED, now))
+        looking = partial(stored.first_of_each_place, channel=name, announced=ANNOUNCED, untrue=untrue, now=now)
+        due = await self._store.look_up(looking)
         for first in sorted(due, key=self._turn):
-            if self._troubles.resting(first.place, now):
+            if self._troubles.resting(_way(first), now):
                 continue
             taking = partial(stored.take, owed_id=first.id, holder=self._process, lease=LEASE)
             if (owed := await self._store.write(lambda tx, take=taking: take(tx.session, now=tx.now))) is not None:
-                self._served[owed.place] = max(self._served.values(), default=0) + 1
+                self._served[_way(owed)] = max(self._served.values(), default=0) + 1
                 return owed
         return None
 
-    def _turn(self, owed: Owed) -> tuple[bool, int, int]:
-        return not owed.outdated, self._served.get(owed.place, 0), owed.id
+    def _turn(self, owed: Owed) -> tuple[int, int]:
+        return self._served.get(_way(owed), 0), owed.id
 
     def _next(self, owed: Owed, session: Session) -> _Next:
         if owed.approval_id is None:
@@ -192,7 +209,7 @@ class Outbox:
         except MessageGone:
             await self._try_again(replace(owed, reference=None))
         except Exception as error:  # noqa: BLE001 - it is told, logged and counted
-            self._troubles.failed(owed.place, error, self._store.now())
+            self._troubles.failed(_way(owed), error, self._store.now())
             if self._is_hopeless(owed, found.what, error):
                 await self._leave_out(owed, found.what)
             else:
@@ -215,7 +232,7 @@ class Outbox:
                 after = replace(owed, told=what.row.seq, attempts=0)
             case None:
                 return replace(owed, shown=owed.wanted)
-        self._troubles.worked(owed.place)
+        self._troubles.worked(_way(owed))
         return after
 
     async def _within_limit(self, telling: Awaitable[T]) -> T:
@@ -259,10 +276,15 @@ class Outbox:
                 self._warn(error)
                 await asyncio.sleep(LOOK_EVERY)
             else:
-                return
+                break
+        self._give_hints()  # whoever tells the other kind of message may have this one next
 
     def _warn(self, error: StoreError) -> None:
         log.warning("%s %s: nobody is told anything until it can.", error, self.channel.name)
+
+
+def _way(owed: Owed) -> Way:
+    return owed.place, owed.outdated
 
 
 def _answer(session: Session, approval: Approval, row: Row) -> Any:

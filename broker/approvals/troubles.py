@@ -30,6 +30,10 @@ MOST = 300
 """The most characters that are repeated of what a channel says."""
 
 
+Way = tuple[str, bool]
+"""A place, and whether messages are rewritten there or posted: one can fail while the other works."""
+
+
 @dataclass(frozen=True, slots=True)
 class Trouble:
     """Why nothing is told in a place.
@@ -51,31 +55,31 @@ class Troubles:
     """The places of one channel that are in trouble."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Trouble] = {}
+        self._found: dict[Way, Trouble] = {}
 
-    def failed(self, place: str, error: Exception, now: datetime) -> None:
-        """Nothing could be told there. It is left alone for a while, unless the message was to blame."""
-        before = self._found.get(place)
+    def failed(self, way: Way, error: Exception, now: datetime) -> None:
+        """Nothing could be told so. That is left alone for a while, unless the message was to blame."""
+        place, before = way[0], self._found.get(way)
         failures = before.failures + 1 if before is not None else 1
         sentence = f"{place}: {_why(error)}. What is to be told there waits."
-        if before is None or before.sentence != sentence:
+        if all(found.sentence != sentence for found in self._found.values()):
             log.warning(sentence, exc_info=None if is_of_place(error) else error)
         since = before.since if before is not None else now
-        self._found[place] = Trouble(sentence, since, now, _rest(error, failures), failures)
+        self._found[way] = Trouble(sentence, since, now, _rest(error, failures), failures)
 
-    def worked(self, place: str) -> None:
-        """Something was told there."""
-        if self._found.pop(place, None) is not None:
-            log.info("%s: messages are told again.", place)
+    def worked(self, way: Way) -> None:
+        """Something was told so."""
+        if self._found.pop(way, None) is not None:
+            log.info("%s: messages are told again.", way[0])
 
-    def resting(self, place: str, now: datetime) -> bool:
-        """Whether the place is left alone at `now`; a clock that is set back makes no rest longer."""
-        found = self._found.get(place)
+    def resting(self, way: Way, now: datetime) -> bool:
+        """Whether it is left alone at `now`; a clock that is set back makes no rest longer."""
+        found = self._found.get(way)
         return found is not None and found.tried <= now < found.tried + found.rest
 
-    def longest(self, places: Collection[str]) -> Trouble | None:
-        """The trouble of one of `places` that has lasted longest, if there is any."""
-        found = [trouble for place, trouble in self._found.items() if place in places]
+    def longest(self, ways: Collection[Way]) -> Trouble | None:
+        """The trouble of one of `ways` that has lasted longest, if there is any."""
+        found = [trouble for way, trouble in self._found.items() if way in ways]
         return min(found, key=lambda each: each.since, default=None)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, case, exists, func, or_, text, update
+from sqlalchemy import and_, exists, func, not_, or_, text, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
@@ -27,6 +27,9 @@ from broker.store.slots import micros
 from broker.store.tables import AuditRow, NoticeRow, ProcessRow
 
 _OUTDATE = Prepared(text("UPDATE notices SET wanted = wanted + 1, due = :now WHERE approval_id = :approval_id"))
+
+_OUTDATED = and_(col(NoticeRow.reference).is_not(None), col(NoticeRow.shown) < col(NoticeRow.wanted))
+"""As `Owed.outdated`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,26 +76,29 @@ def messages(session: Session, channel: str, approval_id: str) -> list[tuple[str
     return [(row.place, row.reference) for row in session.exec(mine)]
 
 
-def first_of_each_place(session: Session, channel: str, announced: Collection[Kind], now: datetime) -> list[Owed]:
-    """What comes first in each place of those in which something is due now: messages that are not true any more, then
-    what waits longest.
+def first_of_each_place(
+    session: Session, channel: str, announced: Collection[Kind], *, untrue: bool, now: datetime
+) -> list[Owed]:
+    """What waits longest in each place of those in which something is due now.
 
     Args:
         announced: the kinds of audit rows that are told where nothing is told of an approval.
+        untrue: of the messages that are not true any more; else of everything else.
     """
     ready = or_(col(NoticeRow.due).is_(None), col(NoticeRow.due) <= now)
     free = or_(col(NoticeRow.lease_until).is_(None), col(NoticeRow.lease_until) <= now)
-    untrue = and_(col(NoticeRow.reference).is_not(None), col(NoticeRow.shown) < col(NoticeRow.wanted))
-    order = (case((untrue, 0), else_=1), col(NoticeRow.due).asc().nulls_first(), col(NoticeRow.id))
+    kind = _OUTDATED if untrue else not_(_OUTDATED)
+    order = (col(NoticeRow.due).asc().nulls_first(), col(NoticeRow.id))
     turn = func.row_number().over(partition_by=col(NoticeRow.place), order_by=order).label("turn")
-    ranked = select(NoticeRow, turn).where(_something_left(channel, announced), ready, free).subquery()
+    ranked = select(NoticeRow, turn).where(_something_left(channel, announced), ready, free, kind).subquery()
     first = aliased(NoticeRow, ranked)
     return [_from_row(row) for row in session.exec(select(first).where(ranked.c.turn == 1))]
 
 
-def places_waiting(session: Session, channel: str, announced: Collection[Kind]) -> set[str]:
-    """The places where something is left to tell, due or not."""
-    return set(session.exec(select(NoticeRow.place).where(_something_left(channel, announced)).distinct()))
+def waiting(session: Session, channel: str, announced: Collection[Kind]) -> set[tuple[str, bool]]:
+    """The places where something is left to tell, due or not, each with whether that is a message not true any more."""
+    left = select(NoticeRow.place, _OUTDATED).where(_something_left(channel, announced)).distinct()
+    return {(place, bool(outdated)) for place, outdated in session.exec(left)}
 
 
 def let_go(session: Session) -> None:

@@ -28,6 +28,7 @@ from broker.errors import (
     BrokerError,
     ChannelError,
     DeadlinePassed,
+    MessageUnknown,
     ReviewRefused,
 )
 from broker.store import approvals as stored
@@ -46,8 +47,7 @@ log = logging.getLogger(__name__)
 CHANNEL = "slack"
 
 LOOKS, LOOK_EVERY = 30, 0.1
-"""How often it is looked whether a message that was just posted is known, and the seconds between; then it is none of
-the broker's."""
+"""How often it is looked whether a message that was just posted is known, and the seconds between."""
 
 MOST_LOOKED_AT = 500
 """The open approvals, newest first, among which `/approvals` finds those that wait for one person."""
@@ -70,12 +70,7 @@ class Deciding:
         """Take a word, or say in private why not."""
         try:
             await self._check_home(click.homes)
-            if (place := await self._place(click)) is None:
-                log.warning(
-                    "A click in Slack's channel %s was on no message of the broker.", visible(click.spot.channel)
-                )
-                await self._answer(click, refusals.NOT_HERE)
-                return
+            place = await self._place(click)
             person = await self._directory.person(click.user_id)
             await self._review(click, person, place, decision, reason)
         except BrokerError as error:
@@ -141,12 +136,14 @@ class Deciding:
         if self._approvals.clock.now() >= moves.open_until(approval):
             raise DeadlinePassed
 
-    async def _place(self, click: Click) -> str | None:
-        """The place that a click was made in: that of the message with this button; None if the broker posted none
-        there.
+    async def _place(self, click: Click) -> str:
+        """The place that a click was made in: that of the message with this button.
 
         A message that was posted just now may not be kept yet. One that a crash left behind is not, ever: its place is
         that of the message which was posted in its stead.
+
+        Raises:
+            MessageUnknown: the broker posted none there, or does not know yet that it did.
         """
         spot = click.spot
         for _ in range(LOOKS):
@@ -157,9 +154,10 @@ class Deciding:
             if here:
                 return here.get(spot.ts) or next(iter(here.values()))
             if all(found is not None for _, found in told):
-                return None
+                log.warning("A click in Slack's channel %s was on no message of the broker.", visible(spot.channel))
+                raise MessageUnknown
             await asyncio.sleep(LOOK_EVERY)
-        return None
+        raise MessageUnknown("Slack has not confirmed to the broker yet that this message is there.")
 
     def _waiting_for(self, session: Session, person: Person) -> list[Approval]:
         """What `person` may still vote on, the most urgent first."""

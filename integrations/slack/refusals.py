@@ -9,11 +9,19 @@ from broker.domain.approvals import Approval, State
 from broker.domain.moves import describe_end
 from broker.domain.people import Permission, Person
 from broker.domain.reviewers import asked, is_wanted
-from broker.errors import AlreadyResolved, BrokerError, Changed, ChannelError, NotEligible, ReviewRefused, StoreError
+from broker.errors import (
+    AlreadyResolved,
+    BrokerError,
+    Changed,
+    ChannelError,
+    MessageUnknown,
+    NotEligible,
+    ReviewRefused,
+    StoreError,
+)
 
 NOTHING = "Nothing was decided."
 NO_FORM = f"The form could not be opened. {NOTHING} Click again, or decide in the browser."
-NOT_HERE = f"This message is not known to the broker. {NOTHING} Decide in the browser."
 
 
 def sentence(error: BrokerError) -> str:
@@ -24,6 +32,8 @@ def sentence(error: BrokerError) -> str:
         case ChannelError():
             why = str(error).rstrip(".")
             return f"Slack did not say who you are ({why}). {NOTHING} Try again, or decide in the browser."
+        case MessageUnknown():
+            return f"{error} {NOTHING} Click again in a minute, or decide in the browser."
         case StoreError():
             return f"The broker cannot use its store. {NOTHING} Try again later."
         case Changed():

@@ -94,7 +94,8 @@ class Office:
 
     async def waiting(self) -> set[str]:
         """The places where something is left to tell."""
-        return await self.desk.store.read(lambda session: notices.places_waiting(session, "slack", ANNOUNCED))
+        left = await self.desk.store.read(lambda session: notices.waiting(session, "slack", ANNOUNCED))
+        return {place for place, _ in left}
 
     async def is_shown(self, approval: Approval, message: Message) -> bool:
         """Whether a message shows the approval as it is now."""

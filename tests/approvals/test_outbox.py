@@ -327,16 +327,37 @@ async def test_within_a_place_who_waits_longest_comes_first(office: Office) -> N
     assert office.board.posted == [each.id for each in held]
 
 
-async def test_what_is_not_true_any_more_is_rewritten_before_anything_new_is_posted(office: Office) -> None:
+async def test_what_is_not_true_any_more_is_rewritten_while_something_new_is_being_posted(office: Office) -> None:
     first = await office.held()
     await office.deliver()
     for _ in range(5):
         await office.held()
-    office.desk.clock.advance(timedelta(seconds=1))
+    office.board.orders.append("late")
+    running = await run_until(office, lambda: len(office.board.posted) == 2)
     await office.decided(first, ALICE)
-    office.board.asked.clear()
+    async with asyncio.timeout(BOUND):
+        await office.board.until(lambda: office.the(first).text["state"] == "approved")
+    assert len(office.board.posted) == 2
+    office.board.release.set()
+    await ended(running)
+
+
+async def test_where_no_more_may_be_posted_for_a_while_messages_are_still_rewritten(office: Office) -> None:
+    first = await office.held()
     await office.deliver()
-    assert [method for method, _, _ in office.board.asked] == ["PUT", *["POST"] * 6]
+    later = await office.held()
+    office.board.orders.append("429 30")
+    await office.deliver()
+    await office.decided(first, ALICE)
+    await office.deliver()
+    assert await office.is_shown(first, office.the(first))
+    assert office.of(later) == office.the(first).below == []
+    trouble = await office.outbox.trouble()
+    assert trouble is not None
+    await office.wait(30)
+    assert await office.is_shown(later, office.the(later))
+    assert len(office.the(first).below) == 1
+    assert await office.outbox.trouble() is None
 
 
 async def test_a_place_that_hangs_keeps_the_others_waiting_for_one_limit_at_most(office: Office) -> None:

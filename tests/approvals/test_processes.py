@@ -92,7 +92,9 @@ async def test_what_a_dead_process_was_telling_is_told_by_another_at_once(office
     dying = desk.elsewhere(other_store)
     await recover(dying, alone=False)
     telling = partial(notices.take, holder=dying.process.id, lease=MINUTE)
-    owed = await desk.store.read(partial(notices.first_of_each_place, channel="slack", announced=(), now=NOON))
+    owed = await desk.store.read(
+        partial(notices.first_of_each_place, channel="slack", announced=(), untrue=False, now=NOON)
+    )
     await other_store.write(lambda tx: [telling(tx.session, each.id, now=tx.now) for each in owed])
     await office.deliver()
     assert office.of(approval) == []

@@ -6,13 +6,15 @@ import asyncio
 import contextlib
 import sqlite3
 from dataclasses import replace
+from pathlib import Path
 
 from broker.domain.approvals import State
 from broker.domain.history import moment
 from broker.domain.seen import seen_digest
 from integrations.slack.choices import APPROVE, OPEN, REJECT
 from tests.gateway.scene import block
-from tests.integrations.slack.stage import Held, Stage, words
+from tests.integrations.slack.stage import Held, Stage, furnished, opened, words
+from tests.servers.scripted import Scripted
 from tests.servers.slack import Person
 
 AT_ONCE = 1.5
@@ -182,6 +184,23 @@ async def test_a_button_counts_only_on_the_message_that_stands_for_its_approval(
     await stage.slack.send(stage.forged(ann, other, stage.choice(held).encode()))
     assert "not known to the broker. Nothing was decided" in await stage.told(ann)
     assert (await stage.get(held)).reviews == ()
+
+
+async def test_a_click_on_a_message_that_slack_has_not_confirmed_says_so_and_counts_later(
+    tmp_path: Path, server: Scripted
+) -> None:
+    async with furnished() as slack, opened(tmp_path, server, slack) as stage:
+        ann, held = await stage.known("ann"), await stage.held()
+        slack.order("late", "chat.postMessage")
+        answer = await held.agent.call("one", "act", {"again": True})
+        message = await slack.until(lambda: next((each for each in slack.posted if "again" in str(each.blocks)), None))
+        await slack.click(ann, message, APPROVE)
+        assert "not confirmed to the broker yet that this message is there. Nothing was decided" in await stage.told(
+            ann
+        )
+        slack.api.release.set()
+        await slack.click(ann, message, APPROVE)
+        assert block(await answer.message())["status"] == "approved"
 
 
 # -- three seconds ----------------------------------------------------------------------------------------------------

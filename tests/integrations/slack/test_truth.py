@@ -15,6 +15,7 @@ from broker.domain.approvals import Decision
 from broker.domain.people import Person, Role
 from broker.store import people
 from broker.store.people import CredentialKind
+from integrations.slack.choices import APPROVE
 from tests.cli.conftest import Shell
 from tests.clock import MovableClock
 from tests.gateway.scene import APPROVER, block
@@ -91,6 +92,20 @@ async def test_what_is_decided_elsewhere_is_shown_in_slack_at_once(
     assert monotonic() - before < WITHIN + 1, "the command and the pages take a part of it"
     assert block(await held.answer.message())["status"] == status
     await http_stage.slack.until(lambda: says in words(held.message))
+
+
+async def test_what_is_decided_is_shown_at_once_while_slack_does_not_answer_to_a_new_message(http_stage: Stage) -> None:
+    slack, ann, held = http_stage.slack, await http_stage.known("ann"), await http_stage.held()
+    slack.order("late", "chat.postMessage")
+    await http_stage.scene.agent()  # which is announced
+    await slack.until(lambda: not slack.api.orders.waiting)
+    before = monotonic()
+    await slack.click(ann, held.message, APPROVE)
+    await http_stage.over(held)
+    assert monotonic() - before < WITHIN
+    slack.api.release.set()
+    assert block(await held.answer.message())["status"] == "approved"
+    slack.api.release.clear()
 
 
 async def test_what_expires_is_shown_at_once(tmp_path: Path, server: Scripted) -> None:
