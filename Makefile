@@ -1,5 +1,9 @@
 # Everything runs in .venv, which the first command that needs it makes; it takes Python 3.11 or newer, git and make.
 .DEFAULT_GOAL := help
+
+# The tests start many Python processes, and each would compile the same modules anew (an image for containers sets it).
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help demo test test-clients check bench clean
 
 BIN := .venv/bin

@@ -5,6 +5,7 @@ What belongs here: fixtures that more than one folder of tests uses. What does n
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -149,6 +150,20 @@ def small(scripted_scene: Scene, server: Scripted) -> Scene:
 async def agent(scene: Scene) -> Agent:
     """A grant of the test's own on every upstream of `scene`, which is the broker of the test's folder."""
     return await scene.agent()
+
+
+# -- quickly ----------------------------------------------------------------------------------------------------------
+
+
+def pytest_collection() -> None:
+    """What is imported and collected stays until the end: looking for garbage in it takes a third of the collection."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """From here on there is garbage, and it is looked for among what the tests make alone."""
+    gc.freeze()
+    gc.enable()
 
 
 # -- CI ---------------------------------------------------------------------------------------------------------------

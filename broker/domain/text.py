@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection
 from functools import lru_cache
 
@@ -13,7 +12,6 @@ _SEEN_AS_NOTHING = frozenset("\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u
 LAYOUT = frozenset("\n\t")
 """What lays out a text of several lines, and is seen as that where there is room for them."""
 
-_UNUSUAL = re.compile("[^ -~]")
 _WIDE_BLANK = "\u3000"  # the space of Chinese and Japanese text: seen as what it is
 
 
@@ -33,12 +31,10 @@ def escape(char: str) -> str:
 
 def visible(text: str, layout: Collection[str] = ()) -> str:
     """`text` with everything that would not be seen as itself as an escape: on one line, unless `layout` is kept."""
-
-    def seen(found: re.Match[str]) -> str:
-        char = found[0]
-        return escape(char) if is_hidden(char) and char not in layout else char
-
-    return _UNUSUAL.sub(seen, text)
+    if text.isascii() and text.isprintable():
+        return text
+    hidden = {ord(char): escape(char) for char in set(text) if is_hidden(char) and char not in layout}
+    return text.translate(hidden)
 
 
 def whole(text: str) -> str:
