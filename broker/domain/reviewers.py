@@ -12,8 +12,8 @@ from broker.domain.calls import Requirement, Risk
 from broker.domain.people import GrantRef, Permission, Person, normal_email
 from broker.errors import NotEligible, SelfApproval, WrongChannel
 
-AT_HOME = ("web", "api")
-"""The channels in which people are signed in to the broker itself."""
+FOR_CRITICAL = ("web",)
+"""Where critical calls are decided unless the policy says where: there it takes a second step, and people look."""
 
 
 def eligible(requirement: Requirement, grant: GrantRef, person: Person) -> bool:
@@ -81,7 +81,7 @@ def not_here(approval: Approval) -> str:
     """A sentence for where it may not be decided: where it may be."""
     wanted = approval.requirement.channels
     what = "This may" if wanted else "A critical call may"
-    return f"{what} not be decided here, but {' or '.join(map(place, wanted or AT_HOME))}."
+    return f"{what} not be decided here, but {' or '.join(map(place, wanted or FOR_CRITICAL))}."
 
 
 def place(channel: str) -> str:
@@ -92,11 +92,11 @@ def place(channel: str) -> str:
 def decides_in(approval: Approval, channel: str) -> bool:
     """Whether it may be decided in `channel`: `slack` in a requirement is any place in Slack, `slack:#c` that one.
 
-    A critical call is decided outside the broker only where its requirement says so.
+    A critical call is decided elsewhere than in the browser only where its requirement says so.
     """
     wanted = approval.requirement.channels
     if not wanted:
-        return approval.risk is not Risk.CRITICAL or channel in AT_HOME
+        return approval.risk is not Risk.CRITICAL or channel in FOR_CRITICAL
     return not {channel, _kind(channel)}.isdisjoint(wanted)
 
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from broker.domain.approvals import Approval, Decision
-from broker.domain.calls import Risk
+from broker.domain.calls import Requirement, Risk
 from tests.web.desk import Desk, person
 
 pytestmark = pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)
@@ -74,9 +74,10 @@ async def test_the_second_step_of_what_is_over_says_who_decided(desk: Desk) -> N
     assert (await send(desk, client, held, decision="approve"))[0] == 409
 
 
-async def test_a_program_decides_a_critical_call_as_any_other(desk: Desk) -> None:
-    held = await desk.hold(risk=Risk.CRITICAL)
-    got = await (await desk.program("approver")).post(
-        f"/api/v1/approvals/{held.id}/decision", json={"decision": "approve"}
-    )
-    assert got.json()["state"] == "approved"
+async def test_a_program_decides_a_critical_call_only_where_its_policy_says_so(desk: Desk) -> None:
+    client, told = await desk.program("approver"), list[str]()
+    for requirement in (Requirement(), Requirement(channels=("web", "api"))):
+        held = await desk.hold(risk=Risk.CRITICAL, requirement=requirement)
+        got = await client.post(f"/api/v1/approvals/{held.id}/decision", json={"decision": "approve"})
+        told.append(got.json().get("state") or got.json()["detail"])
+    assert told == ["A critical call may not be decided here, but in the browser.", "approved"]
