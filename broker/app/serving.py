@@ -116,7 +116,7 @@ async def close(
     endpoint: Endpoint, inbounds: Sequence[Inbound], feed: Feed, outboxes: Sequence[Outbox], limit: float
 ) -> None:
     """End what people just clicked and the agents' calls, then whoever follows the feed, then what is being told."""
-    await asyncio.gather(_close(endpoint, limit), *(inbound.end(limit * FOR_MESSAGES) for inbound in inbounds))
+    await asyncio.gather(_close(endpoint, limit), *(inbound.end(limit * FOR_WHAT_RUNS) for inbound in inbounds))
     feed.dismiss()
     await asyncio.gather(*(outbox.end(limit * FOR_MESSAGES) for outbox in outboxes))
 

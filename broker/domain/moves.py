@@ -21,6 +21,7 @@ from broker.domain.approvals import (
     Review,
     State,
 )
+from broker.domain.history import CAUSES
 from broker.domain.people import Person
 from broker.domain.reviewers import check_reviewer
 from broker.errors import AlreadyResolved, AlreadyVoted, Changed, DeadlinePassed, TransitionRefused
@@ -242,9 +243,14 @@ def describe_end(approval: Approval) -> str:
     end = approval.resolution
     if end is None:
         return f"This approval is {approval.state}."
-    who = f" by {end.by}" if end.by else ""
-    why = f": {end.reason}" if end.reason else f" ({end.cause})" if end.cause else ""
-    return f"Already {end.state}{who} at {end.at:%Y-%m-%d %H:%M:%S} UTC{why}."
+    allowed = [word.by for word in approval.reviews if word.revision == approval.revision]
+    names = allowed if end.state is State.APPROVED else [end.by] if end.by else []
+    who = f" by {' and '.join(names)}" if names else ""
+    told = f"Already {end.state}{who} at {end.at:%Y-%m-%d %H:%M:%S} UTC"
+    if end.reason:
+        return f"{told}: {end.reason}."
+    cause = CAUSES.get(end.cause) if end.cause is not None else None
+    return f"{told}. {cause}" if cause is not None else f"{told}."
 
 
 def _move(approval: Approval, move: Move, to: State) -> Approval:

@@ -210,7 +210,7 @@ def _refused(response: Any, workspace: Workspace | None, setting: str) -> Channe
     if status == 429 or reason in ("ratelimited", "rate_limited"):
         return ChannelError("Slack asks for fewer messages", retry_after=_seconds(response.headers), reason=reason)
     if isinstance(reason, str):
-        return _judged(reason, str(told.get("needed")), workspace, setting)
+        return _judged(reason, str(told.get("needed") or ""), workspace, setting)
     if status >= 500:
         return ChannelError(f"Slack is in trouble itself (it answered {status})")
     return ChannelError(_UNREADABLE if status == 200 else f"Slack answered {status}: is slack.api_url right?")
@@ -227,7 +227,7 @@ def _judged(reason: str, needed: str, workspace: Workspace | None, setting: str)
         what = f"Slack does not take the token in {setting}: {_TOKEN[reason]} ({reason})"
         return ChannelError(f"{what}; install the app again, set the new token and restart the broker", reason=reason)
     if reason == "missing_scope":
-        what = f"the token in {setting} lacks the scope {visible(needed)}"
+        what = f"the token in {setting} lacks {f'the scope {visible(needed)}' if needed else 'a scope'}"
         return ChannelError(f"{what}: add it to the app's, as the manifest has it, and install it again", reason=reason)
     if reason.startswith(_OF_THE_MESSAGE):
         return MessageRefused(f"Slack never takes this message ({visible(reason)})", reason=reason)

@@ -232,11 +232,11 @@ def test_who_may_not_decide_is_told_that_and_not_how_it_ended() -> None:
         (State.PENDING, "This approval is pending."),
         (State.APPROVED, "Already approved by alice@example.com at 2026-07-28 12:01:00 UTC."),
         (State.REJECTED, "Already rejected by alice@example.com at 2026-07-28 12:01:00 UTC: not on a Friday."),
-        (State.EXPIRED, "Already expired at 2026-07-28 12:15:00 UTC (unanswered)."),
-        (State.WITHDRAWN, "Already withdrawn by root@example.com at 2026-07-28 12:01:00 UTC (administrator)."),
+        (State.EXPIRED, "Already expired at 2026-07-28 12:15:00 UTC. Nobody answered in time."),
+        (State.WITHDRAWN, "Already withdrawn by root@example.com at 2026-07-28 12:01:00 UTC."),
     ],
 )
-def test_the_end_is_described_in_one_sentence(state: State, sentence: str) -> None:
+def test_the_end_is_described_with_everybody_who_decided_when_and_why(state: State, sentence: str) -> None:
     assert describe_end(in_state(state)) == sentence
 
 
