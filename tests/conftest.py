@@ -22,7 +22,9 @@ from tests.postgres import PostgresServer, running_postgres
 from tests.servers import feature_http
 from tests.servers.scripted import Scripted, scripted
 
-settings.register_profile("broker", deadline=None)  # properties are about what is computed, not about a busy machine
+settings.register_profile(
+    "broker", deadline=None, max_examples=60
+)  # properties are about what is computed, not about a busy machine
 settings.load_profile("broker")
 
 

@@ -87,6 +87,12 @@ def routes(app: FastAPI) -> Iterator[tuple[str, str]]:
         yield from ((method, route.path) for method in route.methods or ())
 
 
+@pytest.fixture
+def store_url(sqlite_url: str) -> str:
+    """One engine: who may what does not depend on it."""
+    return sqlite_url
+
+
 async def test_anybody_may_read_the_schema_of_policies(desk: Desk) -> None:
     answer = await desk.client().get("/api/v1/policies/schema")
     assert answer.headers["content-type"] == "application/schema+json"
