@@ -32,7 +32,7 @@ REVIEWER = "reviewer@example.com"
 
 LAYOUT = """() => {
   const seen = element => element.checkVisibility({visibilityProperty: true, opacityProperty: true});
-  const anchoring = element => getComputedStyle(element.closest("#decide, #batch") || element).position;
+  const anchoring = element => getComputedStyle(element.closest("#decide, #batch, #live") || element).position;
   const boxes = [...document.querySelectorAll("button, a, textarea, input:not([type=hidden]), select")]
     .filter(seen).map(element => [element, element.getBoundingClientRect()])
     .filter(([, box]) => box.width && box.height);

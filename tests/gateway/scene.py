@@ -194,12 +194,19 @@ class Scene:
     rows: list[Row] = field(default_factory=list[Row])
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def agent(self, *upstreams: str, owner: str = OWNER, expires_at: Any = None, patience: Any = None) -> Agent:
+    async def agent(
+        self,
+        *upstreams: str,
+        label: str = "agent",
+        owner: str = OWNER,
+        expires_at: Any = None,
+        patience: Any = None,
+    ) -> Agent:
         """A new grant; without names it is for every upstream."""
         names = frozenset(upstreams or self.broker.policies)
         made = await self.broker.store.write(
             lambda tx: grants.create(
-                tx, "cli:test", label="agent", owner=owner, upstreams=names, expires_at=expires_at, patience=patience
+                tx, "cli:test", label=label, owner=owner, upstreams=names, expires_at=expires_at, patience=patience
             )
         )
         return Agent(self.broker.url, made.grant, made.token, self.http)

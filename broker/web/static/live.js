@@ -1,5 +1,7 @@
 // The stream of events: staying connected, saying so in #live, and pages that follow it.
 
+import { clock } from "./zone.js";
+
 const EVENTS = ["created", "changed", "resolved"];
 const RETRY = 3000;
 
@@ -10,22 +12,21 @@ const RETRY = 3000;
 export function listen(address, hear, lost) {
   const status = document.getElementById("live");
   let source;
-  const say = (text, isLost) => {
-    if (!status) return;
-    status.classList.toggle("lost", isLost);
-    if (status.textContent !== text) status.textContent = text;
+  const say = (isLost, ...words) => {
+    status?.classList.toggle("lost", isLost);
+    status?.replaceChildren(...words);
   };
   const open = () => {
     source = new EventSource(address);
     for (const [name, tell] of Object.entries(hear)) {
       source.addEventListener(name, (event) => {
-        if (name === "ready") say("Live", false);
+        if (name === "ready") say(false, "Live");
         tell(JSON.parse(event.data));
       });
     }
     source.onerror = () => {
       if (!status?.classList.contains("lost")) {
-        say(`Connection lost at ${new Date().toISOString().slice(11, 19)} UTC. This may be old; trying again.`, true);
+        say(true, "Connection lost at ", clock(new Date()), ". This may be old; trying again.");
       }
       if (source.readyState !== EventSource.CLOSED) return;
       lost();
