@@ -7,6 +7,7 @@ What belongs here: from a request to a call of the broker's parts, and back to J
 from __future__ import annotations
 
 from collections.abc import Awaitable
+from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import Response
@@ -19,6 +20,7 @@ from broker.policy.language.schema import policy_schema
 from broker.store import audit, people, searching
 from broker.web import presentation
 from broker.web.decisions import DecisionBody
+from broker.web.description import describe
 from broker.web.identity import AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.problems import json_response, problem_of
@@ -26,6 +28,7 @@ from broker.web.queries import ApprovalsBefore, ApprovalsWanted, RowsBefore, Row
 from broker.web.visibility import sees, visible_page
 
 PAGE = 50
+_NOT_READY: dict[str, Any] = {"description": "It cannot work", "content": {"application/json": {}}}
 
 router = APIRouter(route_class=GuardedRoute)
 
@@ -36,7 +39,7 @@ async def health() -> Response:
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz", tags=["probes"])
+@router.get("/readyz", tags=["probes"], responses={503: _NOT_READY})
 async def readiness(parts: PartsOf) -> Response:
     """Whether the broker can work: 200 when `status` is `ok`, or `degraded`: it works, not all as configured."""
     try:
@@ -49,10 +52,15 @@ async def readiness(parts: PartsOf) -> Response:
 @router.get("/api/openapi.json", include_in_schema=False)
 async def description(request: Request) -> Response:
     """This API in the words of OpenAPI."""
-    return json_response(request.app.openapi())
+    return json_response(describe(request.app))
 
 
-@router.get("/api/v1/policies/schema", tags=["policies"])
+@router.get(
+    "/api/v1/policies/schema",
+    tags=["policies"],
+    response_class=Response,
+    responses={200: {"content": {"application/schema+json": {}}}},
+)
 async def get_policy_schema() -> Response:
     """The JSON Schema (draft 2020-12) of policy documents, for editors."""
     return json_response(policy_schema(), media_type="application/schema+json")

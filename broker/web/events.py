@@ -34,7 +34,12 @@ _EVENTS = {
 router = APIRouter(route_class=GuardedRoute)
 
 
-@router.get("/api/v1/events", tags=["approvals"])
+@router.get(
+    "/api/v1/events",
+    tags=["approvals"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"text/event-stream": {}}}},
+)
 async def events(parts: PartsOf, asker: AskerOf) -> Response:
     """`created`, `changed` and `resolved`, each with `{seq, id, kind, state, at}`."""
 

@@ -22,7 +22,12 @@ from broker.web.queries import RowsWanted
 router = APIRouter(route_class=GuardedRoute)
 
 
-@router.get("/api/v1/audit/export", tags=["audit"])
+@router.get(
+    "/api/v1/audit/export",
+    tags=["audit"],
+    response_class=StreamingResponse,
+    responses={200: {"content": {"application/x-ndjson": {}, "text/csv": {}}}},
+)
 async def export(
     parts: PartsOf,
     wanted: RowsWanted,

@@ -78,7 +78,7 @@ def json_response(content: Any, status: int = 200, media_type: str = "applicatio
 
 def problem(status: int, code: str, detail: str, **evidence: Any) -> Response:
     """Problem details (RFC 9457) with a stable `code`, and what else the caller needs."""
-    body = {"type": "about:blank", "title": _title(status, code), "status": status, "detail": detail, "code": code}
+    body = {"type": "about:blank", "title": title_of(status, code), "status": status, "detail": detail, "code": code}
     headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
     response = json_response(body | evidence, status, "application/problem+json")
     response.headers.update(headers or {})
@@ -117,7 +117,11 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 async def _http_error(request: Request, error: Exception) -> Response:
     known = cast("HTTPException", error)
-    codes = {404: ("not_found", "There is nothing at this address."), 405: ("method_not_allowed", "Not possible here.")}
+    codes = {
+        400: ("invalid", "The request could not be read: nothing was done."),
+        404: ("not_found", "There is nothing at this address."),
+        405: ("method_not_allowed", "Not possible here."),
+    }
     code, sentence = codes.get(known.status_code, ("invalid", str(known.detail)))
     return _answer(request, known.status_code, code, sentence)
 
@@ -134,7 +138,7 @@ async def _unexpected_error(request: Request, _: Exception) -> Response:
 def _answer(request: Request, status: int, code: str, sentence: str) -> Response:
     if _is_page(request):
         person = getattr(request.state, "asker", None)
-        return render("error.html", status=status, asker=person, title=_title(status, code), sentence=sentence)
+        return render("error.html", status=status, asker=person, title=title_of(status, code), sentence=sentence)
     return problem(status, code, sentence)
 
 
@@ -142,7 +146,8 @@ def _is_page(request: Request) -> bool:
     return not request.url.path.startswith(("/api/", "/healthz", "/readyz"))
 
 
-def _title(status: int, code: str) -> str:
+def title_of(status: int, code: str = "") -> str:
+    """What a refusal is called."""
     return _OF_CODES.get(code) or _TITLES.get(status, "Failed")
 
 

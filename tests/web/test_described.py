@@ -1,0 +1,77 @@
+"""The API against its own OpenAPI document: what schemathesis makes of it breaks nothing, and no answer surprises."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx2
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.clock import MovableClock
+from tests.web.desk import close_desk, open_desk
+
+LIBRARY: Any = schemathesis  # its types are not whole
+CHECKS = ["not_a_server_error", "status_code_conformance", "content_type_conformance", "response_schema_conformance"]
+BOUNDED = settings(
+    max_examples=20,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
+)
+OPERATIONS = 12
+"""All of them but the stream of events, which does not end."""
+
+
+def cases(operation: Any, held: str) -> st.SearchStrategy[Any]:
+    """Requests as described, and requests that break the description; about what is there, and about anything."""
+    ways: list[dict[str, Any]] = (
+        [{}, {"path_parameters": {"approval_id": held}}] if "{approval_id}" in operation.path else [{}]
+    )
+    modes = [LIBRARY.GenerationMode.POSITIVE]
+    if operation.query or operation.body or operation.path_parameters:
+        modes.append(LIBRARY.GenerationMode.NEGATIVE)
+    return st.one_of(*[operation.as_strategy(mode, **way) for mode in modes for way in ways])
+
+
+async def sent(client: httpx2.AsyncClient, case: Any) -> httpx2.Response:
+    made: Any = requests.Request(**case.as_transport_kwargs(base_url=str(client.base_url))).prepare()
+    return await client.request(made.method, made.url, content=made.body or b"", headers=dict(made.headers))
+
+
+def test_whatever_is_asked_is_answered_as_described(sqlite_url: str, clock: MovableClock) -> None:
+    with asyncio.Runner() as runner:
+        desk = runner.run(open_desk(sqlite_url, clock))
+        client = runner.run(desk.program("admin"))
+        document = runner.run(client.get("/api/openapi.json")).json()
+        described = LIBRARY.openapi.from_dict(document).exclude(path="/api/v1/events")
+        operations = [found.ok() for found in described.get_all_operations()]
+        assert len(operations) == OPERATIONS
+        held = runner.run(desk.hold()).id
+        checks = LIBRARY.checks.CHECKS.get_by_names(CHECKS)
+        statuses = set[int]()
+
+        def answers_hold(case: Any) -> None:
+            answer = runner.run(sent(client, case))
+            case.validate_response(answer, checks=checks)
+            statuses.add(answer.status_code)
+
+        for operation in operations:
+            BOUNDED(given(cases(operation, held))(answers_hold))()
+        assert 200 in statuses
+        assert 401 not in statuses
+        runner.run(close_desk(desk))
+
+
+async def test_a_body_that_is_no_text_is_refused_with_a_sentence(sqlite_url: str, clock: MovableClock) -> None:
+    desk = await open_desk(sqlite_url, clock)
+    client = await desk.program("admin")
+    held = await desk.hold()
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post(f"/api/v1/approvals/{held.id}/decision", content=b"\xff", headers=headers)
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid")
+    assert answer.json()["detail"] == "The request could not be read: nothing was done."
+    await close_desk(desk)
