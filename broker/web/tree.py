@@ -86,7 +86,7 @@ class _Tree:
         if isinstance(value, dict | list) and value:
             return self._branch(cast("dict[str, Any] | list[Any]", value), room, depth)
         text = json.dumps(value)
-        return _text(text, room, _PLAIN[text[0]])
+        return _text(text, room, _PLAIN.get(text[0], "number"))
 
     def _picture(self, text: str) -> Node | None:
         found = picture(text)

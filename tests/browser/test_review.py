@@ -152,7 +152,7 @@ async def test_a_held_commit_arrives_without_a_reload_is_approved_and_runs(
         for name in ("Approve", "Reject"):
             await expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
         await expect(page.get_by_text("tools.git_commit.action")).to_be_attached()
-        assert long_message.strip() in (await page.locator("dl.values").inner_text())
+        assert long_message.strip() in (await page.locator(".run-values").inner_text())
         await assert_well_laid_out(page)
         assert agent.log() == "first\n"
         await page.get_by_role("button", name="Approve").click()
