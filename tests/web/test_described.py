@@ -38,8 +38,10 @@ def cases(operation: Any, held: str) -> st.SearchStrategy[Any]:
 
 
 async def sent(client: httpx2.AsyncClient, case: Any) -> httpx2.Response:
+    """The answer to a request that the client signs, whatever token schemathesis made up."""
     made: Any = requests.Request(**case.as_transport_kwargs(base_url=str(client.base_url))).prepare()
-    return await client.request(made.method, made.url, content=made.body or b"", headers=dict(made.headers))
+    headers = {name: value for name, value in made.headers.items() if name.lower() != "authorization"}
+    return await client.request(made.method, made.url, content=made.body or b"", headers=headers)
 
 
 def test_whatever_is_asked_is_answered_as_described(sqlite_url: str, clock: MovableClock) -> None:
