@@ -243,7 +243,7 @@ async def test_another_word_is_refused_and_the_same_word_is_fine_even_after_the_
         await desk.review(approval, ALICE, Decision.REJECT)
     approved = await desk.review(approval, BOB)
     assert await desk.review(approval, ALICE) == approved
-    with pytest.raises(AlreadyResolved, match=r"Already approved by bob@example\.com"):
+    with pytest.raises(AlreadyResolved, match=r"Already approved by alice@example\.com and bob@example\.com"):
         await desk.review(approval, CAROL, Decision.REJECT)
     assert len(await desk.kinds(approval)) == 3
 
