@@ -1,27 +1,23 @@
 """The stateless era (2026-07-28): each request names its revision, and fields of HTTP repeat what the body says.
 
-What belongs here: those fields. Imported by the first request of this era, since the SDK takes most of a second.
+What belongs here: those fields, as a client sends them. What does not: their words and rules (`broker.gateway`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
-
-from mcp.shared.inbound import (
-    MCP_METHOD_HEADER,
-    MCP_NAME_HEADER,
-    MCP_PROTOCOL_VERSION_HEADER,
-    NAME_BEARING_METHODS,
-    encode_header_value,
-    find_invalid_x_mcp_header,
-    mcp_param_headers,
-    x_mcp_header_map,
-)
 
 from broker.bridge.exchange import JSON_FIELDS, Exchange, Fields
 from broker.errors import SessionUnknown
 from broker.gateway.jsonrpc import PROTOCOL_VERSION_META_KEY, Message
+from broker.gateway.mirrored import Mirrored, encoded, fields, mirrored
+from broker.gateway.protocol import (
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    NAME_BEARING_METHODS,
+)
 
 _NAMES = {**NAME_BEARING_METHODS, "tasks/get": "taskId", "tasks/update": "taskId", "tasks/cancel": "taskId"}
 
@@ -33,7 +29,7 @@ class Modern:
 
     def __init__(self) -> None:
         self._version = ""
-        self._mirrored: dict[str, Mapping[tuple[str, ...], str]] = {}
+        self._mirrored: dict[str, Sequence[Mirrored]] = {}
 
     async def standing(self, message: Message) -> None:
         """There are no sessions."""
@@ -50,7 +46,7 @@ class Modern:
         fields = {**JSON_FIELDS, MCP_PROTOCOL_VERSION_HEADER: self._version, MCP_METHOD_HEADER: message.method or ""}
         name = message.params.get(_NAMES.get(message.method or "", ""))
         if isinstance(name, str):
-            fields[MCP_NAME_HEADER] = encode_header_value(name)
+            fields[MCP_NAME_HEADER] = encoded(name)
             fields |= self._params(message, name)
         return fields
 
@@ -68,11 +64,11 @@ class Modern:
 
     def _learn(self, tool: dict[str, Any]) -> None:
         name, schema = tool.get("name"), tool.get("inputSchema")
-        if isinstance(name, str) and find_invalid_x_mcp_header(schema) is None and (wanted := x_mcp_header_map(schema)):
+        if isinstance(name, str) and (wanted := mirrored(schema)):
             self._mirrored[name] = wanted
 
     def _params(self, message: Message, name: str) -> Fields:
         arguments: Any = message.params.get("arguments")
         if message.method != "tools/call" or name not in self._mirrored or not isinstance(arguments, dict):
             return {}
-        return mcp_param_headers(self._mirrored[name], cast("dict[str, Any]", arguments))
+        return fields(self._mirrored[name], cast("dict[str, Any]", arguments))

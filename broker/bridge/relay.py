@@ -11,18 +11,16 @@ import asyncio
 import logging
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from broker.bridge.exchange import Era, Exchange
 from broker.bridge.http import BrokerHttp, Refused, Say, ShutOut
 from broker.bridge.legacy import Legacy
+from broker.bridge.modern import Modern
 from broker.bridge.refusals import answer_to, refused
 from broker.bridge.stdio import StdioClient
 from broker.errors import BrokerError, UpstreamError
 from broker.gateway.jsonrpc import INTERNAL_ERROR, Message, RequestId, WireError, dumps, error_message, parse_message
-
-if TYPE_CHECKING:
-    from broker.bridge.modern import Modern
 
 NOTED_WITHIN = 5.0
 """Seconds that the next line waits for a notification to be taken."""
@@ -146,8 +144,6 @@ class Relay:
         if not (message.enveloped if message.kind == "request" else self._is_modern(message)):
             return self._legacy
         if self._modern is None:
-            from broker.bridge.modern import Modern  # noqa: PLC0415 - slow to import, and not every client needs it
-
             self._modern = Modern()
         return self._modern
 

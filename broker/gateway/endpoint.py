@@ -12,7 +12,6 @@ from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
 
-from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from starlette.types import Receive, Scope, Send
 
 from broker.domain.canonical import Keyring
@@ -22,6 +21,7 @@ from broker.errors import BrokerError, SessionUnknown, StoreError, UpstreamInter
 from broker.gateway.gate import Gate, is_endless
 from broker.gateway.grants import Grants
 from broker.gateway.inbound import Inbound, open_session, seal_session
+from broker.gateway.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from broker.gateway.replies import is_stream, json_reply
 from broker.gateway.upstreams import Headers, UpstreamReply
 from broker.gateway.wire import WireError, check_envelope, error_message, is_modern, parse_message

@@ -10,16 +10,16 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, cast
 
-from mcp_types import (
-    CLIENT_CAPABILITIES_META_KEY,
-    CLIENT_INFO_META_KEY,
-    PROTOCOL_VERSION_META_KEY,
-    UNSUPPORTED_PROTOCOL_VERSION,
-)
-from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS, LATEST_MODERN_VERSION, MODERN_PROTOCOL_VERSIONS
-
 from broker.errors import UpstreamError, UpstreamInterrupted
 from broker.gateway.inbound import Inbound
+from broker.gateway.jsonrpc import CLIENT_INFO_META_KEY, PROTOCOL_VERSION_META_KEY
+from broker.gateway.protocol import (
+    CLIENT_CAPABILITIES_META_KEY,
+    HANDSHAKE_PROTOCOL_VERSIONS,
+    LATEST_MODERN_VERSION,
+    MODERN_PROTOCOL_VERSIONS,
+    UNSUPPORTED_PROTOCOL_VERSION,
+)
 from broker.gateway.refusals import asked_id
 from broker.gateway.replies import read_response
 from broker.gateway.upstreams import Upstream, UpstreamRequest

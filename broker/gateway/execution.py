@@ -13,8 +13,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from mcp_types.methods import is_input_required
-
 from broker import stop_points
 from broker.approvals.permit import ClaimPermit
 from broker.approvals.service import Approvals
@@ -35,6 +33,7 @@ from broker.gateway.catalog import Catalog
 from broker.gateway.held import Hold
 from broker.gateway.inbound import Inbound
 from broker.gateway.outcome import answered, failed
+from broker.gateway.protocol import is_input_required
 from broker.gateway.refusals import asked_id, marked
 from broker.gateway.replies import messages
 from broker.gateway.sse import sse_event

@@ -15,8 +15,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from mcp_types.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
-
 from broker import stop_points
 from broker.approvals.service import Approvals
 from broker.domain import answers
@@ -34,6 +32,7 @@ from broker.gateway.errands import Errands
 from broker.gateway.execution import Execution
 from broker.gateway.holds import Holds
 from broker.gateway.inbound import Inbound
+from broker.gateway.jsonrpc import INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST
 from broker.gateway.outcome import Outcome
 from broker.gateway.record import Admission, Record
 from broker.gateway.refusals import asked_id, refusal, refused

@@ -20,7 +20,7 @@ from broker.domain.canonical import MAX_DEPTH, depth_exceeds
 from broker.errors import BrokerError
 from broker.gateway.weight import A_CONTAINER, MOST_OF_AN_AGENT, brackets_nest_deeper, outweighs
 
-PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INTERNAL_ERROR = -32700, -32600, -32601, -32603
+PARSE_ERROR, INVALID_REQUEST, METHOD_NOT_FOUND, INVALID_PARAMS, INTERNAL_ERROR = -32700, -32600, -32601, -32602, -32603
 """JSON-RPC 2.0 section 5.1."""
 
 PROTOCOL_VERSION_META_KEY = "io.modelcontextprotocol/protocolVersion"

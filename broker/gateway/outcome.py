@@ -9,8 +9,7 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from mcp_types.methods import is_input_required
-
+from broker.gateway.protocol import is_input_required
 from broker.gateway.wire import RequestId, answers, loads
 
 

@@ -17,9 +17,6 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, cast
 
-from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
-from mcp_types.jsonrpc import INVALID_PARAMS
-
 from broker.approvals.feed import Feed
 from broker.approvals.hints import Hint
 from broker.approvals.service import Approvals
@@ -27,7 +24,9 @@ from broker.domain.approvals import Approval
 from broker.domain.tasks import PREFIX, Task, TaskStatus
 from broker.errors import BrokerError, NotFound, StoreError, UpstreamInterrupted
 from broker.gateway.inbound import Inbound
+from broker.gateway.jsonrpc import INVALID_PARAMS
 from broker.gateway.line import LOST, Line
+from broker.gateway.protocol import SUBSCRIPTION_ID_META_KEY
 from broker.gateway.refusals import asked_id
 from broker.gateway.replies import is_stream, messages
 from broker.gateway.sse import KEEP_ALIVE, SSE_HEADERS, sse_event

@@ -10,15 +10,14 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
-from mcp_types import CLIENT_CAPABILITIES_META_KEY, MISSING_REQUIRED_CLIENT_CAPABILITY
-from mcp_types.jsonrpc import INVALID_REQUEST
-
 from broker.domain import answers, waiting
 from broker.domain.approvals import State
 from broker.domain.audit import timestamp
 from broker.domain.history import moment
 from broker.domain.tasks import Task, TaskStatus
 from broker.domain.text import visible
+from broker.gateway.jsonrpc import INVALID_REQUEST
+from broker.gateway.protocol import CLIENT_CAPABILITIES_META_KEY, MISSING_REQUIRED_CLIENT_CAPABILITY
 from broker.gateway.refusals import marked
 from broker.gateway.wire import Message, WireError
 

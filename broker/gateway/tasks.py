@@ -15,8 +15,6 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, cast
 
-from mcp_types.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
-
 from broker.approvals.requests import CANCELLED
 from broker.approvals.service import Approvals
 from broker.domain.answers import Answer
@@ -31,6 +29,7 @@ from broker.gateway.execution import Execution
 from broker.gateway.held import Hold
 from broker.gateway.holds import Holds
 from broker.gateway.inbound import Inbound
+from broker.gateway.jsonrpc import INVALID_PARAMS, METHOD_NOT_FOUND
 from broker.gateway.refusals import asked_id, refused
 from broker.gateway.replies import json_reply, rewrite
 from broker.gateway.subscriptions import LISTEN, Forward, Subscriptions

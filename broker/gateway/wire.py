@@ -10,22 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from mcp.shared.inbound import (
-    ERROR_CODE_HTTP_STATUS,
-    MCP_METHOD_HEADER,
-    MCP_NAME_HEADER,
-    MCP_PROTOCOL_VERSION_HEADER,
-    NAME_BEARING_METHODS,
-    InboundLadderRejection,
-    classify_inbound_request,
-    decode_header_value,
-    find_duplicated_routing_header,
-    unsupported_protocol_version_rejection,
-    validate_mcp_param_headers,
-    x_mcp_header_map,
-)
-from mcp_types.jsonrpc import HEADER_MISMATCH
-from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from starlette.datastructures import Headers as HeaderView
 
 from broker.gateway.jsonrpc import (
@@ -39,6 +23,20 @@ from broker.gateway.jsonrpc import (
     look_alike,
     parse_message,
     result_message,
+)
+from broker.gateway.mirrored import decoded, disagreement, mirrored
+from broker.gateway.protocol import (
+    ERROR_CODE_HTTP_STATUS,
+    HEADER_MISMATCH,
+    MCP_METHOD_HEADER,
+    MCP_NAME_HEADER,
+    MCP_PROTOCOL_VERSION_HEADER,
+    MODERN_PROTOCOL_VERSIONS,
+    NAME_BEARING_METHODS,
+    Rejection,
+    duplicated_field,
+    envelope_rejection,
+    version_rejection,
 )
 from broker.gateway.upstreams import Headers
 
@@ -83,18 +81,17 @@ def check_envelope(message: Message, headers: Headers) -> None:
         WireError: with the code that the specification has for the first thing found.
     """
     view = HeaderView(raw=list(headers))
-    if duplicate := find_duplicated_routing_header(view.items()):
+    if duplicate := duplicated_field(view.items()):
         raise WireError(HEADER_MISMATCH, f"{duplicate} header appears more than once", message.id)
     modern = is_modern(headers, message)
     _refuse(_era_rejection(message, view) if modern else None, message.id)
     _check_routing(message, view, modern=modern)
 
 
-def _era_rejection(message: Message, view: HeaderView) -> InboundLadderRejection | None:
+def _era_rejection(message: Message, view: HeaderView) -> Rejection | None:
     if message.kind == "request":
-        outcome = classify_inbound_request(message.body, headers=view)
-        return outcome if isinstance(outcome, InboundLadderRejection) else None
-    return unsupported_protocol_version_rejection(view.get(MCP_PROTOCOL_VERSION_HEADER, ""))
+        return envelope_rejection(message.body, view)
+    return version_rejection(view.get(MCP_PROTOCOL_VERSION_HEADER, ""))
 
 
 def _check_routing(message: Message, view: HeaderView, *, modern: bool) -> None:
@@ -102,7 +99,7 @@ def _check_routing(message: Message, view: HeaderView, *, modern: bool) -> None:
         raise WireError(HEADER_MISMATCH, f"{MCP_METHOD_HEADER} header does not match the body's method", message.id)
     key = _NAMES.get(message.method or "")
     named, name = view.get(MCP_NAME_HEADER), message.params.get(key or "")
-    if key is not None and named is not None and decode_header_value(named) != name:
+    if key is not None and named is not None and decoded(named) != name:
         raise WireError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} header does not match the body's {key!r}", message.id)
     if modern and named is None and isinstance(name, str):
         raise WireError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} header is missing: the body has a {key!r}", message.id)
@@ -120,15 +117,18 @@ def check_param_headers(
     Raises:
         WireError: -32020 for the first header that disagrees, or that mirrors no argument: a server could believe it.
     """
-    _refuse(validate_mcp_param_headers(input_schema, arguments, HeaderView(raw=list(headers))), request_id)
-    mirrored = {_PARAM + token.lower().encode() for token in x_mcp_header_map(input_schema).values()}
+    parameters = mirrored(input_schema)
+    wrong = disagreement(parameters, arguments, HeaderView(raw=list(headers)).items())
+    if wrong is not None:
+        raise WireError(HEADER_MISMATCH, wrong, request_id)
+    known = {one.field.lower().encode() for one in parameters}
     for name, _ in headers:
-        if name.startswith(_PARAM) and name not in mirrored:
+        if name.startswith(_PARAM) and name not in known:
             told = f"{name.decode('latin-1')} header mirrors no parameter of the tool"
             raise WireError(HEADER_MISMATCH, told, request_id)
 
 
-def _refuse(rejection: InboundLadderRejection | None, request_id: RequestId | None) -> None:
+def _refuse(rejection: Rejection | None, request_id: RequestId | None) -> None:
     if rejection is not None:
         raise WireError(rejection.code, rejection.message, request_id, rejection.data)
 

@@ -11,9 +11,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, cast
 
-from mcp_types.jsonrpc import INVALID_REQUEST
-
 from broker.errors import UpstreamError, UpstreamInterrupted
+from broker.gateway.jsonrpc import INVALID_REQUEST
 from broker.gateway.replies import json_reply
 from broker.gateway.sse import SSE_HEADERS
 from broker.gateway.upstreams import ALWAYS, Permit, UpstreamReply

@@ -19,10 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 
-from mcp.client.stdio import get_default_environment
-
 from broker.errors import UpstreamInterrupted, UpstreamUnreachable
 from broker.gateway.upstreams import ALWAYS, Permit
+from broker.gateway.upstreams.stdio.environment import inherited
 from broker.gateway.upstreams.stdio.lines import Lines
 from broker.gateway.upstreams.stdio.tree import MARK, Tree
 from broker.gateway.upstreams.stdio.words import Words
@@ -331,7 +330,7 @@ def _popen(command: Command, mark: str) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=get_default_environment() | dict(command.env) | {MARK: mark},
+        env=inherited() | dict(command.env) | {MARK: mark},
         cwd=command.cwd,
         start_new_session=True,
     )

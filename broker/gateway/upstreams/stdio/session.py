@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from mcp_types.jsonrpc import INTERNAL_ERROR
-
+from broker.gateway.jsonrpc import INTERNAL_ERROR
 from broker.gateway.sse import SSE_HEADERS
 from broker.gateway.upstreams import UpstreamReply
 from broker.gateway.upstreams.stdio.alarm import Patience, loop_time

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from mcp.shared.subscriptions import SUBSCRIPTION_ID_META_KEY
-from mcp_types import LOG_LEVEL_META_KEY
-from mcp_types.jsonrpc import METHOD_NOT_FOUND
-
+from broker.gateway.jsonrpc import METHOD_NOT_FOUND
+from broker.gateway.protocol import LOG_LEVEL_META_KEY, SUBSCRIPTION_ID_META_KEY
 from broker.gateway.upstreams.stdio.alarm import loop_time
 from broker.gateway.upstreams.stdio.connection import Connection
 from broker.gateway.upstreams.stdio.exchange import (

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from mcp_types.jsonrpc import INVALID_REQUEST
-
 from broker.domain.canonical import new_id
 from broker.errors import SessionUnknown, UpstreamInterrupted, UpstreamUnreachable
+from broker.gateway.jsonrpc import INVALID_REQUEST
 from broker.gateway.replies import empty_reply, json_reply
 from broker.gateway.upstreams import UpstreamReply, UpstreamRequest
 from broker.gateway.upstreams.stdio.alarm import Patience, loop_time
