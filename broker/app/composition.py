@@ -40,7 +40,6 @@ from broker.policy.watch import InForce, Watched
 from broker.settings import Settings
 from broker.store.chain_watch import ChainWatch
 from broker.store.engine import is_sqlite, serve_lock
-from broker.store.presence import Presence
 from broker.store.search_index import keep_indexed
 from broker.store.writer import Store
 from broker.ticks import Tick, ticking
@@ -48,6 +47,7 @@ from broker.web import create_web
 
 if TYPE_CHECKING:
     from broker.app.slack import Slack
+    from broker.store.presence import Presence
     from broker.web.oidc.provider import Provider
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ async def running(
         store = Store(settings.store_url(), clock)
         stack.callback(store.close)
         feed = Feed(store)
-        presence = None if is_sqlite(store.engine) else Presence(store.engine, feed.nudge, own_clock)
+        presence = _presence(store, feed, own_clock)
         if presence is not None:
             await presence.begin()
             await stack.enter_async_context(_task(presence.run()))
@@ -186,6 +186,14 @@ async def running(
         for inbound in inbounds:
             await stack.enter_async_context(_task(inbound.run()))
         yield Broker(url, clock, store, approvals, feed, policies, endpoint)
+
+
+def _presence(store: Store, feed: Feed, clock: SystemClock) -> Presence | None:
+    if is_sqlite(store.engine):
+        return None
+    from broker.store.presence import Presence  # noqa: PLC0415 - who has no PostgreSQL starts without its library
+
+    return Presence(store.engine, feed.nudge, clock)
 
 
 def _slack(settings: Settings, store: Store, clock: Clock) -> list[Slack]:

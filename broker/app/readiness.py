@@ -6,7 +6,7 @@ What belongs here: gathering it. What does not: showing it (`broker.web`), and w
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from broker.approvals.outbox import Outbox
 from broker.domain.audit import timestamp
@@ -14,9 +14,11 @@ from broker.errors import StoreError
 from broker.policy.watch import InForce
 from broker.store import audit
 from broker.store.chain_watch import ChainWatch, Walk
-from broker.store.presence import Presence
 from broker.store.writer import Store
 from broker.web.policies import present_of
+
+if TYPE_CHECKING:
+    from broker.store.presence import Presence
 
 Channels = Mapping[str, Mapping[str, Any]]
 """How each channel fares, by its name: `ok`, and if it is not, `error` in one sentence and since when, if known."""

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import TYPE_CHECKING
 
 from broker.approvals.journal import BROKER, Journal
 from broker.domain import moves
@@ -25,8 +26,10 @@ from broker.domain.canonical import Keyring, new_id
 from broker.errors import SettingsError
 from broker.store import approvals as stored
 from broker.store import notices, processes
-from broker.store.presence import Presence
 from broker.store.writer import Transaction
+
+if TYPE_CHECKING:
+    from broker.store.presence import Presence
 
 LEASE = timedelta(seconds=30)
 """How long a process is believed to be alive after it last said so."""

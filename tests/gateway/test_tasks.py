@@ -126,7 +126,8 @@ async def test_a_call_that_need_not_be_held_is_answered_as_ever_and_keeps_the_ca
 async def test_a_held_call_is_sent_as_it_was_asked_but_for_the_capability_and_the_progress_token(
     small: Scene, server: Scripted, client: TaskClient
 ) -> None:
-    server.tools = [tool("act", inputSchema={"type": "object", "properties": {"n": {"x-mcp-header": "N"}}})]
+    numbered = {"n": {"type": "string", "x-mcp-header": "N"}}
+    server.tools = [tool("act", inputSchema={"type": "object", "properties": numbered})]
     capabilities = {"sampling": {}, "extensions": {EXTENSION: {}, "x/y": {"z": 1}}}
     meta = {CAPABILITIES: capabilities, "progressToken": "p", "traceparent": "00-1-2-03", "own": 1}
     params = {"name": "act", "arguments": {"n": "7"}, "other": True, "_meta": meta}

@@ -12,11 +12,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import cel
-
 from broker.domain.calls import Call
 from broker.domain.paths import MISSING, Path
 from broker.policy.facts import GRANT, Unjudged, finder, grant_facts, kind
+from broker.policy.judging.cel_library import Context, Program, compile_source
 from broker.policy.judging.cel_text import Reading, read_expression
 from broker.policy.judging.patterns import WORK, Pattern, compile_pattern
 
@@ -63,7 +62,7 @@ class CompiledExpression:
         Raises:
             Unjudged: it cannot be said.
         """
-        context, searches = cel.Context(), _Searches(self._patterns)
+        context, searches = Context(), _Searches(self._patterns)
         if self._patterns:
             context.add_function(_SEARCH, searches.search)
         try:
@@ -116,9 +115,9 @@ class _Searches:
         return found
 
 
-def _compiled(source: str) -> cel.Program:
+def _compiled(source: str) -> Program:
     try:
-        return cel.compile(source)
+        return compile_source(source)
     except Exception as error:  # noqa: BLE001 - a library's errors, in the terms of its parser
         raise ValueError(_syntax(str(error))) from None
     except BaseException as error:
@@ -127,7 +126,7 @@ def _compiled(source: str) -> cel.Program:
         raise ValueError("the library that evaluates expressions cannot read it") from None
 
 
-def _check_same(reading: Reading, program: cel.Program) -> None:
+def _check_same(reading: Reading, program: Program) -> None:
     """Refuse what the library reads otherwise than we do, for then the bounds are not those of what it evaluates."""
     known = program.references()
     named = {name for names in known.values() for name in names if name.isidentifier()}
@@ -152,7 +151,7 @@ def _syntax(said: str) -> str:
 
 def _literal(quoted: str) -> str:
     """The value of a string literal, as the library reads it."""
-    return str(cel.compile(quoted).execute())
+    return str(compile_source(quoted).execute())
 
 
 def _with_own_search(source: str, reading: Reading) -> str:

@@ -34,7 +34,11 @@ class Terms(BaseModel):
     """One object of a document: no unknown keys, no conversions, no nulls."""
 
     model_config = ConfigDict(
-        strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True, use_attribute_docstrings=True
+        strict=True,
+        extra="forbid",
+        frozen=True,
+        arbitrary_types_allowed=True,
+        defer_build=True,  # one validator for a document with all in it, when the first one is read
     )
 
     @field_validator("*", mode="before")

@@ -6,13 +6,17 @@ and the schema is never stricter than the broker.
 
 from __future__ import annotations
 
+import ast
+import inspect
 from functools import cache
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 from pydantic.json_schema import GenerateJsonSchema
 from pydantic_core import core_schema
 
 from broker.policy.language.dialects import NATIVE
+from broker.policy.language.documents import Terms
 
 _NO_WHEN_BESIDE_A_SETTLED_ACTION = {
     "if": {"properties": {"action": {"enum": ["hold", "deny"]}}, "required": ["action"]},
@@ -21,8 +25,28 @@ _NO_WHEN_BESIDE_A_SETTLED_ACTION = {
 """What `broker.policy.language.native.contradictions` says of `when`."""
 
 
+def _said(model: type) -> dict[str, str]:
+    """What stands below each field in the source of a model: read for the schema only, as that takes long."""
+    said: dict[str, str] = {}
+    for part in reversed(model.__mro__[: model.__mro__.index(Terms)]):
+        [definition] = ast.parse(inspect.getsource(part)).body
+        for field, text in pairwise(cast("ast.ClassDef", definition).body):
+            match field, text:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(words))):
+                    said[name] = inspect.cleandoc(words)
+                case _:
+                    pass
+    return said
+
+
 class _Schema(GenerateJsonSchema):
     """Without what says nothing to an editor: generated titles, null where none may be written, empty defaults."""
+
+    def model_schema(self, schema: core_schema.ModelSchema) -> dict[str, Any]:
+        object_schema, model = super().model_schema(schema), schema["cls"]
+        for name, said in _said(model).items():
+            object_schema["properties"][model.model_fields[name].alias or name]["description"] = said
+        return object_schema
 
     def field_title_should_be_set(self, schema: Any) -> bool:
         return False
