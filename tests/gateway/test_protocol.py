@@ -116,9 +116,9 @@ def _part(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
 schemas: st.SearchStrategy[Any] = st.recursive(
     st.just({"type": "string"}) | st.none() | st.just({"x-mcp-header": "Region"}), _part
 )
-arguments: st.SearchStrategy[dict[str, Any]] = st.recursive(
-    values, lambda inner: st.dictionaries(st.sampled_from("abc"), inner)
-).map(lambda value: value if isinstance(value, dict) else {"a": value})
+arguments: st.SearchStrategy[dict[str, Any]] = st.dictionaries(
+    st.sampled_from("abc"), st.recursive(values, lambda inner: st.dictionaries(st.sampled_from("abc"), inner))
+)
 headers = st.lists(
     st.tuples(st.sampled_from(["mcp-param-region", "mcp-param-size", "mcp-param-zone", "accept"]), said), max_size=3
 )
