@@ -15,7 +15,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from starlette.types import ASGIApp
+
 from broker.app import parts, readiness
+from broker.app.pages import Pages
 from broker.app.serving import Router, close, listening, serving
 from broker.approvals.feed import Feed
 from broker.approvals.notices import Channel
@@ -43,7 +46,6 @@ from broker.store.engine import is_sqlite, serve_lock
 from broker.store.search_index import keep_indexed
 from broker.store.writer import Store
 from broker.ticks import Tick, ticking
-from broker.web import create_web
 
 if TYPE_CHECKING:
     from broker.app.slack import Slack
@@ -166,22 +168,27 @@ async def running(
         provider = _provider(settings, clock)
         if provider is not None:
             await stack.enter_async_context(provider)
-        web = create_web(
-            store=store,
-            approvals=approvals,
-            feed=feed,
-            clock=clock,
-            keyring=keyring,
-            public_url=url,
-            in_force=policies,
-            ready=partial(readiness.ready, store, presence, policies, fare, chain),
-            channels=fare,
-            chain=chain,
-            provider=provider,
-        )
+
+        def web() -> ASGIApp:
+            from broker.web import create_web  # noqa: PLC0415 - a start without an open page does without FastAPI
+
+            return create_web(
+                store=store,
+                approvals=approvals,
+                feed=feed,
+                clock=clock,
+                keyring=keyring,
+                public_url=url,
+                in_force=policies,
+                ready=partial(readiness.ready, store, presence, policies, fare, chain),
+                channels=fare,
+                chain=chain,
+                provider=provider,
+            )
+
         limit = settings.server.stop_within.total_seconds()
         closing = partial(close, endpoint, inbounds, feed, outboxes, limit)
-        router = Router(endpoint, web, {path: app for each in slack for path, app in each.paths.items()})
+        router = Router(endpoint, Pages(web), {path: app for each in slack for path, app in each.paths.items()})
         await stack.enter_async_context(serving(router, listener, limit, closing))
         for inbound in inbounds:
             await stack.enter_async_context(_task(inbound.run()))

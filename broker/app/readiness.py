@@ -15,7 +15,6 @@ from broker.policy.watch import InForce
 from broker.store import audit
 from broker.store.chain_watch import ChainWatch, Walk
 from broker.store.writer import Store
-from broker.web.policies import present_of
 
 if TYPE_CHECKING:
     from broker.store.presence import Presence
@@ -46,7 +45,7 @@ async def ready(
     return {
         "status": "failing" if not state["ok"] else "degraded" if troubled else "ok",
         "store": state if deaf is None else {**state, "trouble": deaf},
-        "policies": {name: present_of(one) for name, one in policies.items()},
+        "policies": {name: one.present() for name, one in policies.items()},
         "channels": told,
         "chain": _chain(chain.walk),
     }

@@ -15,7 +15,9 @@ import stat
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
+from broker.domain.audit import timestamp
 from broker.errors import PolicyError
 from broker.policy.judging.decide import Policy
 from broker.policy.load import load_policy
@@ -62,6 +64,16 @@ class InForce:
         """What is wrong with the file as it is now, a line for each mistake."""
         lines = str(self.trouble).splitlines() if self.trouble is not None else []
         return [line.strip() for line in lines]
+
+    def present(self) -> dict[str, Any]:
+        """Which policy judges, and what is wrong with its file now, for programs."""
+        return {
+            "source": self.policy.source,
+            "digest": self.policy.digest,
+            "loaded_at": timestamp(self.loaded_at),
+            "error": self.error,
+            "mistakes": self.mistakes,
+        }
 
 
 class Watched:

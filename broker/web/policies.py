@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from broker.domain.audit import timestamp
 from broker.domain.calls import Action
 from broker.policy.judging.limits import described
 from broker.policy.model import Condition, Entry, Limit, Operator, Rule, Test
@@ -52,17 +51,6 @@ async def policies(parts: PartsOf, asker: AskerOf) -> Response:
     return await render_large("policies.html", asker=asker, policies=found)
 
 
-def present_of(in_force: InForce) -> dict[str, Any]:
-    """Which policy judges, and what is wrong with its file now."""
-    return {
-        "source": in_force.policy.source,
-        "digest": in_force.policy.digest,
-        "loaded_at": timestamp(in_force.loaded_at),
-        "error": in_force.error,
-        "mistakes": in_force.mistakes,
-    }
-
-
 # -- for programs -----------------------------------------------------------------------------------------------------
 
 
@@ -70,7 +58,7 @@ def _policy(in_force: InForce) -> dict[str, Any]:
     book = in_force.policy.book
     return {
         "upstream": in_force.upstream,
-        **present_of(in_force),
+        **in_force.present(),
         "default": book.unlisted.action.value,
         "tools": [{"name": name, **_entry(entry)} for name, entry in book.entries.items()],
         "hide": list(book.hide),
