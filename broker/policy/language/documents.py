@@ -173,7 +173,7 @@ class Document(Terms):
     """Names and globs of tools that leave the tool list and are denied if called anyway; * hides all."""
     redact: list[ArgsPath] = []
     """Paths that are masked for reviewers and in every output; * is every member or item."""
-    all_tools: EveryToolTerms = EveryToolTerms()
+    all_tools: EveryToolTerms = EveryToolTerms.model_construct()
     """What holds for every call that is not hidden or unlisted, on top of what its tool says."""
     tools: dict[ToolPattern, ToolTerms] = {}
     """By exact name, or by a glob such as keyboard_*. One entry counts for a tool: the most exact one."""

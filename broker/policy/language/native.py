@@ -51,7 +51,7 @@ def _entry(name: str, terms: ToolTerms, every: EveryToolTerms) -> Entry:
         risk=terms.risk,
         rules=(*_rules(every, "all_tools"), *_rules(terms, "tools", name), *_when(name, terms)),
         limits=(*_limits(every.limits, "all_tools"), *_limits(terms.limits, "tools", name), *_rate_limit(name, terms)),
-        requirement=requirement(terms.approval or ApprovalTerms()),
+        requirement=requirement(terms.approval or ApprovalTerms.model_construct()),
     )
 
 
