@@ -32,5 +32,6 @@ class Pages:
 
     def _stays(self) -> ASGIApp:
         app = self._make()
-        gc.freeze()  # like what was there at the start: not looked through for garbage again and again
+        if gc.get_freeze_count():  # what the process had at its start is not looked through for garbage: nor is this
+            gc.freeze()
         return app
