@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import gc
 from enum import StrEnum
 from typing import Annotated
 
 import typer
+
+from broker.cli.lasting import lasting
 
 
 class Ending(StrEnum):
@@ -21,9 +22,7 @@ def demo(
     auto: Annotated[Ending | None, typer.Option(help="Play it without a person, to this end.")] = None,
 ) -> None:
     """Show the whole story on this machine: a real MCP server, a scripted agent, and you as the reviewer."""
-    gc.disable()  # what is imported stays, and is not looked through for garbage
-    from broker.demo import run  # noqa: PLC0415
+    with lasting():
+        from broker.demo import run  # noqa: PLC0415 - everything is imported there
 
-    gc.freeze()
-    gc.enable()
     raise typer.Exit(run(auto.value if auto else None))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker import stop_points
 from broker.cli import output, store
 from broker.cli.arguments import AsJson, Config
+from broker.cli.lasting import lasting
 from broker.cli.people import LINK_LIFETIME
 from broker.domain.people import Role
 
@@ -31,18 +33,14 @@ def serve(config: Config = None, as_json: AsJson = False) -> None:
 
 
 async def _serve(config: Path | None, *, as_json: bool) -> None:
-    gc.disable()  # what is imported and built at the start stays: to look through it takes a sixth of the start
-    from broker.app import running  # noqa: PLC0415 - everything is imported there
+    async with AsyncExitStack() as stack:
+        with lasting():
+            from broker.app import running  # noqa: PLC0415 - everything is imported there
 
-    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("broker.upstream").setLevel(logging.INFO)  # what servers write to their stderr
-    logging.getLogger("broker.approvals.policies").setLevel(logging.INFO)  # a policy that changed is told
-    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # ticks tell of their trouble themselves
-    stop_points.arm()
-    settings = store.settings(config)
-    async with running(settings) as broker:
-        gc.freeze()  # what is there now stays: to look through it for garbage takes a tenth of a second each time
-        gc.enable()
+            _log()
+            stop_points.arm()
+            settings = store.settings(config)
+            broker = await stack.enter_async_context(running(settings))
         stopped = asyncio.create_task(broker.until_stopped())  # hears signals before anybody is told that it runs
         link = await _first_link(broker)
         if as_json:
@@ -53,6 +51,13 @@ async def _serve(config: Path | None, *, as_json: bool) -> None:
         if not as_json:
             within = settings.server.stop_within.total_seconds()
             output.say(f"Stopping, within {within:g} s. Ctrl-C again stops at once.")
+
+
+def _log() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("broker.upstream").setLevel(logging.INFO)  # what servers write to their stderr
+    logging.getLogger("broker.approvals.policies").setLevel(logging.INFO)  # a policy that changed is told
+    logging.getLogger("apscheduler").setLevel(logging.ERROR)  # ticks tell of their trouble themselves
 
 
 async def _first_link(broker: Broker) -> str | None:

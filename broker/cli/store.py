@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from broker.cli.lasting import lasting
 from broker.domain.text import visible
 
 if TYPE_CHECKING:
@@ -62,8 +63,9 @@ def instant(value: Any) -> str | None:
 
 @contextmanager
 def _opened(config: Path | None) -> Generator[Store]:
-    from broker.domain.clock import SystemClock  # noqa: PLC0415
-    from broker.store.writer import Store  # noqa: PLC0415 - SQLAlchemy is slow to import
+    with lasting():
+        from broker.domain.clock import SystemClock  # noqa: PLC0415
+        from broker.store.writer import Store  # noqa: PLC0415 - SQLAlchemy is slow to import
 
     store = Store(settings(config).store_url(), SystemClock())
     try:
