@@ -29,6 +29,9 @@ from broker.store.writer import Store, Transaction
 
 log = logging.getLogger(__name__)
 
+SHARED_WITHIN = 0.01
+"""Seconds that the row of an answer, for which nobody waits, may wait for the next call to share its commit."""
+
 
 class Record:
     """The rows of calls that pass or are refused.
@@ -62,7 +65,7 @@ class Record:
             tx.record(denied)
             return answers.denied(verdict)
 
-        return await self.store.write(work)
+        return await self.store.submit(work, within=0)
 
     def follow(self, writing: asyncio.Future[None], call_id: str) -> None:
         """See to it that `drain` waits for a row, and that one which could not be written is in the log."""
@@ -108,7 +111,7 @@ class Admission:
         Raises:
             StoreError: the store is closed.
         """
-        return self._record.store.submit(self._admit)
+        return self._record.store.submit(self._admit, within=0)
 
     def spend(self) -> bool:
         """Whether the call may be sent now with the slots that it has."""
@@ -150,7 +153,7 @@ class Admission:
             tx.record(answered)
 
         try:
-            self._record.follow(self._record.store.submit(work), self._call.id)
+            self._record.follow(self._record.store.submit(work, within=SHARED_WITHIN), self._call.id)
         except StoreError as error:
             log.error("%s The outcome of call %s is not recorded.", error, self._call.id)
 
