@@ -16,6 +16,9 @@ from typing import Any, cast
 
 MAX_DEPTH = 100
 
+quoted = json.encoder.encode_basestring
+"""A string as canonical JSON has it."""
+
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
 
@@ -41,9 +44,18 @@ def canonical_json(value: Any) -> bytes:
     Raises:
         ValueError: `value` nests over 100 levels, or holds NaN, an infinity or a lone surrogate.
     """
+    return canonical_text(value).encode()
+
+
+def canonical_text(value: Any) -> str:
+    """The same as text: a lone surrogate in it shows when it is encoded.
+
+    Raises:
+        ValueError: `value` nests over 100 levels, or holds NaN or an infinity.
+    """
     if depth_exceeds(value):
         raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-    return _encode(value).encode()
+    return _encode(value)
 
 
 def token_hash(token: str) -> str:

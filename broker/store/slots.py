@@ -18,6 +18,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import Connection, text
 
@@ -196,8 +197,12 @@ def micros(instant: datetime) -> int:
 
 def _counter(charge: Charge) -> str:
     # Windows of the calendar are counted apart: a bucket of theirs does not reach into the next one.
-    kind = ["calendar"] if charge.calendar else []
-    return json.dumps([charge.upstream, charge.counter, charge.scope_value, *kind])
+    return _key(charge.upstream, charge.counter, charge.scope_value, *(("calendar",) if charge.calendar else ()))
+
+
+@lru_cache(1024)
+def _key(*names: str) -> str:
+    return json.dumps(names)
 
 
 def _levelled(charges: Sequence[Charge]) -> list[Charge]:
