@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 MAX_DEPTH = 100
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 
 quoted = json.encoder.encode_basestring
 """A string as canonical JSON has it."""
@@ -53,9 +54,13 @@ def canonical_text(value: Any) -> str:
     Raises:
         ValueError: `value` nests over 100 levels, or holds NaN or an infinity.
     """
-    if depth_exceeds(value):
-        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-    return _encode(value)
+    try:
+        text = _encode(value)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if text.count("{") + text.count("[") > MAX_DEPTH and depth_exceeds(value):
+        raise ValueError(_TOO_DEEP)
+    return text
 
 
 def token_hash(token: str) -> str:
@@ -100,11 +105,11 @@ class Keyring:
 
     def signatures(self, purpose: str, message: bytes) -> list[str]:
         """HMAC-SHA-256 (RFC 2104) of `message` in hex by every present key for `purpose`, the newest first."""
-        return [hmac.new(key, message, "sha256").hexdigest() for key in self.keys(purpose)]
+        return [hmac.digest(key, message, "sha256").hex() for key in self.keys(purpose)]
 
     def sign(self, purpose: str, message: bytes) -> str:
         """The signature by the newest key."""
-        return hmac.new(self.keys(purpose)[0], message, "sha256").hexdigest()
+        return hmac.digest(self.keys(purpose)[0], message, "sha256").hex()
 
     def verify(self, purpose: str, message: bytes, signature: str) -> bool:
         """Whether any present key made `signature`, in constant time."""

@@ -140,9 +140,8 @@ class Admission:
         What it took is given back if it never ran; what is refunded, also if the upstream answered an error.
         """
         ms = round((time.monotonic() - self._began) * 1000, 1)
-        facts = {"outcome": outcome.word, "why": outcome.why, "ms": ms}
-        detail = {key: value for key, value in facts.items() if value is not None}
-        answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail=detail)
+        why = {} if outcome.why is None else {"why": outcome.why}
+        answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail={"outcome": outcome.word, **why, "ms": ms})
         taken = self._taken
 
         def work(tx: Transaction) -> None:
