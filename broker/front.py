@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 import resource
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from math import inf
 from typing import Any, ClassVar
@@ -26,6 +26,10 @@ DESCRIPTORS = 65_536
 
 REMIND_EVERY = 60.0
 """Seconds between warnings that connections are turned away."""
+
+
+LEFT = "broker.left"
+"""Among the extensions of a request's scope: given a function, calls it when the client is gone before the answer."""
 
 
 class _Pipelined(Exception):
@@ -46,6 +50,7 @@ class Connection(HttpToolsProtocol):
     body_pause: ClassVar[float] = 60.0
     body_within: ClassVar[float] = 300.0
 
+    _leave: Callable[[], None] | None = None  # what is to be called when the client is gone
     _undigested: int = 0  # bytes since the last that completed a head or were part of a body
     _due: float = inf  # when the client must have sent what it began
     _body_until: float = inf  # the same for all of the body that is being read
@@ -99,6 +104,8 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
             raise _Pipelined
         super().on_message_begin()
+        self._leave = None
+        self.scope["extensions"] = {LEFT: self._when_left}  # pyright: ignore[reportGeneralTypeIssues] - any value may be
 
     def on_headers_complete(self) -> None:
         """Its head is whole."""
@@ -120,6 +127,19 @@ class Connection(HttpToolsProtocol):
         self._undigested = 0
         self._due = self._body_until = inf
         super().on_message_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client is gone, or was left."""
+        super().connection_lost(exc)
+        if self._leave is not None and not self.cycle.response_complete:
+            self._leave()
+        self._leave = None
+
+    def _when_left(self, leave: Callable[[], None]) -> None:
+        self._leave = leave
+        self.flow.resume_reading()  # a long body may have stopped it, and then nobody would notice
+        if self.cycle.disconnected:
+            self.loop.call_soon(leave)
 
     def look(self, now: float) -> None:
         """Close it if the client is late."""

@@ -15,7 +15,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from broker.domain.canonical import canonical_json
+from broker.domain.canonical import canonical_text, quoted
 from broker.errors import ChainBroken
 
 GENESIS = "0" * 64
@@ -113,25 +113,39 @@ class Row(Event):
     digest: str = ""
 
 
-_EVENT = tuple(each.name for each in fields(Event))
 _ROW = tuple(each.name for each in fields(Row))
 
 
 def chained(event: Event, seq: int, at: datetime, prev: str) -> Row:
     """The row that `event` becomes as number `seq` (from 1), after the row whose digest is `prev`."""
-    values: dict[str, Any] = {name: getattr(event, name) for name in _EVENT}
-    values |= {"seq": seq, "at": at, "prev": prev}
-    return Row(**values, digest=_digest(values))
+    return Row(
+        seq=seq,
+        at=at,
+        kind=event.kind,
+        actor=event.actor,
+        call_id=event.call_id,
+        approval_id=event.approval_id,
+        upstream=event.upstream,
+        tool=event.tool,
+        grant=event.grant,
+        verdict=event.verdict,
+        rule=event.rule,
+        arguments_digest=event.arguments_digest,
+        detail=event.detail,
+        prev=prev,
+        digest=_digest(event, seq, at, prev),
+    )
 
 
 def row_digest(row: Row) -> str:
     """SHA-256, hex, over the canonical JSON of every field of `row` but the digest itself."""
-    return _digest({name: getattr(row, name) for name in _ROW if name != "digest"})
+    return _digest(row, row.seq, row.at, row.prev)
 
 
 def as_json(row: Row) -> dict[str, Any]:
     """A row as programs read it: every field, the instant in RFC 3339 with microseconds."""
-    return _plain({name: getattr(row, name) for name in _ROW})
+    said = {name: getattr(row, name) for name in _ROW}
+    return {**said, "kind": row.kind.value, "at": timestamp(row.at), "detail": dict(row.detail)}
 
 
 def timestamp(instant: datetime) -> str:
@@ -139,18 +153,26 @@ def timestamp(instant: datetime) -> str:
     return instant.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
-def _digest(values: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(_plain(values))).hexdigest()
+def _digest(event: Event, seq: int, at: datetime, prev: str) -> str:
+    """Every call has this twice, and once more when its rows are verified: so the canonical JSON is put together."""
+    said = (
+        f'{{"actor":{_json(event.actor)},"approval_id":{_json(event.approval_id)},'
+        f'"arguments_digest":{_json(event.arguments_digest)},"at":"{timestamp(at)}","call_id":{_json(event.call_id)},'
+        f'"detail":{canonical_text(event.detail) if event.detail else "{}"},"grant":{_json(event.grant)},'
+        f'"kind":"{event.kind.value}","prev":{_json(prev)},"rule":{_json(event.rule)},"seq":{seq},'
+        f'"tool":{_json(event.tool)},"upstream":{_json(event.upstream)},"verdict":{_json(event.verdict)}}}'
+    )
+    return hashlib.sha256(said.encode()).hexdigest()
 
 
-def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
-    return {**values, "kind": values["kind"].value, "at": timestamp(values["at"]), "detail": dict(values["detail"])}
+def _json(text: str | None) -> str:
+    return "null" if text is None else quoted(text)
 
 
 def _intact(row: Row) -> bool:
     try:
         return row_digest(row) == row.digest
-    except ValueError:  # what has no canonical form was never written
+    except (ValueError, TypeError):  # what has no canonical form was never written
         return False
 
 

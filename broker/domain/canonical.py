@@ -10,10 +10,15 @@ import hashlib
 import hmac
 import json
 import secrets
+import time
 from collections.abc import Sequence
 from typing import Any, cast
 
 MAX_DEPTH = 100
+_TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
+
+quoted = json.encoder.encode_basestring
+"""A string as canonical JSON has it."""
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
 
@@ -40,9 +45,22 @@ def canonical_json(value: Any) -> bytes:
     Raises:
         ValueError: `value` nests over 100 levels, or holds NaN, an infinity or a lone surrogate.
     """
-    if depth_exceeds(value):
-        raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
-    return _encode(value).encode()
+    return canonical_text(value).encode()
+
+
+def canonical_text(value: Any) -> str:
+    """The same as text: a lone surrogate in it shows when it is encoded.
+
+    Raises:
+        ValueError: `value` nests over 100 levels, or holds NaN or an infinity.
+    """
+    try:
+        text = _encode(value)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    if text.count("{") + text.count("[") > MAX_DEPTH and depth_exceeds(value):
+        raise ValueError(_TOO_DEEP)
+    return text
 
 
 def token_hash(token: str) -> str:
@@ -51,8 +69,12 @@ def token_hash(token: str) -> str:
 
 
 def new_id(prefix: str) -> str:
-    """An unguessable identifier of 128 random bits, such as ``apr_5ad1…``."""
-    return f"{prefix}_{secrets.token_hex(16)}"
+    """An unguessable identifier of 80 random bits, such as ``apr_019…``.
+
+    Those before them are milliseconds since 1970, so that a database appends to an index of them (as RFC 9562 section
+    5.7 has it for UUIDs).
+    """
+    return f"{prefix}_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 def new_token(prefix: str) -> str:
@@ -83,11 +105,11 @@ class Keyring:
 
     def signatures(self, purpose: str, message: bytes) -> list[str]:
         """HMAC-SHA-256 (RFC 2104) of `message` in hex by every present key for `purpose`, the newest first."""
-        return [hmac.new(key, message, "sha256").hexdigest() for key in self.keys(purpose)]
+        return [hmac.digest(key, message, "sha256").hex() for key in self.keys(purpose)]
 
     def sign(self, purpose: str, message: bytes) -> str:
         """The signature by the newest key."""
-        return hmac.new(self.keys(purpose)[0], message, "sha256").hexdigest()
+        return hmac.digest(self.keys(purpose)[0], message, "sha256").hex()
 
     def verify(self, purpose: str, message: bytes, signature: str) -> bool:
         """Whether any present key made `signature`, in constant time."""

@@ -88,7 +88,9 @@ class Delivery:
             self._tell(Outcome("interrupted", why=str(error)))
             return json_reply(self.broken(str(error)))
         self._tell(outcome)
-        return replace(reply, headers=[*reply.headers, (b"content-length", b"%d" % len(body))], chunks=once(body))
+        reply.headers.append((b"content-length", b"%d" % len(body)))
+        reply.chunks, reply.body = once(body), body
+        return reply
 
     def _outcome(self, body: bytes, status: int) -> Outcome:
         try:

@@ -32,6 +32,7 @@ PATH = "/mcp/"
 LARGEST_BODY = 4 * 1024 * 1024
 
 _SESSION = b"mcp-session-id"
+_LEFT = "broker.left"  # what `broker.front` offers to whoever answers
 
 
 class HttpRefusal(BrokerError):
@@ -54,6 +55,7 @@ class Endpoint:
         self._keyring = keyring
         self._origins = origins
         self._serving: dict[asyncio.Task[Any], bool] = {}  # and whether its answer is endless
+        self._left = set[asyncio.Task[Any]]()  # whose client is gone
         self._releasing: set[asyncio.Future[None]] = set()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,22 +69,23 @@ class Endpoint:
             return
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._serving[task] = is_endless(inbound)
-        leaving = asyncio.ensure_future(_disconnected(receive))
-        leaving.add_done_callback(partial(self._leave, task))
+        scope["extensions"][_LEFT](partial(self._leave, task))
         try:
             reply = await self._reply(gate, inbound)
             del inbound  # an answer may take hours
             await _send(reply, send)
         except asyncio.CancelledError:
-            if not leaving.done():
+            if task not in self._left:
                 raise
             task.uncancel()
         finally:
             del self._serving[task]
-            leaving.cancel()
+            self._left.discard(task)
 
-    def _leave(self, task: asyncio.Task[Any], leaving: asyncio.Future[None]) -> None:
-        if task in self._serving and not leaving.cancelled():
+    def _leave(self, task: asyncio.Task[Any]) -> None:
+        """The client is gone."""
+        if task in self._serving:
+            self._left.add(task)
             task.cancel()
 
     async def close(self, within: float) -> None:
@@ -220,24 +223,20 @@ async def _body(headers: Headers, receive: Receive) -> bytes:
             return b"".join(pieces)
 
 
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
 async def _send(reply: UpstreamReply, send: Send) -> None:
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-        async with aclosing(reply.chunks) as chunks:
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        if reply.body is None:
+            async with aclosing(reply.chunks) as chunks:
+                async for chunk in chunks:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except UpstreamInterrupted as error:
         log.warning("%s", error)
         if not is_stream(reply):
             return  # the server closes a connection whose answer is not whole: nobody may take it for that
     finally:
         await reply.close()
-    await send({"type": "http.response.body", "body": b""})
+    await send({"type": "http.response.body", "body": reply.body or b""})
 
 
 def _refusal(error: Exception) -> UpstreamReply:

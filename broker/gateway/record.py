@@ -29,6 +29,9 @@ from broker.store.writer import Store, Transaction
 
 log = logging.getLogger(__name__)
 
+SHARED_WITHIN = 0.01
+"""Seconds that the row of an answer, for which nobody waits, may wait for the next call to share its commit."""
+
 
 class Record:
     """The rows of calls that pass or are refused.
@@ -62,7 +65,7 @@ class Record:
             tx.record(denied)
             return answers.denied(verdict)
 
-        return await self.store.write(work)
+        return await self.store.submit(work, within=0)
 
     def follow(self, writing: asyncio.Future[None], call_id: str) -> None:
         """See to it that `drain` waits for a row, and that one which could not be written is in the log."""
@@ -108,7 +111,7 @@ class Admission:
         Raises:
             StoreError: the store is closed.
         """
-        return self._record.store.submit(self._admit)
+        return self._record.store.submit(self._admit, within=0)
 
     def spend(self) -> bool:
         """Whether the call may be sent now with the slots that it has."""
@@ -137,9 +140,8 @@ class Admission:
         What it took is given back if it never ran; what is refunded, also if the upstream answered an error.
         """
         ms = round((time.monotonic() - self._began) * 1000, 1)
-        facts = {"outcome": outcome.word, "why": outcome.why, "ms": ms}
-        detail = {key: value for key, value in facts.items() if value is not None}
-        answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail=detail)
+        why = {} if outcome.why is None else {"why": outcome.why}
+        answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail={"outcome": outcome.word, **why, "ms": ms})
         taken = self._taken
 
         def work(tx: Transaction) -> None:
@@ -150,7 +152,7 @@ class Admission:
             tx.record(answered)
 
         try:
-            self._record.follow(self._record.store.submit(work), self._call.id)
+            self._record.follow(self._record.store.submit(work, within=SHARED_WITHIN), self._call.id)
         except StoreError as error:
             log.error("%s The outcome of call %s is not recorded.", error, self._call.id)
 

@@ -7,12 +7,14 @@ judging. Pure: no I/O.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, cast
 
 from starlette.datastructures import Headers as HeaderView
 
 from broker.gateway.jsonrpc import (
+    PROTOCOL_VERSION_META_KEY,
     Message,
     RequestId,
     WireError,
@@ -26,6 +28,7 @@ from broker.gateway.jsonrpc import (
 )
 from broker.gateway.mirrored import decoded, disagreement, mirrored
 from broker.gateway.protocol import (
+    CLIENT_CAPABILITIES_META_KEY,
     ERROR_CODE_HTTP_STATUS,
     HEADER_MISMATCH,
     MCP_METHOD_HEADER,
@@ -59,6 +62,10 @@ __all__ = [
 
 _PARAM = b"mcp-param-"
 _NAMES = {**NAME_BEARING_METHODS, **dict.fromkeys(("tasks/get", "tasks/update", "tasks/cancel"), "taskId")}
+_VERSION, _METHOD, _NAME = (
+    header.encode() for header in (MCP_PROTOCOL_VERSION_HEADER, MCP_METHOD_HEADER, MCP_NAME_HEADER)
+)
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_./:-]+")  # is written as it is in a field
 _MODERN_VERSIONS = frozenset(version.encode() for version in MODERN_PROTOCOL_VERSIONS)
 
 
@@ -80,12 +87,34 @@ def check_envelope(message: Message, headers: Headers) -> None:
     Raises:
         WireError: with the code that the specification has for the first thing found.
     """
+    if _plainly_agrees(message, headers):
+        return
     view = HeaderView(raw=list(headers))
     if duplicate := duplicated_field(view.items()):
         raise WireError(HEADER_MISMATCH, f"{duplicate} header appears more than once", message.id)
     modern = is_modern(headers, message)
     _refuse(_era_rejection(message, view) if modern else None, message.id)
     _check_routing(message, view, modern=modern)
+
+
+def _plainly_agrees(message: Message, headers: Headers) -> bool:
+    """Whether there is nothing to find: told at once of what most calls are like, without looking at everything."""
+    fields = dict(headers)
+    if len(fields) != len(headers):
+        return False
+    if not message.enveloped:
+        return fields.get(_VERSION) not in _MODERN_VERSIONS and _METHOD not in fields and _NAME not in fields
+    meta, name = message.params["_meta"], message.params.get(_NAMES.get(message.method or "", ""))
+    return (
+        message.kind == "request"
+        and CLIENT_CAPABILITIES_META_KEY in meta
+        and meta[PROTOCOL_VERSION_META_KEY] in MODERN_PROTOCOL_VERSIONS
+        and fields.get(_VERSION) == meta[PROTOCOL_VERSION_META_KEY].encode()
+        and fields.get(_METHOD) == (message.method or "").encode()
+        and isinstance(name, str)
+        and _PLAIN_NAME.fullmatch(name) is not None
+        and fields.get(_NAME) == name.encode()
+    )
 
 
 def _era_rejection(message: Message, view: HeaderView) -> Rejection | None:

@@ -16,6 +16,8 @@ from sqlalchemy.types import TypeDecorator
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
 
 class Instant(TypeDecorator[datetime]):
     """An aware instant, stored as whole microseconds since the epoch."""
@@ -40,7 +42,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
         """To the database."""
-        return None if value is None else json.dumps(value, separators=(",", ":"), allow_nan=False)
+        return None if value is None else _encode(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
         """From the database."""

@@ -10,13 +10,13 @@ import os
 import sqlite3
 import time
 from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from broker.errors import SettingsError, StoreError, StoreLocked
 
@@ -58,7 +58,7 @@ def sqlite_path(engine: Engine) -> Path | None:
     return Path(engine.url.database) if is_sqlite(engine) and engine.url.database else None
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What a database error says, without the statement and its values."""
     return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
 
@@ -83,6 +83,12 @@ def in_transaction(connection: Connection) -> bool:
     if connection.dialect.name == "sqlite":
         return below.in_transaction
     return below.info.transaction_status.name == "INTRANS"
+
+
+def checkpoint(engine: Engine) -> None:
+    """Bring what SQLite's log has into the file, as far as that goes; readers and writers go on meanwhile."""
+    with suppress(SQLAlchemyError, sqlite3.Error), engine.connect() as connection:  # if not now, the next one will
+        driver(connection).execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
 
 def _sqlite(path: Path) -> Engine:
@@ -134,6 +140,8 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
 
 
 def _begin(connection: Connection) -> None:
+    if driver(connection).in_transaction:  # what commits began it already (`broker.store.commits`)
+        return
     immediate = connection.get_execution_options().get(WRITER, False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
 

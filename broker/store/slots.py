@@ -15,9 +15,10 @@ Instants here are microseconds since 1970.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 
 from sqlalchemy import Connection, text
 
@@ -128,11 +129,11 @@ def take(
     Returns:
         What it took, else the first charge that is used up.
     """
-    at = micros(now)
-    if (reached := full(connection, charges, at, besides=besides)) is not None:
+    at, counters = micros(now), by_counter(charges)
+    if (reached := _full(connection, counters, at, besides)) is not None:
         return reached
     taken: list[Slot] = []
-    for counter, mine in by_counter(charges).items():
+    for counter, mine in counters.items():
         if amount := mine[0].amount:
             width, until = _bucket(mine, at, tries)
             taken.append(Slot(counter, amount, until, all(charge.refund for charge in mine)))
@@ -151,7 +152,13 @@ def take_anew(connection: Connection, taken: Taken, charges: Sequence[Charge], n
 
 def full(connection: Connection, charges: Sequence[Charge], at: int, *, besides: str = "") -> LimitReached | None:
     """The first charge that does not fit at the instant `at`, if there is one."""
-    for counter, mine in by_counter(charges).items():
+    return _full(connection, by_counter(charges), at, besides)
+
+
+def _full(
+    connection: Connection, counters: Mapping[str, Sequence[Charge]], at: int, besides: str
+) -> LimitReached | None:
+    for counter, mine in counters.items():
         for charge in mine:
             if (reached := _check(connection, counter, charge, at, besides)) is not None:
                 return reached
@@ -196,8 +203,12 @@ def micros(instant: datetime) -> int:
 
 def _counter(charge: Charge) -> str:
     # Windows of the calendar are counted apart: a bucket of theirs does not reach into the next one.
-    kind = ["calendar"] if charge.calendar else []
-    return json.dumps([charge.upstream, charge.counter, charge.scope_value, *kind])
+    return _key(charge.upstream, charge.counter, charge.scope_value, *(("calendar",) if charge.calendar else ()))
+
+
+@lru_cache(1024)
+def _key(*names: str) -> str:
+    return json.dumps(names)
 
 
 def _levelled(charges: Sequence[Charge]) -> list[Charge]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import fields, replace
 from datetime import timedelta
 from typing import Any
@@ -10,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.domain.audit import Event, Head, Kind, Row, chained, timestamp, verify
+from broker.domain.audit import Event, Head, Kind, Row, as_json, chained, timestamp, verify
+from broker.domain.canonical import canonical_json
 from broker.errors import ChainBroken
 from tests.clock import NOON
 
@@ -119,3 +121,16 @@ def test_kinds_are_noun_and_verb() -> None:
 def test_an_instant_has_one_spelling() -> None:
     assert timestamp(NOON) == "2026-07-28T12:00:00.000000Z"
     assert timestamp(NOON + timedelta(microseconds=7)) == "2026-07-28T12:00:00.000007Z"
+
+
+texts = st.none() | st.text(st.characters(exclude_categories=["Cs"]))
+
+
+@given(
+    st.builds(dict, actor=st.text(), call_id=texts, tool=texts, rule=texts),
+    st.dictionaries(st.text(), st.floats(0, 9) | texts),
+)
+def test_a_digest_is_of_the_canonical_json_of_everything_else(values: dict[str, Any], detail: dict[str, Any]) -> None:
+    row = chained(Event(kind=Kind.CALL_ANSWERED, **values, detail=detail), 7, NOON, "0" * 64)
+    said = {name: value for name, value in as_json(row).items() if name != "digest"}
+    assert row.digest == hashlib.sha256(canonical_json(said)).hexdigest()

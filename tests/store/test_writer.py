@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -12,20 +13,20 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlalchemy.event import listen
 
 from broker.domain.audit import GENESIS, Event, Head, Kind, verify
 from broker.domain.calls import Charge
 from broker.domain.people import Person
 from broker.errors import StoreError
 from broker.store import audit, people, slots
-from broker.store.engine import is_sqlite
+from broker.store.engine import driver, is_sqlite
 from broker.store.slots import Taken
 from broker.store.tables import PersonRow
 from broker.store.writer import Store, Transaction
 from tests.clock import NOON, MovableClock
 from tests.domain.values import charge
 from tests.postgres import PostgresServer
+from tests.servers import BOUND
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = ["\ud800", "\x00", "\u202e\u200b", "🧨", "'; DROP TABLE audit; --", "x" * 1_000_000]
@@ -232,6 +233,75 @@ async def test_one_durable_work_makes_its_whole_commit_durable(store: Store) -> 
     assert await relaxed == await durable == (2 if is_sqlite(store.engine) else "on")
 
 
+# -- brief works ------------------------------------------------------------------------------------------------------
+
+
+async def test_brief_works_and_others_make_one_chain(store: Store) -> None:
+    asked = [store.submit(noting(f"{number}"), within=None if number % 3 else 0) for number in range(60)]
+    assert await asyncio.gather(*asked) == [f"{number}" for number in range(60)]
+    assert sorted(await actors(store)) == sorted(f"{number}" for number in range(60))
+    assert (await verified(store)).seq == 60
+
+
+async def test_a_brief_work_that_raises_leaves_nothing_and_the_others_of_its_turn_stay(store: Store) -> None:
+    def failing(tx: Transaction) -> None:
+        tx.record(event("never"))
+        raise ValueError("the reason")
+
+    outcomes = await asyncio.gather(
+        *(store.submit(work, within=0) for work in (noting("first"), failing, noting("last"))), return_exceptions=True
+    )
+    assert [str(outcome) for outcome in outcomes] == ["first", "the reason", "last"]
+    assert await actors(store) == ["first", "last"]
+
+
+async def test_a_work_that_may_wait_shares_the_commit_of_the_next_one(local: Store, clock: MovableClock) -> None:
+    later = local.submit(noting("later"), within=BOUND)
+    await asyncio.wait_for(local.submit(noting("now"), within=0), 1)
+    assert later.done()
+    assert await actors(local) == ["later", "now"]
+
+
+async def test_the_loop_goes_on_while_another_process_writes(local: Store, tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "local.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    brief = local.submit(noting("brief"), within=0)
+    began = asyncio.get_running_loop().time()
+    await asyncio.wait([brief], timeout=0.3)
+    assert not brief.done()
+    assert asyncio.get_running_loop().time() - began < 2  # it would be ten seconds
+    other.execute("COMMIT")
+    other.close()
+    assert await asyncio.wait_for(brief, BOUND) == "brief"
+    assert await actors(local) == ["brief"]
+
+
+async def test_what_a_turn_of_the_loop_left_is_written_when_the_store_is_closed(local: Store, tmp_path: Path) -> None:
+    waiting = local.submit(noting("left"), within=BOUND)
+    local.close()
+    assert await waiting == "left"
+    again = Store(f"sqlite:///{tmp_path / 'local.db'}", MovableClock())
+    assert await actors(again) == ["left"]
+    again.close()
+
+
+def test_brief_works_of_two_loops_make_one_chain(local: Store) -> None:
+    async def some(name: str) -> None:
+        for number in range(50):
+            await local.submit(noting(f"{name} {number}"), within=0)
+
+    def run() -> None:
+        asyncio.run(some("other"))
+
+    async def both() -> Head:
+        beside = asyncio.get_running_loop().run_in_executor(None, run)
+        await some("this")
+        await beside
+        return await verified(local)
+
+    assert asyncio.run(both()).seq == 100
+
+
 # -- failures ---------------------------------------------------------------------------------------------------------
 
 
@@ -251,18 +321,15 @@ async def test_a_closed_store_refuses_and_what_was_queued_before_is_written(stor
 class Disk:
     """A disk for a SQLite store that can be full: then no file grows."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, within: float | None = None) -> None:
         self._store = store
-        self._pages = 1_000_000
-        listen(store.engine, "connect", self._configure)
+        self._within = within
 
-    def full(self, is_full: bool) -> None:
+    async def full(self, is_full: bool) -> None:
         # fewer pages than there are: SQLite takes the present size as the limit
-        self._pages = 1 if is_full else 1_000_000
-        self._store.engine.dispose()
-
-    def _configure(self, connection: Any, _record: Any) -> None:
-        connection.execute(f"PRAGMA max_page_count={self._pages}")
+        pages = 1 if is_full else 1_000_000
+        limit = f"PRAGMA max_page_count={pages}"
+        await self._store.submit(lambda tx: driver(tx.connection).execute(limit).fetchall(), within=self._within)
 
 
 @pytest.fixture
@@ -275,15 +342,18 @@ def local(tmp_path: Path, sqlite_template: Path, clock: MovableClock) -> Iterato
     store.close()
 
 
-async def test_a_full_disk_is_an_error_nothing_is_written_and_it_goes_on_when_there_is_room(local: Store) -> None:
-    store, disk = local, Disk(local)
+@pytest.mark.parametrize("within", [None, 0])
+async def test_a_full_disk_is_an_error_nothing_is_written_and_it_goes_on_when_there_is_room(
+    local: Store, within: float | None
+) -> None:
+    store, disk = local, Disk(local, within)
     await store.write(noting("before"))
-    disk.full(True)
+    await disk.full(True)
     with pytest.raises(StoreError, match=r"^The store could not be written: database or disk is full\.$"):
-        await store.write(lambda tx: tx.record(event(detail={"long": "x" * 1_000_000})))
+        await store.submit(lambda tx: tx.record(event(detail={"long": "x" * 1_000_000})), within=within)
     assert await actors(store) == ["before"]
-    disk.full(False)
-    assert await store.write(noting("after")) == "after"
+    await disk.full(False)
+    assert await store.submit(noting("after"), within=within) == "after"
     assert await actors(store) == ["before", "after"]
     await verified(store)
 
@@ -307,9 +377,9 @@ async def test_a_disk_that_is_full_in_the_middle_of_a_commit_undoes_all_of_it(lo
         tx.record(event("first"))
         return "first"
 
-    disk.full(True)
+    await disk.full(True)
     outcomes = await in_one_commit(store, take, too_large, noting("last"))
-    disk.full(False)
+    await disk.full(False)
     kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT counter FROM counts")).all())
     written = await actors(store)
     # whoever was told that it is written finds it, and nobody else does

@@ -83,6 +83,7 @@ class UpstreamReply:
         chunks: the body, closed by whoever reads it; raises `UpstreamInterrupted` when the upstream goes away in the
             middle, or `close` was called.
         close: gives the connection back, at any time; closing early cancels a modern request (2026-07-28, Transports).
+        body: all of it where it is there already; then `chunks` have the same.
     """
 
     status: int
@@ -90,6 +91,7 @@ class UpstreamReply:
     chunks: AsyncGenerator[bytes]
     session: str | None = None
     close: Callable[[], Awaitable[None]] = field(default=_nothing)
+    body: bytes | None = None
 
 
 class Upstream(Protocol):

@@ -1,0 +1,270 @@
+"""One commit: what waits together goes into one transaction, with the audit rows that it records.
+
+What belongs here: transactions and the audit chain they carry. What does not: which works go together, and in which
+thread (`broker.store.writer`); what a work does, which is given as a function of a `Transaction`.
+
+A commit locks the chain head first, so transactions of all processes run one after the other: a work may read, decide
+and write without any race, on either database.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import SQLAlchemyError
+from sqlmodel import Session
+
+from broker.domain.audit import Event, Head, Row, chained
+from broker.domain.clock import Clock
+from broker.errors import StoreError
+from broker.store import chain
+from broker.store.engine import driver, first_line, in_transaction, is_sqlite
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+NEWS = "broker_approvals"
+"""The channel on which PostgreSQL tells who listens that something happened to approvals."""
+
+
+class Busy(Exception):
+    """Somebody else writes to the database, and this commit does not wait for that: nothing was run."""
+
+
+class Transaction:
+    """What a work is given: the present instant, the database, and the record.
+
+    A work that raises leaves nothing behind; the others of its commit are not touched.
+    """
+
+    def __init__(self, connection: Connection, now: datetime) -> None:
+        self.now = now
+        self.connection = connection  # without a savepoint: for works that never raise once they wrote
+        self._events: list[Event] = []
+        self._contents: list[dict[str, Any]] = []
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """A session in this work's own savepoint. A work that only records does without one."""
+        if self._session is None:
+            if not self.connection.in_transaction():  # as far as SQLAlchemy knows: its savepoint would be all of it
+                self.connection.begin()
+            self._session = Session(self.connection, join_transaction_mode="create_savepoint")
+        return self._session
+
+    def record(self, event: Event) -> None:
+        """Append `event` to the audit chain when this work succeeds."""
+        self._events.append(event)
+
+    def keep(self, call_id: str, what: str, body: Any) -> None:
+        """Keep `body`, JSON, beside the chain as the `arguments`, `result` … of a call."""
+        self._contents.append({"call_id": call_id, "what": what, "body": body})
+
+    def accept(self, batch: _Batch) -> None:
+        """The work returned: its savepoint and its events join the commit."""
+        rows = batch.chained(self._events)
+        if self._session is not None:
+            self._session.commit()
+            self._session.close()
+        batch.rows.extend(rows)
+        batch.contents.extend(self._contents)
+
+    def refuse(self) -> None:
+        """The work raised: nothing of it stays."""
+        if self._session is not None:
+            self._session.rollback()
+            self._session.close()
+
+
+class _Batch:
+    """What one commit appends after the end of the chain that it found."""
+
+    def __init__(self, head: Head, now: datetime) -> None:
+        self._found = head
+        self._now = now
+        self.rows: list[Row] = []
+        self.contents: list[dict[str, Any]] = []
+
+    @property
+    def head(self) -> Head:
+        """The end of the chain with the rows so far."""
+        return Head(self.rows[-1].seq, self.rows[-1].digest) if self.rows else self._found
+
+    def chained(self, events: Sequence[Event]) -> list[Row]:
+        """The rows that `events` would become; what cannot be written raises here, for its own work alone."""
+        rows: list[Row] = []
+        head = self.head
+        for event in events:
+            row = chained(event, head.seq + 1, self._now, head.digest)
+            head = Head(row.seq, row.digest)
+            rows.append(row)
+        return rows
+
+
+@dataclass(slots=True, eq=False)
+class Item(Generic[T]):
+    """A work that waits for its commit, and who waits for it.
+
+    Args:
+        durable: whether the commit has to be synced to disk.
+    """
+
+    work: Callable[[Transaction], T]
+    durable: bool
+    future: asyncio.Future[T]
+    loop: asyncio.AbstractEventLoop
+    result: T | None = None
+    error: BaseException | None = None
+
+    def settle(self) -> None:
+        """Tell what came of it."""
+        if self.future.done():
+            return  # the caller went away; what was committed stays
+        if self.error is not None:
+            self.future.set_exception(self.error)
+        else:
+            self.future.set_result(self.result)  # pyright: ignore[reportArgumentType]
+
+
+class Commits:
+    """Commits one after the other, for one thread.
+
+    On SQLite its connection stays open: opening one costs more than a commit.
+
+    Args:
+        wait: whether to wait until nobody else writes; one that does not wait leaves checkpoints to others, too.
+    """
+
+    def __init__(self, engine: Engine, clock: Clock, *, wait: bool = True) -> None:
+        self._engine = engine
+        self._clock = clock
+        self._wait = wait
+        self._kept: Connection | None = None
+        self._durable: bool | None = None
+
+    def commit(self, items: Sequence[Item[Any]]) -> None:
+        """Run the works of `items` in one transaction; each then has its result or its error.
+
+        Raises:
+            Busy: only where this does not wait.
+        """
+        try:
+            with self._transaction(durable=any(item.durable for item in items)) as connection:
+                head = chain.lock(connection)
+                now = self._clock.now()
+                batch = _Batch(head, now)
+                for item in items:
+                    _run_work(item, Transaction(connection, now), batch)
+                chain.append(connection, batch.rows, batch.contents)
+                if not is_sqlite(self._engine) and any(row.approval_id is not None for row in batch.rows):
+                    driver(connection).execute(f"NOTIFY {NEWS}")
+        except Busy:
+            raise
+        except BaseException as error:
+            # Whatever it was, nothing was committed.
+            for item in items:
+                item.error = _unwritten(error)
+            raise
+
+    def close(self) -> None:
+        """Close the connection, if one is open."""
+        kept, self._kept, self._durable = self._kept, None, None
+        if kept is not None:
+            kept.close()
+
+    def of_database(self, error: BaseException) -> bool:
+        """Whether SQLAlchemy or the driver below it raised this."""
+        return _of_database(error, self._engine)
+
+    # -- transactions -------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _transaction(self, *, durable: bool) -> Generator[Connection]:
+        if is_sqlite(self._engine):
+            with self._of_sqlite(durable=durable) as connection:
+                yield connection
+            return
+        with self._engine.begin() as connection:
+            if not durable:
+                driver(connection).execute("SET LOCAL synchronous_commit = off")
+            yield connection
+
+    @contextmanager
+    def _of_sqlite(self, *, durable: bool) -> Generator[Connection]:
+        """By the driver itself: SQLAlchemy's own way to a commit costs several times what the database does."""
+        connection = self._connection()
+        below = driver(connection)
+        if durable is not self._durable:
+            below.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")  # outside of a transaction only
+            self._durable = durable
+        try:
+            below.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if not self._wait and error.sqlite_errorcode == sqlite3.SQLITE_BUSY:
+                raise Busy from None
+            raise
+        try:
+            yield connection
+            if connection.in_transaction():  # a session joined it
+                connection.commit()
+            below.execute("COMMIT") if below.in_transaction else None
+        except BaseException:
+            self._drop(connection)
+            raise
+
+    def _connection(self) -> Connection:
+        if self._kept is None:
+            self._kept = self._engine.connect()
+            if not self._wait:
+                for pragma in ("busy_timeout=0", "wal_autocheckpoint=0"):
+                    driver(self._kept).execute(f"PRAGMA {pragma}").fetchall()
+        return self._kept
+
+    def _drop(self, connection: Connection) -> None:
+        """End the transaction and the connection with it: whatever is wrong with it, the next commit has another."""
+        self._kept = self._durable = None
+        connection.invalidate()
+        connection.close()
+
+
+def commit(commits: Commits, items: Sequence[Item[Any]]) -> None:
+    """The same, for who has to live on whatever happens: a failure is logged, and told to who waits for an item.
+
+    Raises:
+        Busy: as `Commits.commit`.
+    """
+    try:
+        commits.commit(items)
+    except Busy:
+        raise
+    except Exception as error:
+        log.error("A commit failed: %s", first_line(error), exc_info=None if commits.of_database(error) else error)
+
+
+def _run_work(item: Item[Any], transaction: Transaction, batch: _Batch) -> None:
+    try:
+        item.result = item.work(transaction)
+        transaction.accept(batch)
+    except Exception as error:
+        transaction.refuse()
+        if not in_transaction(transaction.connection):
+            raise  # a full disk ends the whole transaction: what the works before did is lost, and they must hear it
+        item.error = _unwritten(error) if _of_database(error, transaction.connection) else error
+
+
+def _of_database(error: BaseException, place: Engine | Connection) -> bool:
+    return isinstance(error, (SQLAlchemyError, place.dialect.loaded_dbapi.Error))
+
+
+def _unwritten(error: BaseException) -> StoreError:
+    return StoreError(f"The store could not be written: {first_line(error)}.")
