@@ -38,6 +38,7 @@ async function send(form, given) {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
       body: JSON.stringify(word),
+      signal: AbortSignal.timeout(30000),
     });
     if (answer.ok) return null;
     const why = (await answer.json()).detail;
