@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
+from broker.domain.announcements import announcement
 from broker.domain.audit import Row
 from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
@@ -61,6 +62,7 @@ _filters: dict[str, Any] = {
     "tone": words.tone,
     "standing": standing,
     "happening": happening,
+    "announcement": announcement,
     "ran_before": ran_before,
     "kept_as": words.kept_as,
     "brief": words.brief,
