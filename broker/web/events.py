@@ -1,9 +1,9 @@
 """Server-sent events: that an approval was created, changed or resolved.
 
 An event is a hint and carries no arguments: who is told reads the approval again, as they may. The stream begins with
-`ready`, so that somebody who was cut off knows when to catch up. It has a `beat` where there is nothing to tell, so that
-silence means that the connection is gone. It ends with the feed, and when its asker is not who they were: somebody with
-other roles or groups is told other things.
+`ready`, so that somebody who was cut off knows when to catch up. It has a `beat` where there is nothing to tell, so
+that silence means that the connection is gone. It ends with the feed, and when its asker is not who they were:
+somebody with other roles or groups is told other things.
 """
 
 from __future__ import annotations

@@ -26,7 +26,6 @@ from broker.store.columns import EPOCH, MICROSECOND
 from broker.web import words
 from broker.web.text import beginning, cut, visible
 
-
 _MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC", re.ASCII)
 """As `moment` spells them."""
 
