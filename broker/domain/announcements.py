@@ -1,7 +1,7 @@
-"""What is announced of people and what they have power by, in one sentence each.
+"""What happened to people, to what they have power by, and to policies, in one sentence each.
 
-What belongs here: words, for whoever is told. What does not: which events are announced, and where
-(`broker.approvals.notices`).
+What belongs here: words, for whoever is told and whoever looks it up. What does not: which events are announced, and
+where (`broker.approvals.notices`); what happens to a call (`history`).
 """
 
 from __future__ import annotations
@@ -31,6 +31,17 @@ def _person(row: Row) -> str:
     return f"{row.actor} saved {detail.get('person')}: {roles}{groups}."
 
 
+def _vouched(row: Row) -> str:
+    detail = row.detail
+    groups, roles = _listed(detail.get("groups", ())) or "no group", _listed(detail.get("roles", ())) or "no role"
+    return f"{detail.get('provider')} says of {detail.get('person')}: {groups}, {roles}."
+
+
+def _refused(row: Row) -> str:
+    why = _listed(row.detail.get("mistakes", ()))
+    return f"A change of the policy of {row.upstream} was refused, and the old one stays. {why}"
+
+
 def _labelled(row: Row) -> str:
     label = row.detail.get("label")
     return f" ({label})" if label else ""
@@ -50,4 +61,13 @@ _SAID: Mapping[Kind, Callable[[Row], str]] = {
     Kind.TOKEN_CREATED: lambda row: f"{row.actor} made an API token for {row.detail.get('person')}{_labelled(row)}.",
     Kind.TOKEN_REVOKED: lambda row: f"{row.actor} revoked an API token of {row.detail.get('person')}.",
     Kind.LINK_CREATED: lambda row: f"{row.actor} made a sign-in link for {row.detail.get('person')}.",
+    Kind.SESSION_OPENED: lambda row: f"{row.detail.get('person')} signed in{_labelled(row)}.",
+    Kind.SESSION_CLOSED: lambda row: f"{row.actor} ended a session of {row.detail.get('person')}.",
+    Kind.PERSON_LINKED: lambda row: (
+        f"{row.detail.get('person')} was linked to an account: {row.detail.get('provider')}."
+    ),
+    Kind.PERSON_VOUCHED: _vouched,
+    Kind.POLICY_LOADED: lambda row: f"The policy of {row.upstream} was loaded from {row.detail.get('source')}.",
+    Kind.POLICY_REFUSED: _refused,
+    Kind.CHAIN_WITNESSED: lambda _: "The end of the record was noted.",
 }

@@ -101,13 +101,14 @@ class Standing:
 
     def _outcome(self, history: Iterable[Row]) -> str:
         until = f" until {moment(self.until)}" if self.until is not None else ""
+        at_latest = f",{until} at the latest" if until else ""
         if self.awaiting:
             return f"The tool asks the agent for input before it goes on. It waits for that{until}."
         if self.state is State.APPROVED:
             runs = {
                 Caller.WAITING: "now",
                 Caller.TASK: f"now, or is tried again{until}",
-                Caller.GONE: f"when the agent comes for it{until}",
+                Caller.GONE: f"when the agent comes for it{at_latest}",
             }
             return f"It runs {runs[self.caller]}."
         return _cut_off(list(history)) if self.state is State.INTERRUPTED else _SENTENCES.get(self.state, _NOTHING)

@@ -92,7 +92,7 @@ class Errands:
                     await self._look()
                 except StoreError as error:
                     log.warning("%s Tasks that can go on wait until it can.", error)
-                except Exception:  # whatever it was, the other tasks have to run
+                except Exception:  # whatever it was, tasks have to run
                     log.exception("A task that can go on may be run too late.")
                 await self._hint.wait()
         finally:
@@ -111,10 +111,18 @@ class Errands:
         due = await self._approvals.tasks.due()
         self._attempts = {key: self._attempts.get(key, _Attempts()) for key in map(_key, due)}
         for errand in due:
-            if errand.lost:
-                await self._approvals.tasks.give_up(errand.approval.id)
-            else:
-                self._begin(errand, self._attempts[_key(errand)])
+            try:
+                await self._attend(errand)
+            except StoreError as error:
+                log.warning("%s Task %s waits until it can.", error, errand.approval.id)
+            except Exception:  # whatever it was, the other tasks have to run
+                log.exception("Task %s may be run or ended too late.", errand.approval.id)
+
+    async def _attend(self, errand: Errand) -> None:
+        if errand.lost:
+            await self._approvals.tasks.give_up(errand.approval.id)
+        else:
+            self._begin(errand, self._attempts[_key(errand)])
 
     def _begin(self, errand: Errand, attempts: _Attempts) -> None:
         task_id, now = errand.approval.id, asyncio.get_running_loop().time()

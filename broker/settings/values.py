@@ -83,7 +83,7 @@ class Settings(Sections):
         at = ("slack", key)
         found = self._header(at, given.get_secret_value())
         if (mark := _SLACK_TOKENS.get(key)) is not None and mark not in found:
-            raise self._source.error(at, f"expected a token with {mark} in its beginning, and this is none")
+            raise self._source.error(at, f"expected a token that begins with {mark}, and this is none")
         return found
 
     def client_secret(self) -> str:

@@ -18,13 +18,14 @@ from broker.domain.people import Person
 from broker.errors import AlreadyResolved, BrokerError, NotFound, TransitionRefused
 from broker.policy.language.schema import policy_schema
 from broker.store import audit, people, searching
-from broker.web import presentation
+from broker.web import presentation, shapes
 from broker.web.decisions import DecisionBody
 from broker.web.description import describe
 from broker.web.identity import AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.problems import json_response, problem_of
 from broker.web.queries import ApprovalsBefore, ApprovalsWanted, RowsBefore, RowsWanted, cursor_of
+from broker.web.shapes import answers
 from broker.web.visibility import sees, visible_page
 
 PAGE = 50
@@ -33,13 +34,13 @@ _NOT_READY: dict[str, Any] = {"description": "It cannot work", "content": {"appl
 router = APIRouter(route_class=GuardedRoute)
 
 
-@router.get("/healthz", tags=["probes"])
+@router.get("/healthz", tags=["probes"], responses=answers(shapes.Health))
 async def health() -> Response:
     """The process is up."""
     return json_response({"status": "ok"})
 
 
-@router.get("/readyz", tags=["probes"], responses={503: _NOT_READY})
+@router.get("/readyz", tags=["probes"], responses=answers(shapes.Readiness) | {503: _NOT_READY})
 async def readiness(parts: PartsOf) -> Response:
     """Whether the broker can work: 200 when `status` is `ok`, or `degraded`: it works, not all as configured."""
     try:
@@ -66,7 +67,7 @@ async def get_policy_schema() -> Response:
     return json_response(policy_schema(), media_type="application/schema+json")
 
 
-@router.get("/api/v1/approvals", tags=["approvals"])
+@router.get("/api/v1/approvals", tags=["approvals"], responses=answers(shapes.Page[shapes.Approval]))
 async def list_approvals(
     parts: PartsOf, asker: AskerOf, wanted: ApprovalsWanted, before: ApprovalsBefore = None
 ) -> Response:
@@ -81,13 +82,13 @@ async def list_approvals(
     return json_response({"items": items, "next": cursor_of(found.next)})
 
 
-@router.get("/api/v1/approvals/{approval_id}", tags=["approvals"])
+@router.get("/api/v1/approvals/{approval_id}", tags=["approvals"], responses=answers(shapes.WholeApproval))
 async def get_approval(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
     """One approval with its history, and why it was held."""
     return await _one(parts, await seen_by(parts, asker.person, approval_id))
 
 
-@router.post("/api/v1/approvals/{approval_id}/decision", tags=["approvals"])
+@router.post("/api/v1/approvals/{approval_id}/decision", tags=["approvals"], responses=answers(shapes.WholeApproval))
 async def decide(parts: PartsOf, asker: AskerOf, approval_id: str, body: DecisionBody) -> Response:
     """Approve or reject. Below the quorum the approval stays pending."""
     deciding = parts.approvals.reviews.review(
@@ -96,19 +97,19 @@ async def decide(parts: PartsOf, asker: AskerOf, approval_id: str, body: Decisio
     return await _done(parts, approval_id, deciding)
 
 
-@router.post("/api/v1/approvals/{approval_id}/withdraw", tags=["approvals"])
+@router.post("/api/v1/approvals/{approval_id}/withdraw", tags=["approvals"], responses=answers(shapes.WholeApproval))
 async def withdraw(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
     """End what is pending or approved, so that it does not run: for administrators."""
     return await _done(parts, approval_id, parts.approvals.reviews.withdraw(approval_id, asker.person))
 
 
-@router.post("/api/v1/approvals/{approval_id}/forget", tags=["approvals"])
+@router.post("/api/v1/approvals/{approval_id}/forget", tags=["approvals"], responses=answers(shapes.WholeApproval))
 async def forget(parts: PartsOf, asker: AskerOf, approval_id: str) -> Response:
     """Forget a rejection: the identical call asks again. For those who may decide it, and for administrators."""
     return await _done(parts, approval_id, parts.approvals.reviews.forget(approval_id, asker.person))
 
 
-@router.get("/api/v1/audit", tags=["audit"])
+@router.get("/api/v1/audit", tags=["audit"], responses=answers(shapes.Page[shapes.AuditRow]))
 async def list_rows(parts: PartsOf, wanted: RowsWanted, before: RowsBefore = None) -> Response:
     """Audit rows, newest first. A page looks at a bounded amount: it may be short, even empty, and have a next one."""
     found = await parts.store.read(lambda session: searching.page(session, wanted, before=before, limit=PAGE))
@@ -116,7 +117,7 @@ async def list_rows(parts: PartsOf, wanted: RowsWanted, before: RowsBefore = Non
     return json_response({"items": [as_json(row) for row in found.rows], "next": following})
 
 
-@router.get("/api/v1/audit/head", tags=["audit"])
+@router.get("/api/v1/audit/head", tags=["audit"], responses=answers(shapes.Head))
 async def get_head(parts: PartsOf) -> Response:
     """The end of the chain: how many rows there are, and the digest of the last."""
     head = await parts.store.read(audit.head)

@@ -6,6 +6,8 @@ rows (`broker.store.searching`).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -20,7 +22,7 @@ from broker.store import audit, searching
 from broker.web.api import PAGE
 from broker.web.identity import AskerOf, GuardedRoute
 from broker.web.parts import PartsOf
-from broker.web.queries import RowsAsked, RowsBefore, row_number
+from broker.web.queries import RowsAsked, RowsBefore, instant, row_number
 from broker.web.templates import render_large
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
@@ -58,6 +60,7 @@ async def audit_log(
         asker=asker,
         field=field,
         mistake=mistake,
+        instants={name: _instant(name, query) for name in ("since", "until")},
         following=following,
         query=query,
         filters=urlencode(query),
@@ -67,6 +70,14 @@ async def audit_log(
         walk=parts.chain.walk,
         **found,
     )
+
+
+def _instant(name: str, query: Mapping[str, str]) -> datetime | None:
+    """The instant that a field is set to, if it is one: another field may be the one that is wrong."""
+    try:
+        return instant(name, query.get(name))
+    except Invalid:
+        return None
 
 
 @router.get("/audit/{seq}")

@@ -31,7 +31,7 @@ from broker.web.visibility import sees
 MOST = 100
 """How many may be decided at once; a page shows fewer."""
 
-_NOT_TAKEN = ("not taken", "refused")
+_NOT_TAKEN = ("not taken", "doubt")
 _CRITICAL = "A critical call is approved by itself, on its own page: nothing was decided."
 
 router = APIRouter(route_class=GuardedRoute, include_in_schema=False)
@@ -102,7 +102,7 @@ async def _outcome(parts: Parts, asker: Asker, approval_id: str, word: DecisionB
 
 def _taken(approval: Approval, word: DecisionBody) -> tuple[str, str, str]:
     if word.decision is Decision.REJECT:
-        return "rejected", "ended", "Nothing runs. The agent is told."
+        return "rejected", "refused", "Nothing runs. The agent is told."
     if approval.state is State.PENDING:
         return "approved", "waits", f"{standing(approval).votes} approved: it still waits for others."
     return "approved", "ran", ""

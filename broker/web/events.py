@@ -1,7 +1,9 @@
 """Server-sent events: that an approval was created, changed or resolved.
 
 An event is a hint and carries no arguments: who is told reads the approval again, as they may. The stream begins with
-`ready`, so that somebody who was cut off knows when to catch up. It ends when the feed ends.
+`ready`, so that somebody who was cut off knows when to catch up. It has a `beat` where there is nothing to tell, so
+that silence means that the connection is gone. It ends with the feed, and when its asker is not who they were:
+somebody with other roles or groups is told other things.
 """
 
 from __future__ import annotations
@@ -15,13 +17,12 @@ from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from broker.domain.audit import Kind, Row, timestamp
-from broker.domain.people import Permission
 from broker.errors import StoreError
 from broker.web.identity import Asker, AskerOf, GuardedRoute, still_known
 from broker.web.parts import Parts, PartsOf
 
 BEAT = 2.0
-"""Seconds after which a silent stream carries a comment, and the asker is looked up again."""
+"""Seconds after which a silent stream carries a beat, and the asker is looked up again."""
 
 _EVENTS = {
     Kind.APPROVAL_SUBMITTED: "created",
@@ -41,7 +42,7 @@ router = APIRouter(route_class=GuardedRoute)
     responses={200: {"content": {"text/event-stream": {}}}},
 )
 async def events(parts: PartsOf, asker: AskerOf) -> Response:
-    """`created`, `changed` and `resolved`, each with `{seq, id, kind, state, at}`."""
+    """`created`, `changed` and `resolved`, each with `{seq, id, kind, state, at}`; `ready` first, `beat` in silence."""
 
     async def told() -> AsyncIterator[str]:
         async for row in parts.feed.follow():
@@ -64,11 +65,11 @@ async def _stream(parts: Parts, asker: Asker, first: str, told: AsyncIterator[st
         while True:
             await asyncio.wait({following}, timeout=BEAT)
             if monotonic() - checked >= BEAT:
-                if not await _may_still_see(parts, asker):
+                if not await _is_as_before(parts, asker):
                     return
                 checked = monotonic()
             if not following.done():
-                yield ": still here\n\n"
+                yield "event: beat\ndata: {}\n\n"
                 continue
             piece = following.result()
             if piece is None:
@@ -79,12 +80,12 @@ async def _stream(parts: Parts, asker: Asker, first: str, told: AsyncIterator[st
         following.cancel()
 
 
-async def _may_still_see(parts: Parts, asker: Asker) -> bool:
+async def _is_as_before(parts: Parts, asker: Asker) -> bool:
     try:
         now = await still_known(parts, asker)
     except StoreError:
         return False  # cannot tell: the browser comes back and is asked again
-    return now is not None and now.person.may(Permission.SEE_QUEUE)
+    return now is not None and now.person == asker.person
 
 
 def _event(row: Row) -> str:

@@ -19,6 +19,7 @@ from broker.policy.watch import InForce
 from broker.web.identity import AskerOf, GuardedRoute
 from broker.web.parts import PartsOf
 from broker.web.problems import json_response
+from broker.web.shapes import Page, Policy, answers
 from broker.web.templates import render_large
 
 router = APIRouter(route_class=GuardedRoute)
@@ -38,7 +39,7 @@ _OPERATORS = {
 _DONE = {Action.DENY: "denied", Action.HOLD: "held", Action.ALLOW: "allowed"}
 
 
-@router.get("/api/v1/policies", tags=["policies"])
+@router.get("/api/v1/policies", tags=["policies"], responses=answers(Page[Policy]))
 async def list_policies(parts: PartsOf) -> Response:
     """The policy of each upstream: what is in force, and why the file as it is now is not, if it is not."""
     return json_response({"items": [_policy(in_force) for in_force in parts.policies.values()], "next": None})

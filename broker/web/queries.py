@@ -122,8 +122,8 @@ def _rows_asked(
 ) -> Callable[[], AuditFilter]:
     _check_query(request, _OF_ROWS)
     return lambda: AuditFilter(
-        since=_instant("since", since),
-        until=_instant("until", until),
+        since=instant("since", since),
+        until=instant("until", until),
         text=q or None,
         actor=actor or None,
         upstream=upstream or None,
@@ -230,7 +230,12 @@ def _outcome(name: str) -> Outcome:
         raise Invalid(f"outcome: {name!r} is not one of {', '.join(Outcome)}.") from error
 
 
-def _instant(name: str, text: str | None) -> datetime | None:
+def instant(name: str, text: str | None) -> datetime | None:
+    """The instant that the parameter `name` is set to; without a zone it is UTC.
+
+    Raises:
+        Invalid: it is none.
+    """
     if not text:
         return None
     try:

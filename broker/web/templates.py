@@ -6,6 +6,7 @@ What belongs here: filters and globals for templates. What does not: what a page
 from __future__ import annotations
 
 import asyncio
+import re
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -14,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
+from broker.domain.announcements import announcement
 from broker.domain.audit import Row
 from broker.domain.history import happening, moment, ran_before
 from broker.domain.reviewers import place
@@ -23,6 +25,9 @@ from broker.domain.values import shown, telling_argument
 from broker.store.columns import EPOCH, MICROSECOND
 from broker.web import words
 from broker.web.text import beginning, cut, visible
+
+_MOMENT = re.compile(r"(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC", re.ASCII)
+"""As `moment` spells them."""
 
 
 def _outcome(row: Row) -> Outcome | None:
@@ -35,6 +40,12 @@ def _microseconds(at: datetime) -> int:
 
 def _iso(at: datetime) -> str:
     return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _times(text: Markup) -> Markup:
+    """A sentence of ours, each moment in it as a page has times: told in the zone of whoever reads."""
+    made = r'<time datetime="\1T\2Z" title="\g<0>">\g<0></time>'
+    return Markup(_MOMENT.sub(made, str(text)))  # noqa: S704 - digits in what is escaped
 
 
 _environment = Environment(
@@ -51,6 +62,7 @@ _filters: dict[str, Any] = {
     "shown": shown,
     "telling": telling_argument,
     "moment": moment,
+    "times": _times,
     "iso": _iso,
     "microseconds": _microseconds,
     "ago": words.ago,
@@ -61,6 +73,7 @@ _filters: dict[str, Any] = {
     "tone": words.tone,
     "standing": standing,
     "happening": happening,
+    "announcement": announcement,
     "ran_before": ran_before,
     "kept_as": words.kept_as,
     "brief": words.brief,

@@ -69,7 +69,9 @@ def ago(passed: timedelta) -> str:
 
 
 def apart(passed: timedelta) -> str:
-    """How long before or after, roughly: `4 min before`."""
+    """How long before or after, roughly: `4 min before`. What one commit took in has one time."""
+    if not passed:
+        return "same time"
     seconds = int(abs(passed).total_seconds())
     length = f"{seconds // 60} min" if seconds >= 60 else f"{seconds} s" if seconds else "just"
     return f"{length} {'before' if passed < timedelta() else 'after'}"

@@ -125,6 +125,7 @@ async def test_two_people_on_one_card_see_each_others_votes_and_lose_their_butto
 
     await page.get_by_role("button", name="Approve", exact=True).click()
     await expect(page.locator("#decide")).to_contain_text("You approved at")
+    await expect(page.locator("#decide")).to_be_focused()
     await expect(other_page.locator("#votes")).to_contain_text(f"approved {APPROVER.email}")
     await expect(other_page.locator("#votes")).to_contain_text("1 of 2 approved")
     assert await places(other_page) == where

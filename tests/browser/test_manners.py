@@ -77,6 +77,28 @@ async def test_no_page_breaks_a_rule_of_accessibility(browser: Browser, office: 
     assert {where: rules for where, rules in broken.items() if rules} == {}
 
 
+async def test_a_time_range_is_chosen_in_the_zone_of_whoever_reads_and_is_an_instant_in_the_url(
+    browser: Browser, office: Office
+) -> None:
+    async with office.opened(browser, "wide", timezone_id="Asia/Kolkata") as page:
+        await page.goto("/audit?until=2026-07-28")
+        since, until = page.get_by_label("Since, your time"), page.get_by_label("Until, your time")
+        await expect(until).to_have_value("2026-07-28T05:30")
+        await since.fill("2026-07-28T05:00:01")
+        await page.get_by_role("button", name="Search").click()
+        await page.wait_for_url("**since=2026-07-27T23%3A30%3A01Z&until=2026-07-28")
+        await expect(since).to_have_value("2026-07-28T05:00:01")
+        await until.fill("")
+        await page.get_by_role("button", name="Search").click()
+        await page.wait_for_url("**since=2026-07-27T23%3A30%3A01Z&until=")
+        await page.goto("/audit?since=yesterday&until=2026-07-28T12:00&outcome=ran")
+        await expect(page.get_by_label("Since, UTC")).to_have_value("yesterday")
+        await expect(until).to_have_value("2026-07-28T17:30")
+    async with office.opened(browser, "wide", timezone_id="Asia/Kolkata", java_script_enabled=False) as page:
+        await page.goto("/audit?since=2026-07-28T12:00Z")
+        await expect(page.get_by_label("Since, UTC")).to_have_value("2026-07-28T12:00Z")
+
+
 async def test_times_are_told_in_the_zone_of_whoever_reads_and_exactly_on_hover(
     browser: Browser, office: Office
 ) -> None:

@@ -195,6 +195,32 @@ async def test_a_tab_that_lost_its_connection_says_so_catches_up_and_tells_when_
     await assert_well_laid_out(page)
 
 
+async def test_a_tab_whose_connection_says_nothing_any_more_does_not_go_on_as_if_all_were_well(
+    page: Page, scene: Scene
+) -> None:
+    await page.clock.install()
+    await page.route("**/queue/events", lambda _: None)  # it is never answered, as by a host that is gone
+    await open_queue(page, scene)
+    await page.clock.fast_forward("00:11")
+    await expect(page.locator("#live")).to_contain_text("Connection lost at")
+    await page.unroute("**/queue/events")
+    await page.clock.fast_forward("00:11")
+    await live(page)
+
+
+async def test_a_queue_shows_what_waits_for_its_reader_as_soon_as_they_have_another_role(
+    page: Page, scene: Scene
+) -> None:
+    await scene.person(Person(APPROVER.email, frozenset({Role.AUDITOR})))
+    await hold(await scene.agent(), scene, 1)
+    await open_queue(page, scene)
+    await live(page)
+    mark = page.locator("#waiting .mine")
+    await expect(mark).to_have_count(0)
+    await scene.person(APPROVER)
+    await expect(mark).to_have_text("waits for me")
+
+
 async def test_a_notification_is_asked_for_and_says_nothing_of_what_the_call_is_about(page: Page, scene: Scene) -> None:
     agent = await scene.agent()
     await page.add_init_script(WATCHED)
@@ -214,6 +240,7 @@ async def test_the_bar_turns_as_time_runs_out_and_what_is_over_cannot_be_selecte
     agent = await scene.agent()
     held = await hold(agent, scene, 1)
     await page.clock.install()
+    await page.route("**/queue/events", lambda _: None)  # a stream would bring the server's time, which does not jump
     await open_queue(page, scene)
     left = page.locator(f"#{held} .left")
     await expect(left).to_have_class("left")

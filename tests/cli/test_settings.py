@@ -280,7 +280,9 @@ def test_the_secrets_of_slack_are_looked_up_and_are_of_their_kinds(
     assert settings.slack_secret("signing_secret") == SECRET
     assert settings.slack is not None
     assert settings.slack.groups == {"owners": "S0123ABCD"}
-    with pytest.raises(SettingsError, match=r"line 3, slack\.app_token: expected a token with xapp- in") as caught:
+    with pytest.raises(
+        SettingsError, match=r"line 3, slack\.app_token: expected a token that begins with xapp-,"
+    ) as caught:
         settings.slack_secret("app_token")
     assert "xoxb-1" not in str(caught.value)
     assert load("[slack]\nbot_token = 'env:BOT'\nsigning_secret = 'x'").slack_secret("app_token") is None

@@ -90,7 +90,7 @@ def test_an_answer_that_came_late_ends_the_doubt(outcome: str, told: str) -> Non
 def test_an_approved_call_without_its_agent_says_until_when_it_can_be_used() -> None:
     approved = leave(in_state(State.APPROVED), None)
     told = standing(approved).sentence([])
-    assert told == "It runs when the agent comes for it until 2026-07-28 12:16:00 UTC."
+    assert told == "It runs when the agent comes for it, until 2026-07-28 12:16:00 UTC at the latest."
 
 
 def test_a_tool_that_asks_for_input_is_waited_for_until_an_instant() -> None:

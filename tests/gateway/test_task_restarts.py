@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sqlite3
 from collections.abc import AsyncGenerator
 from pathlib import Path
 
@@ -23,6 +24,17 @@ pytestmark = pytest.mark.timeout(60)
 async def broker(folder: Path, server: Scripted) -> AsyncGenerator[Scene]:
     """The broker of the test's folder, until the end of the block."""
     async with playing(folder, {"one": {"url": server.url, "policy": HOLD_ACT}}) as scene:
+        yield scene
+
+
+@contextlib.asynccontextmanager
+async def with_another_secret(folder: Path, server: Scripted) -> AsyncGenerator[Scene]:
+    """The same, but what was sealed before cannot be opened."""
+    other = folder / "other"
+    other.write_text("t" * 64)
+    other.chmod(0o600)
+    upstreams = {"one": {"url": server.url, "policy": HOLD_ACT}}
+    async with playing(folder, upstreams, server={"secret": f"file:{other}"}) as scene:
         yield scene
 
 
@@ -144,11 +156,7 @@ async def test_of_a_server_with_another_secret_nothing_that_was_sealed_can_be_ha
         await scene.decide(done)
         await client.until(done, "completed")
         waiting = (await client.begin())["taskId"]
-    other = tmp_path / "other"
-    other.write_text("t" * 64)
-    other.chmod(0o600)
-    upstreams = {"one": {"url": server.url, "policy": HOLD_ACT}}
-    async with playing(tmp_path, upstreams, server={"secret": f"file:{other}"}) as scene:
+    async with with_another_secret(tmp_path, server) as scene:
         client = again(scene, client)
         told = await client.get(done)
         assert (told["status"], told["result"]["isError"]) == ("completed", True)
@@ -158,3 +166,19 @@ async def test_of_a_server_with_another_secret_nothing_that_was_sealed_can_be_ha
         facts = told["result"]["_meta"][META_KEY]
         assert (facts["status"], facts["cause"]) == ("withdrawn", "secret")
     assert len(server.calls) == 1
+
+
+async def test_a_task_that_cannot_be_given_up_is_not_in_the_way_of_the_others(tmp_path: Path, server: Scripted) -> None:
+    async with broker(tmp_path, server) as scene:
+        client, earlier = await begun(scene)
+        free, later = [(await client.begin())["taskId"] for _ in range(2)]
+    with contextlib.closing(sqlite3.connect(tmp_path / "broker.db")) as store:
+        stuck = f"OLD.id != '{free}' AND NEW.state = 'withdrawn'"
+        refusal = "SELECT RAISE(ABORT, 'no')"
+        store.execute(f"CREATE TRIGGER stuck BEFORE UPDATE ON approvals WHEN {stuck} BEGIN {refusal}; END")
+    async with with_another_secret(tmp_path, server) as scene:
+        for task in (earlier, later, free):
+            await scene.decide(task)
+        told = await again(scene, client).until(free, "completed")
+        assert told["result"]["_meta"][META_KEY]["status"] == "withdrawn"
+        assert (await scene.broker.approvals.get(earlier)).state == "approved"

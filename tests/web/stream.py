@@ -30,9 +30,9 @@ class Heard:
             return await self.pieces.get()
 
     async def event(self) -> tuple[str, dict[str, Any]]:
-        """The next event, and its data."""
+        """The next event that tells something, and its data."""
         while (piece := await self.piece()) is not None:
-            if piece.startswith("event:"):
+            if piece.startswith("event:") and not piece.startswith("event: beat"):
                 name, data = piece.strip().split("\n")
                 return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
         raise AssertionError("the stream has ended")

@@ -16,6 +16,7 @@ from broker.domain.audit import Event, Kind, Row, verify
 from broker.errors import ContentsAltered
 from broker.store.audit import check_contents
 from broker.store.audit import head as head_of
+from broker.store.people import CredentialKind
 from broker.store.writer import Transaction
 from tests.clock import MovableClock
 from tests.web.desk import Desk, person
@@ -108,6 +109,15 @@ async def test_an_agent_is_named_by_its_label_and_its_rule_is_beside_it(desk: De
     assert f'href="/audit?grant={desk.grant.id}">release-bot</a> asked; the call was held' in text
     assert 'approval.submitted</span> <span class="mono grey">tools.git_push.action</span>' in text
     assert '<span class="tag waits">held</span>' in text
+
+
+async def test_the_record_says_for_whom_an_administrator_did_what(desk: Desk) -> None:
+    await desk.secret("owner", CredentialKind.LINK)
+    client = await desk.browser("auditor")
+    page = (await client.get("/audit?kind=link.created")).text
+    assert "cli:test made a sign-in link for owner@example.com." in page
+    row = page.split('href="/audit/', 1)[1].split('"', 1)[0]
+    assert "cli:test made a sign-in link for owner@example.com." in (await client.get(f"/audit/{row}")).text
 
 
 async def test_a_row_leads_to_all_that_happened_to_its_call_and_what_is_kept_of_it(desk: Desk) -> None:

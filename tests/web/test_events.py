@@ -43,6 +43,12 @@ async def test_nothing_between_ready_and_the_next_look_is_missed(desk: Desk) -> 
         assert [(await heard.event())[1]["id"] for _ in ids] == ids
 
 
+async def test_who_hears_nothing_for_a_while_is_told_that_there_was_nothing(desk: Desk) -> None:
+    async with listening(desk.app, await desk.browser("approver"), EVENTS) as heard:
+        assert await heard.piece() == "event: ready\ndata: {}\n\n"
+        assert await heard.piece() == "event: beat\ndata: {}\n\n"
+
+
 def sign_out(tx: Transaction, session: str) -> None:
     people.end(tx, "approver@example.com", session)
 

@@ -39,7 +39,7 @@ async def test_a_card_says_what_runs_why_it_is_held_who_asks_and_who_decides(des
         "Writes to a shared branch",
         "release-bot",
         "agent of owner@example.com",
-        "The agent stopped waiting at 2026-07-28 12:00:00 UTC: its connection was lost.",
+        'title="2026-07-28 12:00:00 UTC">2026-07-28 12:00:00 UTC</time>: its connection was lost.',
         "approver@example.com, second@example.com",
         "2 of them must approve",
         "15 min left",

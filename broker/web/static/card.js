@@ -28,6 +28,10 @@ document.addEventListener("submit", async (event) => {
   await read();
   for (const button of buttons) button.disabled = false;
   if (problem) say(problem);
+  if (document.activeElement !== document.body) return;
+  const decide = document.getElementById("decide"); // who came here by keys goes on from here
+  const next = event.submitter.isConnected ? event.submitter : decide.querySelector(".next") ?? decide;
+  next.focus({ preventScroll: true });
 });
 
 /** Sends what the form would, to the same place of the API; returns what went wrong, in a sentence. */
@@ -38,6 +42,7 @@ async function send(form, given) {
       method: "POST",
       headers: { "Content-Type": "application/json", "X-CSRF-Token": csrf },
       body: JSON.stringify(word),
+      signal: AbortSignal.timeout(30000),
     });
     if (answer.ok) return null;
     const why = (await answer.json()).detail;

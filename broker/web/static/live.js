@@ -4,6 +4,7 @@ import { clock } from "./zone.js";
 
 const EVENTS = ["created", "changed", "resolved"];
 const RETRY = 3000;
+const SILENCE = 10000; // the stream says something every two seconds: after this it is gone, whatever the browser thinks
 
 /**
  * Listens to the stream at `address`; `hear` has a function for each event by its name, and gets the event's data.
@@ -12,28 +13,39 @@ const RETRY = 3000;
 export function listen(address, hear, lost) {
   const status = document.getElementById("live");
   let source;
+  let heard;
   const say = (isLost, ...words) => {
     status?.classList.toggle("lost", isLost);
     status?.replaceChildren(...words);
   };
+  const sayLost = () => {
+    if (status?.classList.contains("lost")) return;
+    say(true, "Connection lost at ", clock(new Date()), ". This may be old; trying again.");
+  };
   const open = () => {
+    heard = performance.now();
     source = new EventSource(address);
-    for (const [name, tell] of Object.entries(hear)) {
+    for (const [name, tell] of Object.entries({ beat() {}, ...hear })) {
       source.addEventListener(name, (event) => {
+        heard = performance.now();
         if (name === "ready") say(false, "Live");
         tell(JSON.parse(event.data));
       });
     }
     source.onerror = () => {
-      if (!status?.classList.contains("lost")) {
-        say(true, "Connection lost at ", clock(new Date()), ". This may be old; trying again.");
-      }
+      sayLost();
       if (source.readyState !== EventSource.CLOSED) return;
       lost();
       setTimeout(open, RETRY);
     };
   };
   open();
+  setInterval(() => {
+    if (source.readyState === EventSource.CLOSED || performance.now() - heard < SILENCE) return;
+    sayLost();
+    source.close();
+    open();
+  }, RETRY);
   addEventListener("pagehide", () => source.close());
   addEventListener("pageshow", (event) => { if (event.persisted) open(); });
 }
@@ -56,11 +68,13 @@ export function reader(put) {
     do {
       again = false;
       try {
-        const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" } });
+        const signal = AbortSignal.timeout(SILENCE);
+        const answer = await fetch(location.pathname + location.search, { headers: { Accept: "text/html" }, signal });
         if (answer.redirected) { signedOut(); break; }
         const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-        put(page, answer.status);
-      } catch { /* the stream says that the connection is lost, and reads again when it is back */ }
+        if (answer.status >= 500) setTimeout(read, RETRY); // what it knows is old, though the stream is there
+        else put(page, answer.status);
+      } catch { setTimeout(read, RETRY); }
     } while (again);
     reading = false;
   };

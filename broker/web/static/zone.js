@@ -5,6 +5,9 @@ const DAY = new Intl.DateTimeFormat("sv-SE", { dateStyle: "short", timeStyle: "m
 const CLOCK = new Intl.DateTimeFormat("sv-SE", { timeStyle: "medium" });
 const exact = (at) => `${at.toISOString().slice(0, 19).replace("T", " ")} UTC`;
 
+/** An instant as a field for dates and times has it. */
+export const here = (instant) => DAY.format(new Date(instant)).replace(" ", "T");
+
 /** A `<time>` of today for `at`, a Date: its hour, minute and second here. */
 export function clock(at) {
   const made = document.createElement("time");
