@@ -92,7 +92,7 @@ class Warm:
             self._polled.register(each, select.POLLIN)
 
     def run(self) -> None:
-        """Fork for whoever asks, and tell them how it ended."""
+        """Fork for whoever asks, and tell them how it ended; what still runs in the end is killed."""
         while True:
             for ready, _ in self._polled.poll():
                 if ready in self._running:
@@ -100,6 +100,8 @@ class Warm:
                 elif ready == self._listening.fileno():
                     self._fork(self._listening.accept()[0])
                 else:
+                    for pid, _ in self._running.values():
+                        os.kill(pid, signal.SIGKILL)
                     return
 
     def _fork(self, asking: socket.socket) -> None:
