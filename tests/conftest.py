@@ -1,4 +1,4 @@
-"""What every test may ask for: the loop, a clock, a database, servers, a broker; and the rule that CI does not skip.
+"""What every test may ask for: the loop, a clock, a database, servers, a broker; and what makes a run quick.
 
 What belongs here: fixtures that more than one folder of tests uses. What does not: anything of one folder alone.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import gc
 import itertools
 import os
-import shutil
 from collections.abc import AsyncGenerator, Callable, Iterator
 from pathlib import Path
 
@@ -18,9 +17,12 @@ from hypothesis import settings
 from broker.store.writer import Store
 from tests.clock import MovableClock
 from tests.gateway.scene import HOLD_ACT, Agent, Scene, playing
-from tests.postgres import PostgresServer, running_postgres
+from tests.postgres import MEMORY, PostgresServer, running_postgres, usable
 from tests.servers import feature_http
 from tests.servers.scripted import Scripted, scripted
+from tests.sqlite import new_file
+
+pytest_plugins = ["tests.left_out"]
 
 settings.register_profile(
     "broker", deadline=None, max_examples=60
@@ -55,26 +57,12 @@ def postgres_template(postgres: PostgresServer) -> str:
     return url
 
 
-@pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The migrated file that every `store_url` on SQLite is a copy of."""
-    path = tmp_path_factory.mktemp("template") / "broker.db"
-    Store(f"sqlite:///{path}", MovableClock()).close()
-    return path
-
-
 @pytest.fixture(params=["sqlite", "postgresql"])
 def new_store_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], str]]:
     """Makes a fresh database with the tables and gives its url; the test runs once on each engine."""
     if request.param == "sqlite":
         numbers = itertools.count()
-
-        def new_file() -> str:
-            path = tmp_path / f"broker{next(numbers) or ''}.db"
-            shutil.copy(request.getfixturevalue("sqlite_template"), path)  # with its mode
-            return f"sqlite:///{path}"
-
-        yield new_file
+        yield lambda: new_file(tmp_path / f"broker{next(numbers) or ''}.db")
         return
     server: PostgresServer = request.getfixturevalue("postgres")
     urls = list[str]()
@@ -157,6 +145,12 @@ async def agent(scene: Scene) -> Agent:
 # -- quickly ----------------------------------------------------------------------------------------------------------
 
 
+def pytest_configure() -> None:
+    """What tests write is in memory if it fits: what a store syncs to a disk outlives no power cut of a test anyway."""
+    if usable(MEMORY):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
+
+
 def pytest_collection() -> None:
     """What is imported and collected stays until the end: looking for garbage in it takes a third of the collection."""
     gc.disable()
@@ -166,18 +160,3 @@ def pytest_collection_finish() -> None:
     """From here on there is garbage, and it is looked for among what the tests make alone."""
     gc.freeze()
     gc.enable()
-
-
-# -- CI ---------------------------------------------------------------------------------------------------------------
-
-
-def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Fail a run in CI that left something out: what is skipped there is tested nowhere."""
-    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if not os.environ.get("CI") or reporter is None:
-        return
-    left_out = sum(len(reporter.stats.get(outcome, ())) for outcome in ("skipped", "xfailed", "xpassed"))
-    if left_out:
-        reporter.ensure_newline()
-        reporter.write_line(f"{left_out} tests were left out, which CI counts as a failure", red=True)
-        session.exitstatus = session.exitstatus or pytest.ExitCode.TESTS_FAILED

@@ -48,9 +48,10 @@ rm -rf "$folder"
 
 @dataclass(frozen=True, slots=True)
 class PostgresServer:
-    """A running server. `folder` holds its socket."""
+    """A running server. `folder` holds its socket; `connection` is one to none of its new databases."""
 
     folder: Path
+    connection: psycopg.Connection
 
     def new_database(self, template: str | None = None) -> str:
         """Make a database, empty or a copy of the one at the url `template`, which nobody may be connected to.
@@ -60,18 +61,15 @@ class PostgresServer:
         """
         name = f"test_{secrets.token_hex(6)}"
         source = make_url(template).database if template else "template0"
-        self._run(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source or "")))
+        create = sql.SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY file_copy")  # half the work of writing it to the log
+        self.connection.execute(create.format(sql.Identifier(name), sql.Identifier(source or "")))
         query = {"host": str(self.folder), "port": "5432"}
         return URL.create("postgresql+psycopg", username="postgres", database=name, query=query).render_as_string()
 
     def drop_database(self, url: str) -> None:
         """Drop the database at `url`, ending whatever connections it still has."""
         name = make_url(url).database or ""
-        self._run(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
-
-    def _run(self, statement: sql.Composed) -> None:
-        with psycopg.connect(host=str(self.folder), port=5432, user="postgres", autocommit=True) as connection:
-            connection.execute(statement)
+        self.connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 @contextmanager
@@ -81,7 +79,7 @@ def running_postgres() -> Generator[PostgresServer]:
     Raises:
         RuntimeError: the server did not start; the message is its log.
     """
-    folder = Path(tempfile.mkdtemp(prefix="broker-pg-", dir=MEMORY if _usable(MEMORY) else None))
+    folder = Path(tempfile.mkdtemp(prefix="broker-pg-", dir=MEMORY if usable(MEMORY) else None))
     user = UNPRIVILEGED if os.geteuid() == 0 else None
     programs = _handed_over(_programs(), folder, user) if user else _programs()
     command = ["/bin/sh", "-c", KEEPER, "keeper", str(folder), str(programs)]
@@ -100,14 +98,15 @@ def running_postgres() -> Generator[PostgresServer]:
         try:
             if (word := keeper.stdout.readline()) != "ready\n":
                 raise RuntimeError(f"PostgreSQL did not start:\n{word}{keeper.stdout.read()}")
-            yield PostgresServer(folder)
+            with psycopg.connect(host=str(folder), port=5432, user="postgres", autocommit=True) as connection:
+                yield PostgresServer(folder, connection)
         finally:
             keeper.stdin.close()
             keeper.wait()
 
 
-def _usable(memory: Path) -> bool:
-    """Whether a server fits in there (a container often has 64 MiB) and its programs may run from there."""
+def usable(memory: Path) -> bool:
+    """Whether a test run fits in there (a container often has 64 MiB) and programs may run from there."""
     if not os.access(memory, os.W_OK):
         return False
     return shutil.disk_usage(memory).free > 2 * 2**30 and not os.statvfs(memory).f_flag & os.ST_NOEXEC

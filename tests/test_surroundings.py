@@ -60,7 +60,7 @@ def test_a_killed_test_run_takes_its_postgresql_server_along() -> None:
 )
 def test_what_is_left_out_fails_in_ci_only(body: str, ci: str, status: int, tmp_path: Path) -> None:
     (tmp_path / "test_it.py").write_text(f"import pytest\ndef test_it():\n    {body}\n")
-    command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-c", os.devnull, "--rootdir", str(tmp_path)]
+    command = [sys.executable, "-m", "pytest", "-p", "tests.left_out", "-c", os.devnull, "--rootdir", str(tmp_path)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "CI": ci}
     run = subprocess.run([*command, str(tmp_path)], env=environment, capture_output=True, text=True)
     assert run.returncode == status, run.stdout

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from tests.gateway.scene import CLIENT, Agent
 from tests.servers import BOUND, ROOT, Handler, raw_http
+from tests.warm import warm
 
 Message = dict[str, Any]
 
@@ -28,7 +28,7 @@ INITIALIZED: Message = {"jsonrpc": "2.0", "method": "notifications/initialized"}
 
 def command(upstream: str, *options: str) -> list[str]:
     """What a client is told to start."""
-    return [sys.executable, "-m", "broker.cli", "connect", upstream, *options]
+    return warm("broker.cli", "connect", upstream, *options)
 
 
 def environment(url: str, token: str) -> dict[str, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from broker.demo.story import MESSAGE
 from tests.cli.conftest import Shell
+from tests.crashes.process import started
 
 TIME_LIMIT = 60.0
 
@@ -41,12 +42,12 @@ def folder_in(told: str) -> str:
 
 @pytest.mark.parametrize("ending", ["approve", "reject", "expire"])
 def test_it_plays_by_itself_to_each_end_and_neither_needs_settings_nor_leaves_anything(
-    ending: str, shell: Shell
+    ending: str, shell: Shell, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     (shell.folder / "broker.toml").write_text("this is no TOML")
-    process = shell.start("demo", "--auto", ending)
-    told, errors = process.communicate(timeout=TIME_LIMIT)
-    assert (process.returncode, errors) == (0, "")
+    with started(shell.folder, "demo", "--auto", ending, log=tmp_path_factory.mktemp("log") / "log") as process:
+        told = process.stdout.read()
+        assert (process.wait(), process.log) == (0, "")
     assert TOLD[ending] in told
     log = told.split("the log now, newest first:\n")[1].splitlines()
     assert (log[0].strip() == MESSAGE) == (ending == "approve")

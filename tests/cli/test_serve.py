@@ -16,6 +16,7 @@ import pytest
 from broker.demo.agent import Agent, Outcome, connected_agent
 from broker.demo.stage import POLICY, Repository, make_stage
 from tests.cli.conftest import Shell
+from tests.crashes.process import Started, started
 
 TIME_LIMIT = 30.0
 
@@ -23,13 +24,12 @@ TIME_LIMIT = 30.0
 class Served:
     """A broker in front of a real git server, with a reviewer's token and an agent's grant."""
 
-    def __init__(self, shell: Shell, repository: Repository) -> None:
+    def __init__(self, shell: Shell, repository: Repository, process: Started) -> None:
         self.shell = shell
         self.repository = repository
-        self.process = shell.start("serve", "--json")
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        assert line, self.process.communicate(timeout=TIME_LIMIT)[1]
+        self.process = process
+        line = process.stdout.readline()
+        assert line, process.log
         self.told = json.loads(line)
         self.url: str = self.told["url"]
         shell.lines("user", "add", "alice@x.org", "--role", "approver")
@@ -58,10 +58,6 @@ class Served:
         """The same as people read it."""
         return await asyncio.to_thread(self.shell.lines, *arguments, **self.door)
 
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(TIME_LIMIT)
-
 
 @pytest.fixture
 def served(shell: Shell) -> Iterator[Served]:
@@ -72,12 +68,8 @@ def served(shell: Shell) -> Iterator[Served]:
         f"[server]\nport = 0\n[upstreams.git]\ncommand = {json.dumps(command)}\nenv = {{ {variables} }}\n"
         f"policy = {json.dumps(str(POLICY))}\n[upstreams.other]\ncommand = ['nothing']\n"
     )
-    running = Served(shell, stage.repository)
-    try:
-        yield running
-    finally:
-        running.process.kill()
-        running.process.communicate()
+    with started(shell.folder, "serve", "--json", log=shell.folder / "log") as process:
+        yield Served(shell, stage.repository, process)
 
 
 async def test_a_held_call_is_shown_and_approved_from_a_terminal(served: Served) -> None:
@@ -142,11 +134,9 @@ def test_serve_tells_what_it_does(served: Served) -> None:
 
 
 def test_a_second_server_on_the_same_store_is_refused_and_the_first_stops_when_asked(served: Served) -> None:
-    second = served.shell.start("serve")
-    _, said = second.communicate(timeout=TIME_LIMIT)
-    assert second.returncode == 1
-    assert said.startswith("broker: Another `broker serve` already uses")
-    assert served.stop() == 0
+    assert served.shell.refused("serve").startswith("broker: Another `broker serve` already uses")
+    served.process.stop()
+    assert served.process.wait() == 0
     third = served.shell.start("serve")
     assert third.stdout is not None
     told = [third.stdout.readline() for _ in range(4)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from contextlib import suppress
@@ -13,6 +12,7 @@ from typing import Any
 import aiohttp
 
 from tests.cli.conftest import Shell
+from tests.crashes.process import serving
 from tests.gateway.scene import modern, modern_headers
 from tests.servers import BOUND, ROOT
 
@@ -46,32 +46,24 @@ async def test_a_second_signal_ends_it_at_once_with_servers_that_would_not_go(sh
         f"command = [{sys.executable!r}, '-m', 'tests.servers.raw_server', 'stubborn']\n"
         f"env = {{ PYTHONPATH = {str(ROOT)!r} }}\n"
     )
-    process = shell.start("serve", "--json")
-    try:
-        assert process.stdout is not None
-        url = json.loads(process.stdout.readline())["url"]
-        grant = await asyncio.to_thread(
-            shell.json, "grant", "create", "--upstream", "raw", "--label", "x", "--owner", "o@x.org"
-        )
-        async with aiohttp.ClientSession() as http:
-            spawned = (await ask(http, url, grant["token"], "test/spawn"))["result"]
-            running = asyncio.ensure_future(ask(http, url, grant["token"], "test/hold", name="x"))
-            seen: list[Any] = []
-            while not any(message["method"] == "test/hold" for message in seen):
-                seen = (await ask(http, url, grant["token"], "test/seen"))["result"]["seen"]
-            process.send_signal(signal.SIGTERM)
-            await refused(http, url)
-            assert process.poll() is None
-            assert not running.done()
-            process.send_signal(signal.SIGTERM)
-            assert await asyncio.to_thread(process.wait, 5) == 128 + signal.SIGTERM
-            await asyncio.wait([running])
-            assert running.exception() is not None
+    async with serving(shell.folder) as process, aiohttp.ClientSession() as http:
+        create = ("grant", "create", "--upstream", "raw", "--label", "x", "--owner", "o@x.org")
+        grant = await asyncio.to_thread(shell.json, *create)
+        spawned = (await ask(http, process.url, grant["token"], "test/spawn"))["result"]
+        running = asyncio.ensure_future(ask(http, process.url, grant["token"], "test/hold", name="x"))
+        seen: list[Any] = []
+        while not any(message["method"] == "test/hold" for message in seen):
+            seen = (await ask(http, process.url, grant["token"], "test/seen"))["result"]["seen"]
+        process.stop()
+        await refused(http, process.url)
+        assert alive(process.pid)
+        assert not running.done()
+        process.stop()
+        assert await process.ended() == 128 + signal.SIGTERM
+        await asyncio.wait([running])
+        assert running.exception() is not None
         await gone(spawned["pid"])
         await gone(spawned["child"])
-    finally:
-        process.kill()
-        process.communicate()
 
 
 async def refused(http: aiohttp.ClientSession, url: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -14,6 +13,7 @@ from tests.clients.servers import HOLD, ready_policy
 from tests.clients.website import Website, website
 from tests.gateway.scene import Agent, Repository, Scene, playing
 from tests.servers.scripted import Scripted
+from tests.warm import warm
 
 collect_ignore = ["node"]  # these need Node: `make test-clients` names their folder, and then they are collected
 
@@ -34,16 +34,15 @@ async def site() -> AsyncGenerator[Website]:
 @pytest.fixture(scope="session")
 def servers(repository: Repository) -> dict[str, dict[str, Any]]:
     """Every server, as the broker's settings have it."""
-    module = [sys.executable, "-m"]
     # Where it finds Node, the fetch server has npm install a parser of pages when it is first asked for one.
-    fetch: dict[str, Any] = {"command": [*module, "mcp_server_fetch", "--allow-private-ips"], "env": {"PATH": ""}}
+    fetch: dict[str, Any] = {"command": warm("mcp_server_fetch", "--allow-private-ips"), "env": {"PATH": ""}}
     return {
         "git": {
-            "command": [*module, "mcp_server_git", "--repository", str(repository.path)],
+            "command": warm("mcp_server_git", "--repository", str(repository.path)),
             "policy": ready_policy("git"),
         },
         "time": {
-            "command": [*module, "mcp_server_time", "--local-timezone", "Europe/Berlin"],
+            "command": warm("mcp_server_time", "--local-timezone", "Europe/Berlin"),
             "policy": ready_policy("time"),
         },
         "fetch": {**fetch, "policy": ready_policy("fetch")},

@@ -30,7 +30,7 @@ from tests.cli.conftest import Shell
 from tests.crashes.caller import Caller
 from tests.crashes.process import BrokerProcess, serving
 from tests.gateway.scene import OWNER, Agent
-from tests.servers import BOUND
+from tests.servers import BOUND, PAUSE
 from tests.servers.scripted import Scripted, tool
 
 ALICE = Person("alice@example.com", frozenset({Role.APPROVER}))
@@ -79,8 +79,8 @@ class Running:
         """The agent's only approval in a state, whole, as soon as it is there and its caller is as given."""
         path = f"/api/v1/approvals?grant={caller.id}&state={state}"
         async with asyncio.timeout(BOUND):
-            while not (found := (await self.get(path))["items"]) or found[0]["caller"] != caller_is:
-                pass
+            while not (found := (await self.get(path))["items"]) or found[0]["caller"] != caller_is:  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE)
         (one,) = found
         return await self.get(f"/api/v1/approvals/{one['id']}")
 

@@ -1,6 +1,6 @@
-"""A broker process that is there at once: forked from one that has imported everything and done nothing else.
+"""A command of the broker that is there at once: forked from a process that has imported everything and done nothing.
 
-What belongs here: starting `broker serve`, and how it ended. What does not: anything that is said to it. Else it is a
+What belongs here: starting `broker …`, and how it ended. What does not: anything that is said to it. Else it is a
 process like any other: it has an environment and settings of its own, opens the store anew, and can be killed.
 """
 
@@ -11,13 +11,14 @@ import json
 import multiprocessing
 import os
 import sys
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import count
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from typing import Any, TextIO
 
 TIME_LIMIT = 20.0
 _numbers = count()
@@ -27,12 +28,18 @@ _prepared.set_forkserver_preload(["pytest", "uvloop", "broker.app", "broker.sett
 
 
 @dataclass
-class BrokerProcess:
-    """One that runs at `url`, and writes its log to a file."""
+class Started:
+    """One that runs. What it prints is read from `stdout`; it writes its log to a file."""
 
-    url: str
+    stdout: TextIO
     written: Path
     process: ForkServerProcess
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self.process.pid is not None
+        return self.process.pid
 
     @property
     def log(self) -> str:
@@ -47,42 +54,72 @@ class BrokerProcess:
         """Ask it to end."""
         self.process.terminate()
 
-    async def ended(self) -> int | None:
+    def wait(self) -> int | None:
         """The exit status once it ended, negative when a signal ended it; None when it goes on for too long."""
-        await asyncio.to_thread(self.process.join, TIME_LIMIT)
+        self.process.join(TIME_LIMIT)
         return self.process.exitcode
 
+    async def ended(self) -> int | None:
+        """The same, awaited."""
+        return await asyncio.to_thread(self.wait)
 
-@asynccontextmanager
-async def serving(folder: Path, environment: Mapping[str, str]) -> AsyncGenerator[BrokerProcess]:
-    """`broker serve` in a folder with these variables, from when it says where it is; killed in the end."""
+
+@dataclass
+class BrokerProcess(Started):
+    """A `broker serve` that told where it is."""
+
+    told: dict[str, Any]
+
+    @property
+    def url(self) -> str:
+        """Where."""
+        return self.told["url"]
+
+
+@contextmanager
+def started(
+    folder: Path, *arguments: str, log: Path, environment: Mapping[str, str] | None = None
+) -> Generator[Started]:
+    """`broker …` in a folder, with nothing of the broker's in its environment but these variables; killed in the end.
+
+    Args:
+        log: the file that becomes its standard error.
+    """
     ours, its = _prepared.Pipe(duplex=False)
-    log = folder / f"broker-{next(_numbers)}.log"
-    process = _prepared.Process(target=_serve, args=(folder, dict(environment), its, log))
+    process = _prepared.Process(target=_run, args=(folder, arguments, dict(environment or {}), its, log))
     try:
-        await asyncio.to_thread(process.start)
+        process.start()
         its.close()
-        told = await asyncio.to_thread(_first_line, ours)
-        assert told, log.read_text()
-        yield BrokerProcess(json.loads(told)["url"], log, process)
+        with open(ours.fileno(), closefd=False) as stdout:
+            yield Started(stdout, log, process)
     finally:
         process.kill()
         process.join()
         ours.close()
 
 
-def _first_line(said: Connection) -> str:
-    with open(said.fileno(), closefd=False) as lines:
-        return lines.readline()
+@asynccontextmanager
+async def serving(folder: Path, environment: Mapping[str, str] | None = None) -> AsyncGenerator[BrokerProcess]:
+    """`broker serve` in a folder with these variables, from when it says where it is; killed in the end."""
+    with ExitStack() as running:
+        log = folder / f"broker-{next(_numbers)}.log"
+        process = started(folder, "serve", "--json", log=log, environment=environment)
+        made = await asyncio.to_thread(running.enter_context, process)
+        told = await asyncio.to_thread(made.stdout.readline)
+        assert told, made.log
+        yield BrokerProcess(made.stdout, made.written, made.process, json.loads(told))
 
 
-def _serve(folder: Path, environment: dict[str, str], said: Connection, written: Path) -> None:
+def _run(folder: Path, arguments: Sequence[str], environment: dict[str, str], said: Connection, written: Path) -> None:
     os.chdir(folder)
+    for name in [name for name in os.environ if name.startswith("BROKER_")]:
+        del os.environ[name]
     os.environ.update(environment)
     with written.open("w") as log:
         os.dup2(log.fileno(), 2)
     os.dup2(said.fileno(), 1)
-    sys.argv = ["broker", "serve", "--json"]
+    said.close()
+    sys.argv = ["broker", *arguments]
     from broker.cli import main
 
     main()

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from broker.domain.approvals import State
 from tests.crashes.house import ALICE, BOB, House, Left, Running
-from tests.servers import BOUND
+from tests.servers import BOUND, PAUSE
 from tests.servers.scripted import Slow
 
 PENDING, SUCCEEDED, INTERRUPTED = State.PENDING, State.SUCCEEDED, State.INTERRUPTED
@@ -51,8 +51,8 @@ async def says_when_it_does_not_listen(house: House, broker: Running) -> None:
             connection.execute(sa.text(f"ALTER DATABASE {url.database} ALLOW_CONNECTIONS {allowed}"))
             connection.execute(LISTENING, {"name": url.database})
             async with asyncio.timeout(BOUND):
-                while (ready := await broker.get("/readyz"))["status"] != says:
-                    pass
+                while (ready := await broker.get("/readyz"))["status"] != says:  # noqa: ASYNC110
+                    await asyncio.sleep(PAUSE)
             assert ("not listening" in ready["store"].get("trouble", "")) is (says == "degraded")
     engine.dispose()
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 
 from tests.gateway.scene import Repository, Scene, playing
 from tests.servers import ROOT, features_stdio, git_http
+from tests.warm import warm
 
 GIT_POLICY: dict[str, Any] = json.loads((ROOT / "policies" / "git.json").read_text())
 HOLD_BRIEFLY: dict[str, Any] = {
@@ -48,7 +48,7 @@ async def scene(
     tmp_path_factory: pytest.TempPathFactory, repository: Repository, effects: Path, git_url: str, features_url: str
 ) -> AsyncGenerator[Scene]:
     """A broker with each real server behind stdio and behind HTTP, for tests that leave it as it was."""
-    git: dict[str, Any] = {"command": [sys.executable, "-m", "mcp_server_git", "--repository", str(repository.path)]}
+    git: dict[str, Any] = {"command": warm("mcp_server_git", "--repository", str(repository.path))}
     features = features_stdio(effects)
     upstreams: dict[str, Any] = {
         "git-stdio": {**git, "policy": GIT_POLICY},

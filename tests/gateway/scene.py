@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import subprocess
+import sys
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +30,8 @@ from broker.domain.clock import Clock
 from broker.domain.people import Grant, Person, Role
 from broker.settings import Settings
 from broker.store import audit, grants, people
-from tests.servers import BOUND
+from tests.servers import BOUND, PAUSE
+from tests.sqlite import new_file
 
 APPROVER = Person("boss@example.com", frozenset({Role.APPROVER}))
 OWNER = "owner@example.com"
@@ -193,6 +195,7 @@ class Scene:
     http: aiohttp.ClientSession
     rows: list[Row] = field(default_factory=list[Row])
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    _read: list[Row] = field(default_factory=list[Row])
 
     async def agent(
         self,
@@ -249,8 +252,13 @@ class Scene:
 
     async def of(self, agent: Agent) -> list[Row]:
         """Every row of the agent's calls, oldest first."""
-        rows = await self.broker.store.read(lambda session: list(audit.stream(session)))
-        return [row for row in rows if row.grant == agent.grant.id and not row.kind.value.startswith("grant.")]
+        seq = self._last()
+        new = await self.broker.store.read(lambda session: audit.after(session, seq, sys.maxsize))
+        self._read += [row for row in new if row.seq > self._last()]
+        return [row for row in self._read if row.grant == agent.grant.id and not row.kind.value.startswith("grant.")]
+
+    def _last(self) -> int:
+        return self._read[-1].seq if self._read else 0
 
     async def kinds(self, agent: Agent) -> list[str]:
         """What was recorded of the agent's calls, oldest first."""
@@ -263,6 +271,7 @@ class Scene:
                 rows = [row for row in await self.of(agent) if row.kind.value == kind]
                 if len(rows) >= nth:
                     return rows[nth - 1]
+                await asyncio.sleep(PAUSE)
 
     async def watch(self) -> None:
         """Take note of what the feed tells, until cancelled."""
@@ -293,7 +302,9 @@ async def playing(
     """
     sections = {"approvals": approvals or {}, "server": server or {}, "clients": clients or {}}
     sections |= {"slack": slack} if slack is not None else {}
-    settings = _settings(folder, upstreams, sections, store)
+    path = folder / "broker.db"
+    url = store or (f"sqlite:///{path}" if path.exists() else new_file(path))
+    settings = _settings(folder, upstreams, sections, url)
     # agents outlive the broker
     async with aiohttp.ClientSession() as http, running(settings, clock, channels) as broker:
         scene = Scene(broker, http)
@@ -310,7 +321,7 @@ def _settings(
     folder: Path,
     upstreams: Mapping[str, Mapping[str, Any]],
     sections: Mapping[str, Mapping[str, Any]],
-    store: str | None,
+    store: str,
 ) -> Settings:
     configured: dict[str, Any] = {}
     for name, terms in upstreams.items():
@@ -326,7 +337,7 @@ def _settings(
         {
             **sections,
             "server": {"port": 0, "secret": f"file:{secret}", **sections["server"]},
-            "store": {"url": store or f"sqlite:///{folder / 'broker.db'}"},
+            "store": {"url": store},
             "upstreams": configured,
         }
     )

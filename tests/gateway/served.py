@@ -15,17 +15,29 @@ import aiohttp
 
 from broker.domain.people import Grant
 from tests.cli.conftest import Shell
+from tests.crashes.process import BrokerProcess
+from tests.crashes.process import serving as broker_process
 from tests.gateway.scene import OWNER, Agent
 from tests.servers import BOUND
+from tests.sqlite import new_file
 
 
 @dataclass
 class Served:
-    """The process, and an agent with a grant on each of its upstreams; once it was ended, what it `said` in its log."""
+    """The process, and an agent with a grant on each of its upstreams."""
 
-    pid: int
+    process: BrokerProcess
     agent: Agent
-    said: str = ""
+
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        return self.process.pid
+
+    @property
+    def said(self) -> str:
+        """Its log."""
+        return self.process.log
 
     @property
     def resident(self) -> int:
@@ -58,22 +70,12 @@ async def serving(
         lines = [f"{key} = {json.dumps(value)}" for key, value in {**terms, "policy": "open.json"}.items()]
         tables.append("\n".join([f"[upstreams.{name}]", *lines]))
     (folder / "broker.toml").write_text("\n".join(tables))
-    shell = Shell(folder)
-    process = shell.start("serve", "--json")
-    served: Served | None = None
-    try:
-        assert process.stdout is not None
-        url: str = json.loads(await asyncio.to_thread(process.stdout.readline))["url"]
+    new_file(folder / "broker.db")
+    async with broker_process(folder) as process, aiohttp.ClientSession() as http:
         names = [word for name in upstreams for word in ("--upstream", name)]
-        made = await asyncio.to_thread(shell.json, "grant", "create", *names, "--label", "agent", "--owner", OWNER)
+        create = ("grant", "create", *names, "--label", "agent", "--owner", OWNER)
+        made = await asyncio.to_thread(Shell(folder).json, *create)
         grant = Grant(
             id=made["id"], label="agent", owner=OWNER, upstreams=frozenset(upstreams), created_at=datetime.now(UTC)
         )
-        async with aiohttp.ClientSession() as http:
-            served = Served(process.pid, Agent(url, grant, made["token"], http))
-            yield served
-    finally:
-        process.kill()
-        _, said = await asyncio.to_thread(process.communicate)
-        if served is not None:
-            served.said = said
+        yield Served(process, Agent(process.url, grant, made["token"], http))

@@ -14,7 +14,7 @@ from mcp.shared.inbound import encode_header_value
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from tests.gateway.scene import Agent, Bare, modern
-from tests.servers import BOUND
+from tests.servers import BOUND, PAUSE
 
 EXTENSION = "io.modelcontextprotocol/tasks"
 CAPABLE: dict[str, Any] = {"io.modelcontextprotocol/clientCapabilities": {"extensions": {EXTENSION: {}}}}
@@ -135,6 +135,6 @@ class TaskClient:
     async def until(self, task_id: str, status: str) -> dict[str, Any]:
         """The task as soon as it stands so."""
         async with asyncio.timeout(BOUND):
-            while (told := await self.get(task_id))["status"] != status:
-                pass
+            while (told := await self.get(task_id))["status"] != status:  # noqa: ASYNC110
+                await asyncio.sleep(PAUSE)
         return told

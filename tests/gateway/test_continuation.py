@@ -23,7 +23,7 @@ from tests.clock import MovableClock
 from tests.gateway.scene import HOLD_ACT, Agent, Scene, block, modern, playing, text
 from tests.gateway.streams import progress, sse
 from tests.gateway.test_trouble import missing
-from tests.servers import ASKING_STDIO, BOUND, ROOT, read_http
+from tests.servers import BOUND, asking_stdio, read_http
 from tests.servers.scripted import Message, Scripted, result, said, tool
 
 pytestmark = pytest.mark.timeout(60)
@@ -571,7 +571,7 @@ async def test_a_client_of_the_sdk_answers_by_itself_and_each_round_reaches_the_
 
 
 async def test_so_it_does_with_a_stdio_server_of_the_sdk_that_seals_its_states(tmp_path: Path) -> None:
-    command: dict[str, Any] = {"command": list(ASKING_STDIO), "env": {"PYTHONPATH": str(ROOT)}}
+    command = asking_stdio()
     async with playing(tmp_path, {"one": {**command, "policy": {"default": "hold"}}}) as scene:
         agent = await scene.agent()
         async with agent.client("one", "auto", elicitation_callback=elicited) as client:

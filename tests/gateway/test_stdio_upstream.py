@@ -33,7 +33,7 @@ from tests.gateway.stdio import (
     token,
     upstream,
 )
-from tests.servers import BOUND, FEATURE_STDIO, RAW_STDIO, ROOT
+from tests.servers import BOUND, RAW_STDIO, ROOT, features_stdio
 
 # -- sessions and grants ----------------------------------------------------------------------------------------------
 
@@ -328,8 +328,8 @@ async def test_a_legacy_answer_closed_early_is_no_cancel_but_can_still_be_cancel
 
 
 async def test_a_server_of_the_sdk_is_served_in_both_eras(tmp_path: Path) -> None:
-    effects = tmp_path / "effects"
-    async with upstream(*FEATURE_STDIO, env={"FEATURE_SERVER_FILE": str(effects)}) as server:
+    features = features_stdio(tmp_path / "effects")
+    async with upstream(*features["command"], env=features["env"]) as server:
         session = await opened(server)
         await server.send(post("notifications/initialized", id=None, session=session))
         call = {"name": "echo", "arguments": {"text": "hi"}}

@@ -19,14 +19,14 @@ from mcp.types import (
 )
 
 from tests.gateway.scene import Agent, playing, text
-from tests.servers import ASKING_STDIO, BOUND, ROOT
+from tests.servers import BOUND, asking_stdio
 
 pytestmark = pytest.mark.filterwarnings("ignore::mcp.shared.exceptions.MCPDeprecationWarning")
 
 
 @pytest.fixture(scope="module")
 async def agent(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[Agent]:
-    command: dict[str, Any] = {"command": list(ASKING_STDIO), "env": {"PYTHONPATH": str(ROOT)}}
+    command = asking_stdio()
     upstreams = {"open": {**command, "policy": {"default": "allow"}}}
     async with playing(tmp_path_factory.mktemp("asking"), upstreams) as scene:
         yield await scene.agent()

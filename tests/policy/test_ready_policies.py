@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from broker.policy.judging.decide import decide
 from broker.policy.load import load_policy
 from broker.policy.tables import Table, differences, load_table
 from tests.policy.calls import call
+from tests.warm import warm
 
 READY = Path(policies.__file__).parent
 FILES = sorted(READY.glob("*.json"))
@@ -75,7 +75,8 @@ def test_whatever_a_ready_policy_holds_it_says_why_in_its_own_words(file: Path) 
 
 async def tools_of(name: str) -> list[Tool]:
     """What the real server lists."""
-    server = StdioServerParameters(command=sys.executable, args=["-m", f"mcp_server_{name}"])
+    program, *arguments = warm(f"mcp_server_{name}")
+    server = StdioServerParameters(command=program, args=arguments)
     async with Client(server, read_timeout_seconds=30) as client:
         return (await client.list_tools()).tools
 

@@ -12,31 +12,37 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
-FEATURE_STDIO = (sys.executable, "-m", "tests.servers.feature_server", "--stdio")
-ASKING_STDIO = (sys.executable, "-m", "tests.servers.asking_server")
+from tests.warm import ROOT, warm
+
 RAW_STDIO = (sys.executable, "-m", "tests.servers.raw_server")
 TRANSPORTS = ("stdio", "http")
 BOUND = 20.0
 """Seconds within which anything that a test waits for has to happen."""
+PAUSE = 0.01
+"""Seconds between two looks at what tells nobody: a look takes the machine from what is waited for."""
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def features_stdio(effects: Path) -> dict[str, Any]:
     """The feature server as a command, as the broker's settings have it."""
-    return {"command": list(FEATURE_STDIO), "env": {"FEATURE_SERVER_FILE": str(effects), "PYTHONPATH": str(ROOT)}}
+    return {"command": warm("tests.servers.feature_server", "--stdio"), "env": {"FEATURE_SERVER_FILE": str(effects)}}
+
+
+def asking_stdio() -> dict[str, Any]:
+    """The asking server in the same way."""
+    return {"command": warm("tests.servers.asking_server")}
 
 
 def feature_http(effects: Path) -> contextlib.AbstractAsyncContextManager[str]:
     """The feature server on a free loopback port, as its own process; gives its MCP URL."""
-    command = [sys.executable, "-m", "tests.servers.feature_server", "--http"]
+    command = warm("tests.servers.feature_server", "--http")
     return http_process(*command, env={"FEATURE_SERVER_FILE": str(effects)})
 
 
 def git_http(repository: Path) -> contextlib.AbstractAsyncContextManager[str]:
     """mcp-server-git over HTTP, as its own process; gives its MCP URL."""
-    return http_process(sys.executable, "-m", "tests.servers.git_http", str(repository))
+    return http_process(*warm("tests.servers.git_http", str(repository)))
 
 
 @contextlib.asynccontextmanager

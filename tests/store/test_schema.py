@@ -30,6 +30,7 @@ from broker.store.tables import Base
 from broker.store.writer import Store
 from tests.clock import NOON, MovableClock
 from tests.domain.values import charge
+from tests.warm import warm
 
 ROOT = Path(__file__).parents[2]
 AT_ONCE = 6
@@ -134,7 +135,7 @@ def test_a_new_file_that_another_process_is_busy_with_is_waited_for(tmp_path: Pa
 
 
 def test_several_processes_may_open_a_new_store_at_once(empty_url: str) -> None:
-    command = [sys.executable, "-m", "tests.store.appender", empty_url, "x", "0"]
+    command = warm("tests.store.appender", empty_url, "x", "0")
     openings = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         for _ in range(3)
@@ -270,7 +271,7 @@ def test_a_file_that_is_opened_twice_in_one_process_loses_nothing_to_another_pro
     url = f"sqlite:///{tmp_path / 'broker.db'}"
     first, second = Store(url, MovableClock()), Store(url, MovableClock())
     second.close()
-    appending = [sys.executable, "-m", "tests.store.appender", url, "other", "1"]
+    appending = warm("tests.store.appender", url, "other", "1")
     subprocess.run(appending, cwd=ROOT, input="\n", check=True, text=True, stdout=subprocess.DEVNULL, timeout=60)
     execute(url, "INSERT INTO people VALUES ('a@example.com', '[]', '[]', 0, NULL)")
     assert [person.email for person in first.read_now(people.everyone)] == ["a@example.com"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import subprocess
-import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -26,6 +25,7 @@ from broker.store.writer import Store
 from tests.clock import NOON, MovableClock
 from tests.domain.values import MINUTE, charge
 from tests.store.limits import World, blur
+from tests.warm import warm
 
 ROOT = Path(__file__).parents[2]
 MICROSECOND = timedelta(microseconds=1)
@@ -413,7 +413,7 @@ async def test_a_restart_forgets_nothing(store_url: str, clock: MovableClock) ->
 
 
 def test_processes_on_one_store_never_send_more_together(store_url: str) -> None:
-    command = [sys.executable, "-m", "tests.store.sender", store_url, "20", "2.2"]
+    command = warm("tests.store.sender", store_url, "20", "2.2")
     running = [
         subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
     ]

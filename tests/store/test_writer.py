@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import sys
 from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -27,6 +26,8 @@ from tests.clock import NOON, MovableClock
 from tests.domain.values import charge
 from tests.postgres import PostgresServer
 from tests.servers import BOUND
+from tests.sqlite import new_file
+from tests.warm import warm
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = ["\ud800", "\x00", "\u202e\u200b", "🧨", "'; DROP TABLE audit; --", "x" * 1_000_000]
@@ -189,7 +190,7 @@ async def test_two_stores_and_many_tasks_make_one_chain(store: Store, store_url:
 
 
 async def test_several_processes_make_one_chain(store: Store, store_url: str) -> None:
-    command = [sys.executable, "-m", "tests.store.appender", store_url]
+    command = warm("tests.store.appender", store_url)
     pipe = asyncio.subprocess.PIPE
     processes = [
         await asyncio.create_subprocess_exec(*command, name, "40", cwd=ROOT, stdin=pipe, stdout=pipe)
@@ -333,11 +334,9 @@ class Disk:
 
 
 @pytest.fixture
-def local(tmp_path: Path, sqlite_template: Path, clock: MovableClock) -> Iterator[Store]:
+def local(tmp_path: Path, clock: MovableClock) -> Iterator[Store]:
     """A store on SQLite."""
-    path = tmp_path / "local.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    store = Store(f"sqlite:///{path}", clock)
+    store = Store(new_file(tmp_path / "local.db"), clock)
     yield store
     store.close()
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
 from tests.clock import MovableClock
+from tests.sqlite import new_file
 from tests.web.desk import Desk, close_desk, open_desk
 
 
 @pytest.fixture
-def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
+def sqlite_url(tmp_path: Path) -> str:
     """A database of the test's own, where the engine makes no difference."""
-    shutil.copy(sqlite_template, tmp_path / "broker.db")
-    return f"sqlite:///{tmp_path}/broker.db"
+    return new_file(tmp_path / "broker.db")
 
 
 @pytest.fixture

@@ -21,6 +21,7 @@ from typing import Any
 from tests.clients.nodejs import NPM, find_node
 from tests.clients.old_sdk import find_old_sdk
 from tests.servers import BOUND, ROOT
+from tests.warm import warm
 
 Message = dict[str, Any]
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
@@ -46,8 +47,9 @@ class Client(StrEnum):
         """What starts its driver."""
         if self in TYPESCRIPT:
             return [find_node().program, str(NPM / f"typescript{self.value.split()[1][0]}.mjs")]
-        plain = [] if self is not Client.PYTHON_1 else ["-S"]  # the other environment, and nothing of this one
-        return [sys.executable, *plain, "-m", f"tests.clients.matrix.python{self.value.split()[1][0]}"]
+        if self is Client.PYTHON_1:  # the other environment, and nothing of this one
+            return [sys.executable, "-S", "-m", "tests.clients.matrix.python1"]
+        return warm("tests.clients.matrix.python2")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -92,7 +94,7 @@ class Driver:
         way: Message = {"url": url, "grant": grant}
         if bridged:
             environment = {"BROKER_URL": broker, "BROKER_GRANT": grant, "PYTHONPATH": str(ROOT)}
-            way = {"command": [sys.executable, "-m", "broker.cli", "connect", upstream], "env": environment}
+            way = {"command": warm("broker.cli", "connect", upstream), "env": environment}
         self._opened[name] = asyncio.get_running_loop().create_future()
         self._say({"open": name, "era": self._client.era, **way})
         await asyncio.wait_for(self._opened[name], BOUND)

@@ -18,6 +18,7 @@ from tests.cli.conftest import Shell
 from tests.crashes.house import ALICE, BOB, House, Running
 from tests.servers.scripted import Scripted, Slow
 from tests.servers.slack import APP_TOKEN, BOT_TOKEN, Message, Slack, running_slack
+from tests.sqlite import new_file
 
 
 @pytest.fixture
@@ -29,9 +30,9 @@ async def slack() -> AsyncGenerator[Slack]:
 
 
 @pytest.fixture
-async def house(tmp_path: Path, sqlite_template: Path, server: Scripted, slack: Slack) -> AsyncGenerator[House]:
+async def house(tmp_path: Path, server: Scripted, slack: Slack) -> AsyncGenerator[House]:
     """A house whose broker is in Slack, by Socket Mode."""
-    url = f"sqlite:///{tmp_path / 'broker.db'}"
+    url = new_file(tmp_path / "broker.db")
     store = Store(url, SystemClock())
     try:
         async with aiohttp.ClientSession() as http:

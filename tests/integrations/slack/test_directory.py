@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import AsyncGenerator
 from datetime import timedelta
 from pathlib import Path
@@ -17,6 +16,7 @@ from integrations.slack.directory import FRESH, JUDGED_FOR, Directory
 from integrations.slack.web_api import WebApi
 from tests.clock import MovableClock
 from tests.servers.slack import BOT_TOKEN, TEAM, Person, Slack, UserGroup, running_slack
+from tests.sqlite import new_file
 
 ANN, BOB = "ann@example.com", "bob@example.com"
 
@@ -45,8 +45,8 @@ class Reception:
 
 
 @pytest.fixture
-async def reception(tmp_path: Path, sqlite_template: Path, clock: MovableClock) -> AsyncGenerator[Reception]:
-    store = Store(f"sqlite:///{shutil.copy(sqlite_template, tmp_path)}", clock)
+async def reception(tmp_path: Path, clock: MovableClock) -> AsyncGenerator[Reception]:
+    store = Store(new_file(tmp_path / "broker.db"), clock)
     async with running_slack() as slack, WebApi(BOT_TOKEN, slack.api_url) as web:
         made = Reception(slack, store, clock, web)
         await made.known(ANN, BOB)

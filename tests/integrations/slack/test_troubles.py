@@ -20,7 +20,7 @@ from broker.store import people
 from broker.store.people import CredentialKind
 from tests.gateway.scene import APPROVER, Bare, block
 from tests.integrations.slack.stage import Stage, furnished, holding, opened, words
-from tests.servers import BOUND
+from tests.servers import BOUND, PAUSE
 from tests.servers.scripted import Scripted
 from tests.servers.slack import BOT_TOKEN, SIGNING_SECRET, Message, Slack
 
@@ -81,6 +81,7 @@ async def trouble(stage: Stage) -> str:
             told = await _ready(stage)
             if told["status"] != "ok":
                 break
+            await asyncio.sleep(PAUSE)
     assert told["status"] == "degraded"
     assert told["channels"]["slack"]["ok"] is False
     sentence: str = told["channels"]["slack"]["error"]
@@ -102,8 +103,8 @@ async def as_time_passes(stage: Stage, what: Callable[[], T | None]) -> T:
 async def works(stage: Stage) -> None:
     """Return once nothing is wrong."""
     async with asyncio.timeout(BOUND):
-        while (await _ready(stage))["status"] != "ok":
-            pass
+        while (await _ready(stage))["status"] != "ok":  # noqa: ASYNC110
+            await asyncio.sleep(PAUSE)
 
 
 async def _ready(stage: Stage) -> dict[str, Any]:
