@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-import secrets
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +22,7 @@ from broker.store.people import CredentialKind
 from broker.store.writer import Store, Transaction
 from tests.bench.answers import TOOL
 from tests.bench.callers import Caller, hold
-from tests.bench.processes import BROKER, MODULE, start
+from tests.bench.processes import BROKER, MODULE, configured, start
 from tests.bench.requests import call, http_request, opened
 
 PER_GRANT = 20
@@ -116,15 +115,13 @@ class Broker:
 async def broker_that_holds(folder: Path, store_url: str | None) -> AsyncGenerator[Broker]:
     """One on SQLite in `folder`, or at `store_url`, before a fast upstream."""
     store_url = store_url or f"sqlite:///{folder / 'broker.db'}"
-    config, secret = folder / "broker.toml", folder / "broker.secret"
-    secret.touch(0o600)
-    secret.write_text(secrets.token_hex(32))
     (folder / "policy.json").write_bytes(orjson.dumps(POLICY))
     async with contextlib.AsyncExitStack() as stack:
         _, upstream = await start(stack, *MODULE, "tests.bench.http_upstream")
-        config.write_text(
+        config = configured(
+            folder,
             f'[server]\nport = 0\n[store]\nurl = "{store_url}"\n[upstreams.fast]\nurl = "{upstream}"\n'
-            'policy = "policy.json"\n[approvals]\ntimeout = "3h"\nmax_per_hour = 1000000000\npatience = "3h"\n'
+            'policy = "policy.json"\n[approvals]\ntimeout = "3h"\nmax_per_hour = 1000000000\npatience = "3h"\n',
         )
         store = Store(store_url, SystemClock())
         stack.callback(store.close)
