@@ -47,7 +47,7 @@ from tests.bench.processes import cpu_time, resident
 from tests.bench.report import Goal, at_most
 from tests.bench.requests import LEGACY, MODERN
 from tests.bench.sheet import Sheet
-from tests.bench.stage import Broker, Kind, broker_that_holds
+from tests.bench.stage import Broker, Kind, broker_of
 
 LARGEST, EACH_AT_MOST = 10_000, 32
 """Held calls in one process, and KiB of each."""
@@ -287,7 +287,7 @@ async def measured(
     for kind in kinds:
         task = progress.add_task(str(kind), total=steps)
         with tempfile.TemporaryDirectory() as folder:
-            async with broker_that_holds(Path(folder), store) as broker:
+            async with broker_of(Path(folder), store) as broker:
                 of_kind, end = await Holding(broker, kind, plan, partial(progress.advance, task)).measured()
         found += of_kind
         ended.append(end)

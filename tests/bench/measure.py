@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from statistics import median
-from typing import Any
 
 import orjson
 

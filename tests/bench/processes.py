@@ -52,7 +52,7 @@ def resident(process: int) -> int:
 
 
 def cpu_time(process: int) -> float:
-    """Seconds of CPU time that a process has used (clock_getcpuclockid(3), whose result is made as the C library does)."""
+    """Seconds of CPU time that a process has used (clock_getcpuclockid(3), as the C library does it)."""
     return time.clock_gettime(~process << 3 | _SCHED)
 
 

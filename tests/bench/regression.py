@@ -6,8 +6,8 @@ that is slower or busy with something else measures the same:
 
 - bytecodes: how many Python executes from a call to the quiet after it, in all threads. The median over calls, since
   now and then a tick falls into one. Almost the same each time; what libraries in C do is not in it.
-- CPU: the CPU time of a call in that of a piece of fixed work in Python, which takes turns with the calls. Everything is
-  in it, and it varies, so that only much more is seen.
+- CPU: the CPU time of a call in that of a piece of fixed work in Python, which takes turns with the calls. Everything
+  is in it, and it varies, so that only much more is seen.
 
 A later Python than the recorded one executes fewer bytecodes: there the first number sees less.
 """
@@ -25,10 +25,9 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -85,8 +84,8 @@ def worse(now: Recorded, then: Recorded) -> list[str]:
         ):
             if stands > was * most:
                 told.append(
-                    f"A call of {revision} costs {stands / was:.2f} times the {name} that are recorded ({stands:.4g}, was "
-                    f"{was:.4g}; at most {most:g} times). Find out why, or record it anew if it has to be: "
+                    f"A call of {revision} costs {stands / was:.2f} times the {name} that is recorded ({stands:.5g}, "
+                    f"was {was:.5g}; at most {most:g} times). Find out why, or record it anew if it has to be: "
                     "python -m tests.bench.regression --record"
                 )
     return told
