@@ -137,7 +137,7 @@ def main() -> None:
         found.write(given.json)
     if given.write:
         found.write()
-        pages.write(found)
+        pages.write()
 
 
 main()

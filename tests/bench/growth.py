@@ -17,13 +17,11 @@ import asyncio
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import uvloop
-from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import Progress
 from sqlalchemy import insert
@@ -33,20 +31,18 @@ from broker.front import allow_many_connections
 from broker.store.search_index import index_next
 from broker.store.tables import GrantRow, table_of
 from broker.store.writer import Store
+from tests.bench import pages
 from tests.bench.answers import TOOL
 from tests.bench.findings import Machine
+from tests.bench.grown import Growth, Point
 from tests.bench.judging import ENTRY
 from tests.bench.load import Job, Load
 from tests.bench.long_record import BEGAN, PEOPLE, fill
 from tests.bench.measure import Loader, loader
 from tests.bench.processes import cpu_time, resident
 from tests.bench.requests import MODERN
-from tests.bench.sheet import Sheet, short
 from tests.bench.stage import Broker, Kind, broker_of
 from tests.bench.ways import POLICY
-
-KEPT = Path(__file__).with_name("grown.json")
-"""What the page shows."""
 
 SIZES: dict[str, Sequence[int]] = {
     "tools": (10, 100, 1_000),
@@ -62,56 +58,6 @@ QUICK, LARGE = 2, {"audit rows": 10_000_000}
 CALLERS, AT_ONCE = 16, 10_000
 HOLD = {"approve_if": [{"path": "args.number", "op": "exists", "value": True}]}
 """Calls of the load have no number, and those that are to be held have one."""
-
-
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What it costs at one size.
-
-    Args:
-        cpu: seconds of CPU time of a call.
-        rate: calls a second.
-        idle: the part of a core while nobody calls.
-        memory: bytes.
-    """
-
-    thing: str
-    size: int
-    cpu: float
-    rate: float
-    idle: float
-    memory: int
-
-
-@dataclass(frozen=True, slots=True)
-class Growth:
-    """All that was measured, and where it was."""
-
-    machine: Machine
-    points: Sequence[Point]
-
-    @classmethod
-    def read(cls) -> Growth:
-        """What `write` wrote."""
-        return _GROWTH.validate_json(KEPT.read_bytes())
-
-    def write(self) -> None:
-        """As JSON, in seconds and bytes."""
-        KEPT.write_bytes(_GROWTH.dump_json(self, indent=1) + b"\n")
-
-    def sheet(self) -> Sheet:
-        """For people."""
-        head = ("of", "there are", "CPU a call", "grows", "calls/s", "idle", "memory")
-        smallest = {point.thing: point.cpu for point in reversed(self.points)}
-        return Sheet(head, [_line(point, point.cpu / smallest[point.thing]) for point in self.points])
-
-
-_GROWTH = TypeAdapter(Growth)
-
-
-def _line(point: Point, grows: float) -> tuple[str, ...]:
-    cost = (f"{point.cpu * 1e6:,.0f} µs", short(grows), f"{point.rate:,.0f}")
-    return (point.thing, f"{point.size:,}", *cost, f"{point.idle:.1%}", f"{point.memory / 2**20:.0f} MiB")
 
 
 # -- what there is ----------------------------------------------------------------------------------------------------
@@ -225,6 +171,7 @@ def main() -> None:
     console.print(f"All of it on {found.machine}.", highlight=False)
     if given.write:
         found.write()
+        pages.write()
 
 
 if __name__ == "__main__":
