@@ -25,20 +25,24 @@ import argparse
 import asyncio
 import gc
 import tempfile
+from asyncio.subprocess import DEVNULL
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import orjson
 import uvloop
+from pydantic import TypeAdapter
 from rich.console import Console
 from rich.progress import Progress
 
 from tests.bench import holding, judging, pages
 from tests.bench.findings import Findings, Machine, Memory
 from tests.bench.measure import ALL_CELLS, CELLS, Cell, Measured, loader, measured
-from tests.bench.processes import resident
+from tests.bench.processes import MODULE, resident
 from tests.bench.report import Goal, Report, at_most
 from tests.bench.ways import all_ways
+from tests.servers import ROOT
 
 WIDE = 150
 """Columns that the table needs: in a narrower terminal its lines are broken, and no number is cut off."""
@@ -46,7 +50,7 @@ WIDE = 150
 SETTLED = 2.0
 """Seconds after which a broker that was started is idle."""
 
-PARTS = ("calls", "held", "judging")
+PARTS = ("calls", "held", "start", "judging")
 PLAN = holding.Plan(held=(100, 1_000, 10_000), decisions=200, rate=20, still=11)
 QUICK = holding.Plan(held=(100,), decisions=20, rate=20, still=1)
 KIND = holding.KINDS[1]
@@ -62,6 +66,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, help="how often each way is measured in each cell")
     parser.add_argument("--seconds", type=float, help="how long each time")
     parser.add_argument("--all", action="store_true", help="every combination: an hour and more")
+    parser.add_argument("--callers", type=int, help="only the cells with so many")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what is measured; all of it else")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write everything there, too")
     parser.add_argument("--write", action="store_true", help="keep it, and write it into README.md and docs/speed.md")
@@ -93,19 +98,34 @@ async def _calls(
     return found, {store: Memory(idle[store], loaded[store]) for store in idle}
 
 
+async def _started(rounds: int, still: int) -> list[Goal]:
+    """Where starting stands: that is measured by a process which has nothing else to do."""
+    with tempfile.NamedTemporaryFile() as file:
+        given = ("--rounds", str(rounds), "--still", str(still), "--json", file.name)
+        process = await asyncio.create_subprocess_exec(
+            *MODULE, "tests.bench.starting", *given, cwd=ROOT, stdout=DEVNULL
+        )
+        if await process.wait():
+            raise RuntimeError("The start could not be measured.")
+        return TypeAdapter(list[Goal]).validate_python(orjson.loads(Path(file.name).read_bytes())["goals"])
+
+
 async def _findings(given: argparse.Namespace, progress: Progress) -> Findings:
     calls, memory = list[Measured](), dict[str, Memory]()
-    held, ended, judged = list[holding.Held](), list[holding.Ended](), list[Goal]()
+    held, ended, started, judged = list[holding.Held](), list[holding.Ended](), list[Goal](), list[Goal]()
     if "calls" in given.parts:
-        calls, memory = await _calls(ALL_CELLS if given.all else CELLS, given.rounds, given.seconds, progress)
+        cells = [one for one in (ALL_CELLS if given.all else CELLS) if given.callers in (None, one.callers)]
+        calls, memory = await _calls(cells, given.rounds, given.seconds, progress)
     if "held" in given.parts:
         gc.disable()  # a collection here would be somebody's latency
         held, ended = await holding.measured([KIND], QUICK if given.quick else PLAN, None, progress)
         gc.enable()
+    if "start" in given.parts:
+        started = await _started(2 if given.quick else 5, 1 if given.quick else 5)
     if "judging" in given.parts:
         judged = list(judging.goals())
     idle = (at_most(f"idle on {store}: MiB", of.idle / 2**20, IDLE_AT_MOST) for store, of in memory.items())
-    goals = [*Report(calls).goals(), *holding.goals(held), *idle, *judged]
+    goals = [*Report(calls).goals(), *holding.goals(held), *idle, *started, *judged]
     return Findings(Machine.this(), given.rounds, given.seconds, calls, memory, held, ended, goals)
 
 

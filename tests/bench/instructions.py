@@ -28,7 +28,7 @@ def counting() -> Generator[None]:
 
 def executed() -> int:
     """Bytecodes so far."""
-    return _count.__reduce__()[1][0]
+    return int(_count.__reduce__()[1][0])
 
 
 def uncounted() -> None:

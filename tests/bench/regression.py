@@ -4,8 +4,8 @@ tests. `--record` records what it costs now, which belongs into the commit that 
 One caller makes calls through a broker in this process, one after the other. Neither number is a time, so a machine
 that is slower or busy with something else measures the same:
 
-- bytecodes: how many Python executes from a call to the quiet after it, in all threads. The median over calls, since
-  now and then a tick falls into one. Almost the same each time; what libraries in C do is not in it.
+- bytecodes: how many Python executes from a call to the quiet after it, in all threads. The least over calls, since
+  ticks fall into some. Almost the same each time; what libraries in C do is not in it.
 - CPU: the CPU time of a call in that of a piece of fixed work in Python, which takes turns with the calls. Everything
   is in it, and it varies, so that only much more is seen.
 
@@ -29,7 +29,7 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -98,9 +98,15 @@ class _Caller:
     """One connection, in a thread of its own."""
 
     def __init__(self, url: str, request: bytes) -> None:
-        address = urlsplit(url)
-        self._socket = socket.create_connection((address.hostname, address.port))
+        self._address = urlsplit(url)
         self._request = request
+
+    def __enter__(self) -> Self:
+        self._socket = socket.create_connection((self._address.hostname, self._address.port))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
 
     def call(self) -> None:
         """Make a call and have its answer."""
@@ -113,9 +119,6 @@ class _Caller:
             got += piece
         if SAID.encode() not in got:
             raise RuntimeError(f"An answer of another kind came: {got.decode()}")
-
-    def close(self) -> None:
-        self._socket.close()
 
 
 @asynccontextmanager
@@ -140,13 +143,16 @@ async def _broker(upstream: str) -> AsyncGenerator[dict[str, _Caller]]:
         for era in ERAS:
             fields = await opened(http, url, era, made.token)
             callers[era] = _Caller(url, http_request(url, fields, call(era, 1)))
-            stack.callback(callers[era].close)
         yield callers
 
 
 async def _of_each(upstream: str, measure: Callable[[_Caller], float]) -> dict[str, float]:
+    def connected(caller: _Caller) -> float:
+        with caller:
+            return measure(caller)
+
     async with _broker(upstream) as callers:
-        return {era: await asyncio.to_thread(measure, caller) for era, caller in callers.items()}
+        return {era: await asyncio.to_thread(connected, caller) for era, caller in callers.items()}
 
 
 # -- numbers ----------------------------------------------------------------------------------------------------------
@@ -160,7 +166,7 @@ def _bytecodes(caller: _Caller) -> float:
         before = _quiet()
         caller.call()
         counted.append(_quiet() - before)
-    return statistics.median(counted[WARM_UP:])
+    return min(counted[WARM_UP:])
 
 
 def _quiet() -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from xml.etree import ElementTree
+from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import pytest
 
 from tests.bench import pages
-from tests.bench.figure import drawn
+from tests.bench.figure import WIDTH, drawn
 from tests.bench.findings import Findings
 from tests.bench.grown import Growth
 from tests.bench.measure import CELLS
@@ -25,7 +26,7 @@ FOUND, GROWN = Findings.read(), Growth.read()
     ],
     ids=["the README", "calls", "growth"],
 )
-def test_a_page_says_what_was_measured(page: pages.Path, name: str, text: str) -> None:
+def test_a_page_says_what_was_measured(page: Path, name: str, text: str) -> None:
     shown = page.read_text()
     assert pages.between(shown, name, text) == shown
 
@@ -48,7 +49,7 @@ def test_the_figure_shows_what_was_measured_in_both_colour_schemes() -> None:
     figure = pages.FIGURE.read_text()
     assert figure == drawn(FOUND)
     assert "prefers-color-scheme: dark" in figure
-    root = ElementTree.fromstring(figure)
-    bars = [bar for bar in root.iter("{http://www.w3.org/2000/svg}rect") if bar.get("class") == "broker"]
-    assert len(bars) == 2 * len({cell.callers for cell in CELLS})
-    assert all(float(bar.get("x", "")) + float(bar.get("width", "")) < 840 for bar in root.iter() if bar.get("x"))
+    root = ET.fromstring(figure)
+    bars = list(root.iter("{http://www.w3.org/2000/svg}rect"))
+    assert sum(bar.get("class") == "broker" for bar in bars) == 2 * len({cell.callers for cell in CELLS})
+    assert all(float(bar.get("x", "")) + float(bar.get("width", "")) < WIDTH for bar in bars)

@@ -24,7 +24,7 @@ from tests.servers import BOUND, ROOT
 
 _STDIO_UPSTREAM = (*MODULE, "tests.bench.stdio_upstream")
 
-POLICY = {
+POLICY: dict[str, Any] = {
     "version": "1",
     "default": "deny",
     "tools": {TOOL: {"action": "allow", "limits": [{"counter": "calls", "window": "minute", "max": 1_000_000_000}]}},
