@@ -107,7 +107,7 @@ async def _started(rounds: int, still: int) -> list[Goal]:
         )
         if await process.wait():
             raise RuntimeError("The start could not be measured.")
-        return TypeAdapter(list[Goal]).validate_python(orjson.loads(Path(file.name).read_bytes())["goals"])
+        return TypeAdapter(list[Goal]).validate_python(orjson.loads(file.read())["goals"])
 
 
 async def _findings(given: argparse.Namespace, progress: Progress) -> Findings:
