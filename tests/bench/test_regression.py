@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from pydantic import TypeAdapter
 
-from tests.bench.regression import KEPT, Cost, Recorded, worse
+from tests.bench.regression import KEPT, Cost, Recorded, usual, worse
 from tests.servers import ROOT
 
 THEN = TypeAdapter(Recorded).validate_json(KEPT.read_bytes())
@@ -30,3 +30,7 @@ def test_what_costs_a_third_more_is_told_with_what_to_do_and_what_costs_less_is_
             assert "tests.bench.regression --record" in told
     less = {revision: Cost(cost.bytecodes * 0.5, cost.cpu * 0.5) for revision, cost in THEN.costs.items()}
     assert worse(THEN, THEN) == worse(replace(THEN, costs=less), THEN) == []
+
+
+def test_calls_into_which_a_tick_fell_or_whose_end_was_missed_are_not_the_usual_ones() -> None:
+    assert usual([9_000, 26_100, 19_602, 31_000, 19_700, 15_040, 19_602, 24_000, 27_000, 28_900]) == 19_602
