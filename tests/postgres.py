@@ -32,12 +32,12 @@ MEMORY = Path("/dev/shm")
 # Whatever ends the test run, even SIGKILL, closes the keeper's standard input, and that ends the server. The keeper has
 # a session of its own, so that Ctrl-C reaches the tests first and they can still close their connections.
 KEEPER = """
-folder=$1 bin=$2
+folder=$1 bin=$2 # and $3: whether what is written reaches the disk
 exec 2>"$folder/log"
 "$bin/initdb" --pgdata="$folder/data" --username=postgres --auth=trust --encoding=UTF8 --locale=C --no-sync >&2 &&
     {
         "$bin/postgres" -D "$folder/data" -k "$folder" -h "" -p 5432 -N 200 \
-            -c fsync=off -c full_page_writes=off >&2 </dev/null &
+            -c fsync=$3 -c full_page_writes=$3 >&2 </dev/null &
         until "$bin/pg_isready" --host="$folder" --quiet; do kill -0 $! && sleep 0.05 || break; done
     }
 if "$bin/pg_isready" --host="$folder" --quiet; then echo ready; cat; else cat "$folder/log"; fi
@@ -73,16 +73,20 @@ class PostgresServer:
 
 
 @contextmanager
-def running_postgres() -> Generator[PostgresServer]:
+def running_postgres(*, durable: bool = False) -> Generator[PostgresServer]:
     """Run a server until the block is left, or this process ends in whatever way.
+
+    Args:
+        durable: as one that people use, whose commits reach the disk; tests have no use for that.
 
     Raises:
         RuntimeError: the server did not start; the message is its log.
     """
-    folder = Path(tempfile.mkdtemp(prefix="broker-pg-", dir=MEMORY if usable(MEMORY) else None))
+    memory = MEMORY if not durable and usable(MEMORY) else None
+    folder = Path(tempfile.mkdtemp(prefix="broker-pg-", dir=memory))
     user = UNPRIVILEGED if os.geteuid() == 0 else None
     programs = _handed_over(_programs(), folder, user) if user else _programs()
-    command = ["/bin/sh", "-c", KEEPER, "keeper", str(folder), str(programs)]
+    command = ["/bin/sh", "-c", KEEPER, "keeper", str(folder), str(programs), "on" if durable else "off"]
     with subprocess.Popen(
         command,
         stdin=subprocess.PIPE,

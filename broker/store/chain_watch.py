@@ -82,6 +82,8 @@ class ChainWatch:
     def _verified(self, session: Session, reached: Head) -> tuple[Head, Head]:
         """How far the chain holds behind `reached`, and where it ends."""
         end = audit.head(session)
+        if end == reached:  # nothing is new
+            return reached, end
         busy = 0 < self._end < end.seq - BUSY
         self._end = end.seq
         most = WHILE_BUSY if busy else AT_ONCE

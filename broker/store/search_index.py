@@ -19,13 +19,13 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Connection, Engine, Select, Text, bindparam, select, text, type_coerce
+from sqlalchemy import Connection, Engine, Select, Text, bindparam, func, select, text, type_coerce
 from sqlmodel import col
 
 from broker.domain.searching import Searched
 from broker.store.engine import WRITER, is_sqlite
 from broker.store.prepared import Prepared
-from broker.store.tables import AuditBlock, AuditRow, AuditTerm, ChainHead, GrantRow
+from broker.store.tables import AuditBlock, AuditRow, AuditTerm, ChainHead, GrantRow, table_of
 from broker.store.terms import BLOCK, bitmap, first_of, packed, terms_of, unpacked, value_term
 from broker.store.writer import Store
 
@@ -72,6 +72,9 @@ _HAVING = Prepared(
     select(col(AuditTerm.block), col(AuditTerm.rows)).where(
         col(AuditTerm.term) == bindparam("term"), col(AuditTerm.block).between(bindparam("first"), bindparam("last"))
     )
+)
+_HOW_FAR = Prepared(
+    select(col(ChainHead.seq), select(func.count()).select_from(table_of(AuditBlock)).scalar_subquery())
 )
 _ALONE = text("SELECT pg_try_advisory_xact_lock(:key)")
 
@@ -126,7 +129,9 @@ def index_next(engine: Engine, most: int = 1) -> int:
 
 def unindexed(connection: Connection) -> list[int]:
     """The complete blocks that have no index yet, the newest first."""
-    seq = connection.execute(select(col(ChainHead.seq))).scalar_one()
+    seq, indexed = _HOW_FAR.on(connection, {}).fetchone()
+    if indexed == seq // BLOCK:  # nearly always: of a long record they are many to read each second
+        return []
     known = set(connection.execute(select(col(AuditBlock.block))).scalars())
     return [block for block in range(seq // BLOCK - 1, -1, -1) if block not in known]
 

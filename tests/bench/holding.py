@@ -40,14 +40,14 @@ import orjson
 import uvloop
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
 
 from broker.front import allow_many_connections
 from tests.bench.callers import Caller
 from tests.bench.processes import cpu_time, resident
-from tests.bench.report import Goal
+from tests.bench.report import Goal, at_most
 from tests.bench.requests import LEGACY, MODERN
-from tests.bench.stage import Broker, Kind, broker_that_holds
+from tests.bench.sheet import Sheet
+from tests.bench.stage import Broker, Kind, broker_of
 
 LARGEST, EACH_AT_MOST = 10_000, 32
 """Held calls in one process, and KiB of each."""
@@ -228,59 +228,30 @@ class Holding:
 # -- telling ----------------------------------------------------------------------------------------------------------
 
 
-def goals(found: Sequence[Held], ended: Sequence[Ended]) -> Iterator[Goal]:
+def goals(found: Sequence[Held]) -> Iterator[Goal]:
     """The goals that can be told from what was measured."""
     for one in found:
         if one.held == LARGEST:
-            each = one.each / 1024
-            yield Goal(
-                f"{one.kind}, {LARGEST:,} held: KiB each, at most {EACH_AT_MOST}",
-                each,
-                EACH_AT_MOST,
-                EACH_AT_MOST / each,
-            )
+            yield at_most(f"{one.kind}, {LARGEST:,} held: KiB each", one.each / 1024, EACH_AT_MOST)
         if one.held == DECIDED_AT:
-            late = one.from_sent.p99 * 1e3
-            what = f"{one.kind}, {DECIDED_AT:,} held: ms from decision to result (p99), at most {LATE_AT_MOST}"
-            yield Goal(what, late, LATE_AT_MOST, LATE_AT_MOST / late)
+            what = f"{one.kind}, {DECIDED_AT:,} held: ms from decision to result (p99)"
+            yield at_most(what, one.from_sent.p99 * 1e3, LATE_AT_MOST)
 
 
-def table(found: Sequence[Held]) -> Table:
+def sheet(found: Sequence[Held]) -> Sheet:
     """All of it for people."""
-    told = Table("client", box=None, pad_edge=False)
-    names = (
-        "held",
-        "held/s",
-        "first sign",
-        "KiB each",
-        "CPU",
-        "a call",
-        "decision → result: p50",
-        "p95",
-        "p99",
-        "quiet",
+    late = tuple(f"decision → result: {name}" if name == "p50" else name for name in ("p50", "p95", "p99"))
+    head = ("client", "held", "held/s", "first sign", "KiB each", "CPU", "a call", *late, "quiet")
+    return Sheet(head, [_line(one) for one in found])
+
+
+def _line(one: Held) -> tuple[str, ...]:
+    late = (
+        f"{getattr(one.from_sent, name) * 1e3:.1f} ({getattr(one.from_returned, name) * 1e3:.1f}) ms"
+        for name in ("p50", "p95", "p99")
     )
-    for name in names:
-        told.add_column(name, justify="right", no_wrap=True)
-    for one in found:
-        late = [
-            f"{getattr(one.from_sent, name) * 1e3:.1f} ({getattr(one.from_returned, name) * 1e3:.1f}) ms"
-            for name in ("p50", "p95", "p99")
-        ]
-        first, quiet = f"{one.first_sign.p99 * 1e3:.0f} ms", f"{one.quiet:.1f} s"
-        each = f"{one.each / 1024:.1f}"
-        told.add_row(
-            str(one.kind),
-            f"{one.held:,}",
-            f"{one.rate:.0f}",
-            first,
-            each,
-            f"{one.cpu:.0%}",
-            f"{one.cpu_each * 1e3:.0f} ms",
-            *late,
-            quiet,
-        )
-    return told
+    holding = (f"{one.rate:.0f}", f"{one.first_sign.p99 * 1e3:.0f} ms", f"{one.each / 1024:.1f}", f"{one.cpu:.0%}")
+    return (str(one.kind), f"{one.held:,}", *holding, f"{one.cpu_each * 1e3:.1f} ms", *late, f"{one.quiet:.1f} s")
 
 
 def _arguments() -> argparse.Namespace:
@@ -302,20 +273,32 @@ def _arguments() -> argparse.Namespace:
     return given
 
 
-async def _measure(given: argparse.Namespace, console: Console) -> tuple[list[Held], list[Ended]]:
-    plan = Plan(given.held, given.decisions, given.rate, given.still)
+async def measured(
+    kinds: Sequence[Kind], plan: Plan, store: str | None, progress: Progress
+) -> tuple[list[Held], list[Ended]]:
+    """Each kind of client in a broker of its own, at `store` or on SQLite.
+
+    Raises:
+        SystemExit: so many connections are not allowed here.
+    """
+    _check_room(plan.held[-1])
     found, ended = list[Held](), list[Ended]()
     steps = 2 * WARM_UP + plan.held[-1] + sum(min(plan.decisions, held) for held in plan.held)
-    with Progress(console=console, transient=True, disable=not console.is_terminal, refresh_per_second=2) as progress:
-        for kind in KINDS[: given.kinds]:
-            task = progress.add_task(str(kind), total=steps)
-            with tempfile.TemporaryDirectory() as folder:
-                async with broker_that_holds(Path(folder), given.store) as broker:
-                    of_kind, end = await Holding(broker, kind, plan, partial(progress.advance, task)).measured()
-            found += of_kind
-            ended.append(end)
-            progress.remove_task(task)
+    for kind in kinds:
+        task = progress.add_task(str(kind), total=steps)
+        with tempfile.TemporaryDirectory() as folder:
+            async with broker_of(Path(folder), store) as broker:
+                of_kind, end = await Holding(broker, kind, plan, partial(progress.advance, task)).measured()
+        found += of_kind
+        ended.append(end)
+        progress.remove_task(task)
     return found, ended
+
+
+async def _measured(given: argparse.Namespace, console: Console) -> tuple[list[Held], list[Ended]]:
+    plan = Plan(given.held, given.decisions, given.rate, given.still)
+    with Progress(console=console, transient=True, disable=not console.is_terminal, refresh_per_second=2) as progress:
+        return await measured(KINDS[: given.kinds], plan, given.store, progress)
 
 
 def _check_room(most: int) -> None:
@@ -329,14 +312,13 @@ def main() -> None:
     """Measure and say it."""
     given, console = _arguments(), Console()
     console.width = max(console.width, WIDE)
-    _check_room(given.held[-1])
     gc.disable()  # a collection here would be somebody's latency
-    found, ended = uvloop.run(_measure(given, console))
-    console.print(table(found))
+    found, ended = uvloop.run(_measured(given, console))
+    console.print(sheet(found).rich())
     console.print(f"\n{os.cpu_count()} cores for everything; {given.decisions} decisions, {given.rate:g} a second.")
     for one in ended:
         console.print(str(one), highlight=False)
-    reached = list(goals(found, ended))
+    reached = list(goals(found))
     for goal in reached:
         console.print(str(goal), highlight=False)
     if given.json is not None:

@@ -24,7 +24,7 @@ import aiohttp
 import orjson
 import uvloop
 
-from tests.bench.answers import SAID
+from tests.bench.answers import SAID, SMALL
 from tests.bench.processes import cpu_time
 from tests.bench.requests import INITIALIZE, LEGACY, call, closed, http_request, message, opened, whole
 
@@ -39,6 +39,8 @@ class Job:
     """Calls to make.
 
     Args:
+        size: bytes of text in each answer.
+        events: whether the server is to answer with an event; else with JSON.
         url: the server, or None when `command` starts it.
         token: sent as a bearer token.
         charged: the process whose CPU time is measured; what `command` starts is its own.
@@ -47,10 +49,17 @@ class Job:
     revision: str
     callers: int
     seconds: float
+    size: int = SMALL
+    events: bool = False
     url: str | None = None
     token: str | None = None
     command: tuple[str, ...] = ()
     charged: int = 0
+
+    @property
+    def asked(self) -> dict[str, Any]:
+        """Arguments of the calls beside the usual ones."""
+        return ({"size": self.size} if self.size != SMALL else {}) | ({"events": True} if self.events else {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +69,7 @@ class Load:
     calls: int
     seconds: float
     p50: float
+    p95: float
     p99: float
     cpu: float
 
@@ -71,9 +81,16 @@ class _Caller(Protocol):
 
 
 class _Calls:
-    """What callers have in common: when to stop, and what was measured."""
+    """What callers have in common: when to stop, and what was measured.
+
+    Args:
+        size: bytes that an answer has at least.
+    """
 
     _done: asyncio.Future[None]
+
+    def __init__(self, size: int) -> None:
+        self._size = size
 
     async def make(self, callers: Sequence[_Caller], seconds: float) -> tuple[list[float], float]:
         """Let all callers call for so long; the latencies, and how long it took."""
@@ -89,7 +106,7 @@ class _Calls:
     def answered(self, caller: _Caller, answer: bytes) -> None:
         """The answer to a caller's call is whole."""
         now = perf_counter()
-        if _SAID not in answer:
+        if _SAID not in answer or len(answer) < self._size:
             self.failed(f"An answer of another kind came: {answer.decode(errors='replace')}")
         self._times.append(now - caller.began)
         if now < self._until:
@@ -143,7 +160,7 @@ async def _over_http(job: Job, url: str, calls: _Calls) -> AsyncGenerator[tuple[
     loop, address = asyncio.get_running_loop(), urlsplit(url)
     async with aiohttp.ClientSession(raise_for_status=True) as http:
         fields = await opened(http, url, job.revision, job.token)
-        request = http_request(url, fields, call(job.revision, 1))
+        request = http_request(url, fields, call(job.revision, 1, job.asked))
         callers: list[_HttpCaller] = []
         for _ in range(job.callers):
             _, caller = await loop.create_connection(
@@ -215,7 +232,7 @@ async def _over_pipes(job: Job, calls: _Calls) -> AsyncGenerator[tuple[Sequence[
             pipes.ask(_line(message("initialize", INITIALIZE, 0)), opened.set_result)
             await opened
             pipes.tell(_line(message("notifications/initialized")))
-        requests = [call(job.revision, number + 1) + b"\n" for number in range(job.callers)]
+        requests = [call(job.revision, number + 1, job.asked) + b"\n" for number in range(job.callers)]
         yield [_PipeCaller(calls, pipes, request) for request in requests], transport.get_pid()
     finally:
         transport.close()
@@ -229,7 +246,7 @@ def _line(message: dict[str, Any]) -> bytes:
 
 
 async def _done(job: Job) -> Load:
-    calls = _Calls()
+    calls = _Calls(job.size)
     over = _over_http(job, job.url, calls) if job.url is not None else _over_pipes(job, calls)
     async with over as (callers, charged):
         await calls.make(callers, job.seconds * WARM_UP)
@@ -237,8 +254,8 @@ async def _done(job: Job) -> Load:
         before = cpu_time(charged)
         times, seconds = await calls.make(callers, job.seconds)
         cpu = cpu_time(charged) - before
-    *_, p99 = statistics.quantiles(times, n=100) if len(times) > 1 else times
-    return Load(len(times), seconds, statistics.median(times), p99, cpu)
+    cuts = statistics.quantiles(times, n=100) if len(times) > 1 else times * 99
+    return Load(len(times), seconds, cuts[49], cuts[94], cuts[98], cpu)
 
 
 async def _main() -> None:

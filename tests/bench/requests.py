@@ -13,7 +13,8 @@ import orjson
 from tests.bench.answers import TOOL
 
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
-ARGUMENTS = {"path": "/srv/reports/2026/q3.txt", "lines": [1, 80], "follow": False}
+ARGUMENTS = {"path": "/srv/report/2026/q3.txt", "lines": [1, 80], "follow": False}
+"""64 bytes of JSON."""
 
 _LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 _CLIENT = {"name": "load", "version": "1"}

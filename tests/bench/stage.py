@@ -1,15 +1,17 @@
-"""A broker that holds every call, in a process of its own, with a fast upstream, its agents and a reviewer."""
+"""A broker in a process of its own, with a fast upstream, its agents and a reviewer; unless told else it holds all."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import itertools
-import secrets
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
@@ -19,11 +21,12 @@ from broker.domain.clock import SystemClock
 from broker.domain.people import Role
 from broker.store import approvals, grants, people
 from broker.store.approvals import ApprovalFilter
+from broker.store.grants import NewGrant
 from broker.store.people import CredentialKind
 from broker.store.writer import Store, Transaction
 from tests.bench.answers import TOOL
 from tests.bench.callers import Caller, hold
-from tests.bench.processes import BROKER, MODULE, start
+from tests.bench.processes import BROKER, MODULE, configured, start
 from tests.bench.requests import call, http_request, opened
 
 PER_GRANT = 20
@@ -58,6 +61,17 @@ class Broker:
         self._http = http
         self._agents: list[tuple[str, dict[str, str]]] = []  # a grant and what its calls have to say
         self._numbers = itertools.count()
+
+    async def target(self) -> dict[str, Any]:
+        """Where the calls of one more agent go, as a job says it."""
+        return {"url": self._url, "token": (await self._grant("load")).token, "charged": self.pid}
+
+    async def listen(self, pages: int) -> list[Caller]:
+        """Open the queue in so many browsers of the reviewer, and leave it open."""
+        issue = partial(people.issue, kind=CredentialKind.SESSION, email=REVIEWER, lifetime=timedelta(hours=1))
+        made = await self._store.write(lambda tx: [issue(tx, "cli:bench").secret for _ in range(pages)])
+        head = f"GET /queue/events HTTP/1.1\r\nHost: {urlsplit(self._url).netloc}\r\nCookie: broker_session="
+        return await hold(self._url, [f"{head}{secret}\r\n\r\n".encode() for secret in made], lambda: None)
 
     async def hold(self, kind: Kind, more: int, heard: Callable[[], None]) -> dict[int, Caller]:
         """Have so many more calls held; their callers by their numbers."""
@@ -99,12 +113,12 @@ class Broker:
         await self._store.write(lambda tx: [grants.revoke(tx, "cli:bench", grant) for grant in ids])
 
     async def _add_agent(self, revision: str) -> None:
-        label = f"agent {len(self._agents) + 1}"
-        names = frozenset({"fast"})
-        made = await self._store.write(
-            lambda tx: grants.create(tx, "cli:bench", label=label, owner=OWNER, upstreams=names, expires_at=None)
-        )
+        made = await self._grant(f"agent {len(self._agents) + 1}")
         self._agents.append((made.grant.id, await opened(self._http, self._url, revision, made.token)))
+
+    async def _grant(self, label: str) -> NewGrant:
+        terms: dict[str, Any] = {"label": label, "owner": OWNER, "upstreams": frozenset({"fast"}), "expires_at": None}
+        return await self._store.write(lambda tx: grants.create(tx, "cli:bench", **terms))
 
     def _request(self, kind: Kind, number: int) -> bytes:
         meta = {"progressToken": f"token-{number}"} if kind.progress else {}
@@ -113,18 +127,18 @@ class Broker:
 
 
 @contextlib.asynccontextmanager
-async def broker_that_holds(folder: Path, store_url: str | None) -> AsyncGenerator[Broker]:
-    """One on SQLite in `folder`, or at `store_url`, before a fast upstream."""
+async def broker_of(
+    folder: Path, store_url: str | None = None, policy: Mapping[str, Any] = POLICY, tools: int = 1
+) -> AsyncGenerator[Broker]:
+    """One on SQLite in `folder`, or at `store_url`, before a fast upstream that has so many tools."""
     store_url = store_url or f"sqlite:///{folder / 'broker.db'}"
-    config, secret = folder / "broker.toml", folder / "broker.secret"
-    secret.touch(0o600)
-    secret.write_text(secrets.token_hex(32))
-    (folder / "policy.json").write_bytes(orjson.dumps(POLICY))
+    (folder / "policy.json").write_bytes(orjson.dumps(policy))
     async with contextlib.AsyncExitStack() as stack:
-        _, upstream = await start(stack, *MODULE, "tests.bench.http_upstream")
-        config.write_text(
+        _, upstream = await start(stack, *MODULE, "tests.bench.http_upstream", str(tools))
+        config = configured(
+            folder,
             f'[server]\nport = 0\n[store]\nurl = "{store_url}"\n[upstreams.fast]\nurl = "{upstream}"\n'
-            'policy = "policy.json"\n[approvals]\ntimeout = "3h"\nmax_per_hour = 1000000000\npatience = "3h"\n'
+            'policy = "policy.json"\n[approvals]\ntimeout = "3h"\nmax_per_hour = 1000000000\npatience = "3h"\n',
         )
         store = Store(store_url, SystemClock())
         stack.callback(store.close)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from tests.bench.answers import answer
+from tests.bench.answers import Server
 
+server = Server()
 for line in sys.stdin.buffer:
-    _, response = answer(line)
+    response = server.answer(line).body
     if response:
         sys.stdout.buffer.write(response + b"\n")
         sys.stdout.buffer.flush()

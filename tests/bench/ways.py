@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import shutil
 import socket
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from urllib.parse import urlsplit
 import orjson
 
 from tests.bench.answers import TOOL
-from tests.bench.processes import BROKER, MODULE, run, start
+from tests.bench.processes import BROKER, MODULE, configured, run, start
+from tests.postgres import running_postgres
 from tests.servers import BOUND, ROOT
 
 _STDIO_UPSTREAM = (*MODULE, "tests.bench.stdio_upstream")
 
-POLICY = {
+POLICY: dict[str, Any] = {
     "version": "1",
     "default": "deny",
     "tools": {TOOL: {"action": "allow", "limits": [{"counter": "calls", "window": "minute", "max": 1_000_000_000}]}},
@@ -55,18 +56,43 @@ class Way:
     target: dict[str, Any]
 
 
+class Ways:
+    """All that is started.
+
+    Attributes:
+        brokers: their processes, by the kind of their store.
+    """
+
+    def __init__(self, others: Mapping[str, list[Way]]) -> None:
+        self._others = others
+        self._brokers: dict[tuple[str, str], Way] = {}
+        self.brokers: dict[str, int] = {}
+
+    def add_broker(self, store: str, process: int, ways: Mapping[str, Way]) -> None:
+        """The ways through one, by the kind of upstream."""
+        self.brokers[store] = process
+        self._brokers |= {(upstream, store): way for upstream, way in ways.items()}
+
+    def to(self, upstream: str, store: str) -> list[Way]:
+        """The ways to a kind of upstream, the direct one first; the last is that through the broker on `store`."""
+        return [*self._others[upstream], self._brokers[upstream, store]]
+
+
 @contextlib.asynccontextmanager
-async def all_ways(folder: Path) -> AsyncGenerator[dict[str, list[Way]]]:
-    """Start everything, with its files in `folder`; gives the ways to each kind of upstream, the direct one first."""
+async def all_ways(folder: Path) -> AsyncGenerator[Ways]:
+    """Start everything, with its files in `folder`."""
     async with contextlib.AsyncExitStack() as stack:
+        postgres = stack.enter_context(running_postgres(durable=True))
         upstream, url = await start(stack, *MODULE, "tests.bench.http_upstream")
         program = shutil.which("nginx")
         nginx = [await _nginx(stack, program, folder, url)] if program is not None else []
-        broker = await _broker(stack, folder, url)
-        yield {
-            "http": [Way("direct", {"url": url, "charged": upstream.pid}), *nginx, broker["http"]],
-            "stdio": [Way("direct", {"command": _STDIO_UPSTREAM}), broker["stdio"]],
-        }
+        http = [Way("direct", {"url": url, "charged": upstream.pid}), *nginx]
+        ways = Ways({"http": http, "stdio": [Way("direct", {"command": _STDIO_UPSTREAM})]})
+        served = postgres.new_database().replace("+psycopg", "")  # as people write it
+        for kind, store in (("sqlite", f"sqlite:///{folder / 'broker.db'}"), ("postgresql", served)):
+            (folder / kind).mkdir()
+            ways.add_broker(kind, *await _broker(stack, folder / kind, url, store))
+        yield ways
 
 
 async def _nginx(stack: contextlib.AsyncExitStack, program: str, folder: Path, url: str) -> Way:
@@ -89,21 +115,23 @@ async def _listens(port: int) -> None:
             return writer.close()
 
 
-async def _broker(stack: contextlib.AsyncExitStack, folder: Path, url: str) -> dict[str, Way]:
-    """A broker as people run it, with a grant for its only agent."""
-    config = folder / "broker.toml"
+async def _broker(
+    stack: contextlib.AsyncExitStack, folder: Path, url: str, store: str
+) -> tuple[int, Mapping[str, Way]]:
+    """A broker as people run it, with a grant for its only agent: its process, and the ways through it."""
     (folder / "policy.json").write_bytes(orjson.dumps(POLICY))
     command = orjson.dumps(_STDIO_UPSTREAM).decode()
-    config.write_text(
-        f'[server]\nport = 0\n[upstreams.http]\nurl = "{url}"\npolicy = "policy.json"\n'
-        f'[upstreams.stdio]\ncommand = {command}\nenv = {{ PYTHONPATH = "{ROOT}" }}\npolicy = "policy.json"\n'
+    config = configured(
+        folder,
+        f'[server]\nport = 0\n[store]\nurl = "{store}"\n[upstreams.http]\nurl = "{url}"\npolicy = "policy.json"\n'
+        f'[upstreams.stdio]\ncommand = {command}\nenv = {{ PYTHONPATH = "{ROOT}" }}\npolicy = "policy.json"\n',
     )
     process, started = await start(stack, *BROKER, "serve", "--json", "--config", str(config))
     names = ("--upstream", "http", "--upstream", "stdio", "--label", "load", "--owner", "load@example.com")
     grant = (*BROKER, "grant", "create", *names, "--json", "--config", str(config))
     _, made = await start(stack, *grant)
     base, token = orjson.loads(started)["url"], orjson.loads(made)["token"]
-    return {
+    return process.pid, {
         name: Way("broker", {"url": f"{base}/mcp/{name}", "token": token, "charged": process.pid})
         for name in ("http", "stdio")
     }
