@@ -102,6 +102,22 @@ class Event:
     arguments_digest: str | None = None
     detail: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def followed_by(self, kind: Kind, detail: Mapping[str, Any]) -> Event:
+        """Something else that happened to the same."""
+        return Event(
+            kind=kind,
+            actor=self.actor,
+            call_id=self.call_id,
+            approval_id=self.approval_id,
+            upstream=self.upstream,
+            tool=self.tool,
+            grant=self.grant,
+            verdict=self.verdict,
+            rule=self.rule,
+            arguments_digest=self.arguments_digest,
+            detail=detail,
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row(Event):

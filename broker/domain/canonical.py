@@ -11,7 +11,7 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, cast
 
 MAX_DEPTH = 100
@@ -20,7 +20,23 @@ _TOO_DEEP = f"nested more than {MAX_DEPTH} levels deep"
 quoted = json.encoder.encode_basestring
 """A string as canonical JSON has it."""
 
-_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode
+
+def encoder(*, ascii_only: bool, sorted_keys: bool) -> Callable[[Any], str]:
+    """A function from parsed JSON to its text without white space; NaN and infinities are a ValueError.
+
+    It is `json`'s own encoder, which `json.dumps` would make anew for each value.
+    """
+    text = json.encoder.encode_basestring_ascii if ascii_only else quoted
+    make: Any = getattr(json.encoder, "c_make_encoder")  # noqa: B009 - CPython's, which type checkers do not know
+    encode: Callable[[Any, int], Iterable[str]] = make(None, _no_json, text, None, ":", ",", sorted_keys, False, False)
+    return lambda value: "".join(encode(value, 0))
+
+
+def _no_json(value: Any) -> Any:
+    raise TypeError(f"a value of type {type(value).__name__} is no JSON")
+
+
+_encode = encoder(ascii_only=False, sorted_keys=True)
 
 
 def depth_exceeds(value: Any, limit: int = MAX_DEPTH) -> bool:

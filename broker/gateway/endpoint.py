@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
 from functools import partial
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 PATH = "/mcp/"
 LARGEST_BODY = 4 * 1024 * 1024
+
+Fields = Mapping[bytes, bytes]
 
 _SESSION = b"mcp-session-id"
 _LEFT = "broker.left"  # what `broker.front` offers to whoever answers
@@ -142,26 +145,27 @@ class Endpoint:
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[Gate, Inbound]:
         headers: Headers = scope["headers"]
-        self._check_origin(headers)
+        fields = _fields(headers)
+        self._check_origin(fields)
         gate = self._gates.get(scope["path"].removeprefix(PATH))
         if gate is None:
             raise HttpRefusal(404, "There is no such upstream here: the address is /mcp/ and its name.")
-        grant = await self._grant(headers, gate.upstream.name)
+        grant = await self._grant(fields, gate.upstream.name)
         method: str = scope["method"]
         if method not in ("POST", "GET", "DELETE"):
             raise HttpRefusal(405, "Only POST, GET and DELETE.", (b"allow", b"POST, GET, DELETE"))
-        message = parse_message(await _body(headers, receive)) if method == "POST" else None
+        message = parse_message(await _body(fields, receive)) if method == "POST" else None
         if message is not None:
             check_envelope(message, headers)
         modern = is_modern(headers, message)
-        opened = None if modern else self._session(headers, grant, gate.upstream.name)
+        opened = None if modern else self._session(fields, grant, gate.upstream.name)
         session, client = opened or (None, message.client if message is not None else None)
         inbound = Inbound(
             method=method,
             grant=grant,
             headers=headers,
             modern=modern,
-            check_grant=partial(self._grant, headers, gate.upstream.name),
+            check_grant=partial(self._grant, fields, gate.upstream.name),
             came=asyncio.get_running_loop().time(),
             message=message,
             session=session,
@@ -169,14 +173,14 @@ class Endpoint:
         )
         return gate, inbound
 
-    def _check_origin(self, headers: Headers) -> None:
-        if not self._origins.allows_host(_field(headers, b"host")):
+    def _check_origin(self, fields: Fields) -> None:
+        if not self._origins.allows_host(_field(fields, b"host")):
             raise HttpRefusal(403, "The Host field is not the broker's own: use its server.public_url.")
-        if not self._origins.allows_origin(_field(headers, b"origin")):
+        if not self._origins.allows_origin(_field(fields, b"origin")):
             raise HttpRefusal(403, "Pages of other origins may not speak to the broker.")
 
-    async def _grant(self, headers: Headers, upstream: str) -> Grant:
-        scheme, _, token = (_field(headers, b"authorization") or "").partition(" ")
+    async def _grant(self, fields: Fields, upstream: str) -> Grant:
+        scheme, _, token = (_field(fields, b"authorization") or "").partition(" ")
         grant = await self._grants.by_token(token.strip()) if scheme.lower() == "bearer" else None
         if grant is None:
             sentence = (
@@ -190,8 +194,8 @@ class Endpoint:
             raise HttpRefusal(403, f"This grant is not for {upstream}.")
         return grant
 
-    def _session(self, headers: Headers, grant: Grant, upstream: str) -> tuple[str, str | None] | None:
-        sealed = _field(headers, _SESSION)
+    def _session(self, fields: Fields, grant: Grant, upstream: str) -> tuple[str, str | None] | None:
+        sealed = _field(fields, _SESSION)
         if sealed is None:
             return None
         opened = open_session(self._keyring, grant.id, upstream, sealed)
@@ -204,9 +208,9 @@ class _Disconnected(Exception):
     """The client went away before its request was whole."""
 
 
-async def _body(headers: Headers, receive: Receive) -> bytes:
+async def _body(fields: Fields, receive: Receive) -> bytes:
     too_large = HttpRefusal(413, f"The body is larger than {LARGEST_BODY} bytes: nothing ran.")
-    length = _field(headers, b"content-length") or "0"
+    length = _field(fields, b"content-length") or "0"
     if length.isdigit() and int(length) > LARGEST_BODY:
         raise too_large
     pieces: list[bytes] = []
@@ -261,7 +265,15 @@ def _refusal(error: Exception) -> UpstreamReply:
             return json_reply(error_message(None, INTERNAL_ERROR, told), 500)
 
 
-def _field(headers: Headers, name: bytes) -> str | None:
-    """The only value of a field; a repeated one counts as none, since readers would disagree about it."""
-    values = [value for key, value in headers if key == name]
-    return values[0].decode("latin-1") if len(values) == 1 else None
+def _fields(headers: Headers) -> Fields:
+    """The fields that are there once; a repeated one counts as none, since readers would disagree about it."""
+    fields = dict(headers)
+    if len(fields) == len(headers):
+        return fields
+    times = Counter(name for name, _ in headers)
+    return {name: value for name, value in fields.items() if times[name] == 1}
+
+
+def _field(fields: Fields, name: bytes) -> str | None:
+    value = fields.get(name)
+    return value.decode("latin-1") if value is not None else None

@@ -141,7 +141,7 @@ class Admission:
         """
         ms = round((time.monotonic() - self._began) * 1000, 1)
         why = {} if outcome.why is None else {"why": outcome.why}
-        answered = replace(self._allowed, kind=Kind.CALL_ANSWERED, detail={"outcome": outcome.word, **why, "ms": ms})
+        answered = self._allowed.followed_by(Kind.CALL_ANSWERED, {"outcome": outcome.word, **why, "ms": ms})
         taken = self._taken
 
         def work(tx: Transaction) -> None:

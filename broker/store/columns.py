@@ -13,10 +13,12 @@ from typing import Any
 from sqlalchemy import BigInteger, Dialect, Text
 from sqlalchemy.types import TypeDecorator
 
+from broker.domain.canonical import encoder
+
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+_encode = encoder(ascii_only=True, sorted_keys=False)
 
 
 class Instant(TypeDecorator[datetime]):

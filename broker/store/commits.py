@@ -149,6 +149,7 @@ class Commits:
         self._engine = engine
         self._clock = clock
         self._wait = wait
+        self._in_transaction = self._of_sqlite if is_sqlite(engine) else self._of_postgresql
         self._kept: Connection | None = None
         self._durable: bool | None = None
 
@@ -159,7 +160,7 @@ class Commits:
             Busy: only where this does not wait.
         """
         try:
-            with self._transaction(durable=any(item.durable for item in items)) as connection:
+            with self._in_transaction(durable=any(item.durable for item in items)) as connection:
                 head = chain.lock(connection)
                 now = self._clock.now()
                 batch = _Batch(head, now)
@@ -189,11 +190,7 @@ class Commits:
     # -- transactions -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _transaction(self, *, durable: bool) -> Generator[Connection]:
-        if is_sqlite(self._engine):
-            with self._of_sqlite(durable=durable) as connection:
-                yield connection
-            return
+    def _of_postgresql(self, *, durable: bool) -> Generator[Connection]:
         with self._engine.begin() as connection:
             if not durable:
                 driver(connection).execute("SET LOCAL synchronous_commit = off")

@@ -250,6 +250,7 @@ def _bucket(charges: Sequence[Charge], at: int, tries: int) -> tuple[int, int]:
     return width, _end(at + (min(max(finest // PARTS, SHORTEST), LONGEST) << tries), width)
 
 
+@lru_cache(1024)
 def _width(reach: int) -> int:
     """The widest bucket that is fine enough for a window, or an age, of `reach`."""
     fine = [width for width in WIDTHS if width * PARTS <= reach]
