@@ -62,6 +62,7 @@ class Feed:
         self._hint = Hint()
         self._waiters: dict[str, list[Waiter]] = {}
         self._unread: set[str] = set()  # what new waiters wait for
+        self._told: set[str] = set()  # what was told while a look was under way: what that saw may be older
         self._followers: set[asyncio.Queue[Row | None]] = set()
 
     def nudge(self) -> None:
@@ -70,6 +71,7 @@ class Feed:
 
     def tell(self, approval: Approval) -> None:
         """This process just changed `approval`: who waits for it need not wait for the next look."""
+        self._told.add(approval.id)
         for waiter in self._waiters.get(approval.id, ()):
             waiter.hear(approval)
 
@@ -126,13 +128,18 @@ class Feed:
             self._seen = await self._store.look_up(lambda session: audit.head(session).seq)
             self._unread = set(self._waiters)
         seen, unread = self._seen, self._unread
-        self._unread = set()
+        self._unread, self._told = set(), set()
         try:
             rows, approvals = await self._store.look_up(lambda session: self._news(session, seen, unread))
         except BaseException:
             self._unread |= unread
             raise
+        if self._told:
+            self._unread |= self._told & self._waiters.keys()
+            self.nudge()
         for approval_id, approval in approvals.items():
+            if approval_id in self._told:
+                continue
             for waiter in self._waiters.get(approval_id, ()):
                 waiter.hear(approval)
         for row in rows:

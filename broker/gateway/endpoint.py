@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 PATH = "/mcp/"
 LARGEST_BODY = 4 * 1024 * 1024
 
+AT_ONCE = 0.05
+"""Seconds for which a grant that was looked at is not looked at again for the same request."""
+
 Fields = Mapping[bytes, bytes]
 
 _SESSION = b"mcp-session-id"
@@ -150,6 +153,7 @@ class Endpoint:
         gate = self._gates.get(scope["path"].removeprefix(PATH))
         if gate is None:
             raise HttpRefusal(404, "There is no such upstream here: the address is /mcp/ and its name.")
+        looked = asyncio.get_running_loop().time()
         grant = await self._grant(fields, gate.upstream.name)
         method: str = scope["method"]
         if method not in ("POST", "GET", "DELETE"):
@@ -165,7 +169,7 @@ class Endpoint:
             grant=grant,
             headers=headers,
             modern=modern,
-            check_grant=partial(self._grant, fields, gate.upstream.name),
+            check_grant=partial(self._check_grant, looked, fields, gate.upstream.name),
             came=asyncio.get_running_loop().time(),
             message=message,
             session=session,
@@ -193,6 +197,10 @@ class Endpoint:
         if upstream not in grant.upstreams:
             raise HttpRefusal(403, f"This grant is not for {upstream}.")
         return grant
+
+    async def _check_grant(self, looked: float, fields: Fields, upstream: str) -> None:
+        if asyncio.get_running_loop().time() - looked > AT_ONCE:
+            await self._grant(fields, upstream)
 
     def _session(self, fields: Fields, grant: Grant, upstream: str) -> tuple[str, str | None] | None:
         sealed = _field(fields, _SESSION)

@@ -55,9 +55,6 @@ _READ = frozenset({"name", "arguments", "_meta"})
 WARN_EVERY = 60.0
 """Seconds between two log lines about the same trouble of an upstream."""
 
-AT_ONCE = 0.05
-"""Seconds on its way here after which a call's grant is looked at again."""
-
 LARGEST_HELD = 256 * 1024
 """Bytes of a held call's params: a person has to be able to look at them."""
 
@@ -164,8 +161,7 @@ class Gate:
             await self._eras.check(inbound)
 
     async def _admit(self, inbound: Inbound, admission: Admission) -> Answer | None:
-        if asyncio.get_running_loop().time() - inbound.came > AT_ONCE:
-            await inbound.check_grant()
+        await inbound.check_grant()  # however long the call was on its way here
         admitting = admission.write()
         try:
             return await asyncio.shield(admitting)

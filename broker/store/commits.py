@@ -13,7 +13,7 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -149,19 +149,25 @@ class Commits:
         self._engine = engine
         self._clock = clock
         self._wait = wait
-        self._in_transaction = self._of_sqlite if is_sqlite(engine) else self._of_postgresql
         self._kept: Connection | None = None
         self._durable: bool | None = None
 
-    def commit(self, items: Sequence[Item[Any]]) -> None:
+    def commit(self, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> None:
         """Run the works of `items` in one transaction; each then has its result or its error.
+
+        Args:
+            late: gives what came while this waited for other processes, to go along and be added to `items`.
 
         Raises:
             Busy: only where this does not wait.
         """
         try:
-            with self._in_transaction(durable=any(item.durable for item in items)) as connection:
+            with self._transaction(durable=any(item.durable for item in items)) as connection:
                 head = chain.lock(connection)
+                if not is_sqlite(self._engine):  # there it would be too late to have it synced
+                    items += late()
+                    if not any(item.durable for item in items):
+                        driver(connection).execute("SET LOCAL synchronous_commit = off")
                 now = self._clock.now()
                 batch = _Batch(head, now)
                 for item in items:
@@ -187,14 +193,10 @@ class Commits:
         """Whether SQLAlchemy or the driver below it raised this."""
         return _of_database(error, self._engine)
 
-    # -- transactions -------------------------------------------------------------------------------------------------
+    def _transaction(self, *, durable: bool) -> AbstractContextManager[Connection]:
+        return self._of_sqlite(durable=durable) if is_sqlite(self._engine) else self._engine.begin()
 
-    @contextmanager
-    def _of_postgresql(self, *, durable: bool) -> Generator[Connection]:
-        with self._engine.begin() as connection:
-            if not durable:
-                driver(connection).execute("SET LOCAL synchronous_commit = off")
-            yield connection
+    # -- SQLite -------------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _of_sqlite(self, *, durable: bool) -> Generator[Connection]:
@@ -234,14 +236,14 @@ class Commits:
         connection.close()
 
 
-def commit(commits: Commits, items: Sequence[Item[Any]]) -> None:
+def commit(commits: Commits, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> None:
     """The same, for who has to live on whatever happens: a failure is logged, and told to who waits for an item.
 
     Raises:
         Busy: as `Commits.commit`.
     """
     try:
-        commits.commit(items)
+        commits.commit(items, late)
     except Busy:
         raise
     except Exception as error:

@@ -140,28 +140,25 @@ class Store:
 
     def _run(self) -> None:
         commits = Commits(self.engine, self._clock)
-        ending = False
-        while not ending:
-            items, ending = self._next_items()
-            if items:
-                commit(commits, items)
-                _settle(items)
+        while (first := self._items.get()) is not None:
+            items = [first, *self._present()]
+            commit(commits, items, self._present)
+            _settle(items)
         commits.close()
 
-    def _next_items(self) -> tuple[list[Item[Any]], bool]:
-        first = self._items.get()
-        if first is None:
-            return [], True
-        items = [first]
+    def _present(self) -> list[Item[Any]]:
+        """What waits by now."""
+        items: list[Item[Any]] = []
         while len(items) < BATCH:
             try:
                 item = self._items.get_nowait()
             except queue.Empty:
                 break
             if item is None:
-                return items, True
+                self._items.put(None)  # the end, which nothing follows
+                break
             items.append(item)
-        return items, False
+        return items
 
 
 def _settle(items: Sequence[Item[Any]]) -> None:

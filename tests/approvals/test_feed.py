@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import threading
 import weakref
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlalchemy.event import listen, remove
 
 from broker.approvals.feed import BACKLOG
 from broker.approvals.hints import LOOK_EVERY
@@ -17,6 +20,7 @@ from broker.domain.audit import Event, Kind
 from broker.store.writer import Store, Transaction
 from tests.approvals.desk import Desk, hold
 from tests.domain.values import ALICE, BOB, CAROL
+from tests.servers import BOUND
 
 NEVER_LATER = LOOK_EVERY + 1
 APPROVALS = sa.table("approvals", sa.column("id"), sa.column("requirement"))
@@ -86,6 +90,28 @@ async def test_a_waiter_hears_of_what_its_own_process_does_without_any_look(desk
     with desk.feed.waiter(approval.id, ear):
         approved = await desk.review(approval, ALICE)
         assert await ear.next() == approved
+
+
+async def test_a_look_that_began_before_a_change_never_tells_what_was_before(running: Desk) -> None:
+    approval, ear = await running.held(), Ear()
+    loop, has_read, goes_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
+
+    def linger(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if threading.current_thread().name.startswith("store-calls") and "FROM approvals" in statement:
+            loop.call_soon_threadsafe(has_read.set)
+            goes_on.wait(BOUND)
+
+    with running.feed.waiter(approval.id, ear):
+        assert await ear.next() == approval
+        listen(running.store.engine, "after_cursor_execute", linger)
+        await note(running.store, approval.id)
+        running.feed.nudge()
+        await asyncio.wait_for(has_read.wait(), BOUND)
+        approved = await running.review(approval, ALICE)
+        assert await ear.next() == approved
+        goes_on.set()
+        assert await ear.next() == approved
+        remove(running.store.engine, "after_cursor_execute", linger)
 
 
 async def test_a_waiter_hears_of_what_another_process_does(running: Desk, other_store: Store) -> None:

@@ -241,7 +241,7 @@ class Life(RuleBasedStateMachine):
         return int(one.holder == self.world.processes[1].claims.holder)
 
 
-EXAMPLES = {"sqlite": 60, "postgresql": 50}
+EXAMPLES = {"sqlite": 60, "postgresql": 54}
 ENOUGH = 2000
 """The fewest steps on each store, things that happened and were looked at; a sixth more are usual."""
 
