@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from broker.app import parts, readiness
-from broker.app.serving import Router, close, listening, serving
+from broker.app.serving import Router, close, serving
 from broker.approvals.feed import Feed
 from broker.approvals.notices import Channel
 from broker.approvals.outbox import Outbox
@@ -29,7 +29,7 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
 from broker.domain.origins import Origins
 from broker.errors import StoreError
-from broker.front import allow_many_connections
+from broker.front import Place, allow_many_connections, listening
 from broker.gateway.endpoint import Endpoint
 from broker.gateway.errands import Errands
 from broker.gateway.gate import Gate
@@ -101,12 +101,13 @@ class Broker:
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Clock | None = None, channels: Sequence[Channel] = ()
+    settings: Settings, clock: Clock | None = None, channels: Sequence[Channel] = (), place: Place | None = None
 ) -> AsyncGenerator[Broker]:
     """Start a broker and stop it at the end of the context.
 
     Args:
         channels: where people are told of held calls beside the browser.
+        place: of this process among those that share a listener; without one it listens by itself.
 
     Raises:
         SettingsError, PolicyError: something configured is wrong.
@@ -116,7 +117,8 @@ async def running(
     clock = clock or own_clock
     allow_many_connections()
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(listening(settings))
+        where = settings.server
+        listener = stack.enter_context(listening(where.host, where.port) if place is None else place.listener)
         url = parts.public_url(settings, listener)
         card = partial(parts.card, url)
         files = {name: Watched(path) for name in settings.upstreams if (path := settings.policy_path(name)) is not None}
@@ -182,7 +184,7 @@ async def running(
         limit = settings.server.stop_within.total_seconds()
         closing = partial(close, endpoint, inbounds, feed, outboxes, limit)
         router = Router(endpoint, web, {path: app for each in slack for path, app in each.paths.items()})
-        await stack.enter_async_context(serving(router, listener, limit, closing))
+        await stack.enter_async_context(serving(router, listener, place, limit, closing))
         for inbound in inbounds:
             await stack.enter_async_context(_task(inbound.run()))
         yield Broker(url, clock, store, approvals, feed, policies, endpoint)
