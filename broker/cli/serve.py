@@ -8,7 +8,7 @@ import logging
 import pickle
 import sys
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
@@ -24,9 +24,10 @@ if TYPE_CHECKING:
     from broker.front import Place
     from broker.settings import Settings
 
+T = TypeVar("T")
+
 FIRST_PERSON = "admin@localhost"
 """Who is added while nobody exists, so that a fresh start can be used."""
-
 
 GRACE = 5.0
 """Seconds after `server.stop_within` until a worker that has not ended is killed."""
@@ -44,28 +45,27 @@ Many = Annotated[
 
 def serve(config: Config = None, as_json: AsJson = False, workers: Many = None) -> None:
     """Run the broker until it is stopped (Ctrl-C or SIGTERM)."""
-    import uvloop  # noqa: PLC0415 - slow to import
-
     gc.disable()  # what is imported and built at the start stays: to look through it takes a sixth of the start
     settings = store.settings(config)
     many = _many(settings, workers)
     if many > 1:
-        raise typer.Exit(uvloop.run(_lead(settings, many, as_json=as_json)))
-    _finish(_serve(settings, None, as_json=as_json))
+        raise typer.Exit(_run(_lead(settings, many, as_json=as_json)))
+    _run(_serve(settings, None, as_json=as_json))
 
 
 def work() -> None:
     """Be one of several workers: with the settings and the place that are on standard input, until that ends."""
     gc.disable()
     settings, place = pickle.load(sys.stdin.buffer)  # noqa: S301 - of the process that started this one
-    _finish(_serve(settings, place, as_json=True))
+    _run(_serve(settings, place, as_json=True))
 
 
-def _finish(serving: Coroutine[Any, Any, None]) -> None:
-    import uvloop  # noqa: PLC0415
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    import uvloop  # noqa: PLC0415 - slow to import
 
-    uvloop.run(serving)
+    done = uvloop.run(work)
     gc.freeze()  # all is closed: looking through a hundred thousand objects once more would take most of a second
+    return done
 
 
 def _many(settings: Settings, given: int | None) -> int:

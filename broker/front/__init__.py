@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from broker.front.connection import Connection, Server, allow_many_connections
 from broker.front.listener import listening
-from broker.front.workers import Place, SharedConnection, places, taking
+from broker.front.workers import Place, SharedConnection, places, taking, worker_of
 
 __all__ = [
     "Connection",
@@ -21,4 +21,5 @@ __all__ = [
     "listening",
     "places",
     "taking",
+    "worker_of",
 ]

@@ -58,9 +58,10 @@ class Place:
         """How it is pickled."""
         return _inherited, (self.number, *self.descriptors)
 
-    def of(self, authorization: bytes) -> int:
-        """The number of the worker that a request belongs to; the scheme's name may be written in any way."""
-        return crc32(authorization.rpartition(b" ")[2]) % len(self.outboxes)
+
+def worker_of(authorization: bytes, many: int) -> int:
+    """The number of the worker, of so many, that a request belongs to; how the scheme is written does not matter."""
+    return crc32(authorization.rpartition(b" ")[2]) % many
 
 
 def _inherited(number: int, *descriptors: int) -> Place:
@@ -131,7 +132,7 @@ class SharedConnection(Connection):
     def _worker(self) -> int:
         for name, value in self.headers:
             if name == b"authorization":
-                return self._place.of(value)
+                return worker_of(value, len(self._place.outboxes))
         return self._place.number
 
     def _hand_on(self, worker: int, begun: bytes) -> None:
@@ -158,14 +159,18 @@ def taking(place: Place, server: Server) -> Generator[None]:
     async def serve(connection: socket.socket, begun: bytes) -> None:
         config = server.config
         make = partial(SharedConnection, place, begun, config=config, server_state=server.server_state, app_state={})
-        with connection, suppress(OSError):  # who is gone already misses nothing
+        try:
             await loop.connect_accepted_socket(make, connection)
+        except OSError:  # who is gone already misses nothing
+            connection.close()
 
     def take() -> None:
         with suppress(BlockingIOError):
             begun, descriptors, _, _ = socket.recv_fds(place.inbox, LARGEST, 1)
             for one in descriptors:  # none, if this process has too many open already
-                task = asyncio.ensure_future(serve(socket.socket(fileno=one), begun))
+                connection = socket.socket(fileno=one)
+                connection.setblocking(False)
+                task = asyncio.ensure_future(serve(connection, begun))
                 under_way.add(task)
                 task.add_done_callback(under_way.discard)
 
