@@ -32,6 +32,7 @@ import uvloop
 from broker.domain.clock import SystemClock
 from broker.store import grants
 from broker.store.writer import Store
+from tests.bench.answers import SAID
 from tests.bench.callers import Caller
 from tests.bench.processes import BROKER, MODULE, cpu_time, start
 from tests.bench.requests import MODERN, call, http_request, opened
@@ -40,7 +41,7 @@ from tests.postgres import PostgresServer, running_postgres
 
 OWNER = "load@example.com"
 WARM_UP = 0.3
-"""Seconds of calls before the first round."""
+"""Of the time of a round, before anything is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,18 +55,34 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """A broker of some workers, and its callers, which keep their connections."""
+    """A broker of some workers, and the requests of its agents."""
 
     workers: int
     pids: Sequence[int]
-    callers: Sequence[Caller]
+    url: str
+    requests: Sequence[bytes]
 
     async def calls(self, seconds: float) -> Round:
-        """Let every caller call, the next time as soon as it is answered."""
+        """Let every agent call over a connection of its own, the next time as soon as it is answered."""
+        callers = [await self._connected(request) for request in self.requests]
+        await self._call(callers, seconds * WARM_UP)
         before, began = [cpu_time(pid) for pid in self.pids], perf_counter()
-        done = sum(await asyncio.gather(*(_calls(caller, began + seconds) for caller in self.callers)))
+        done = await self._call(callers, seconds)
         took = perf_counter() - began
-        return Round(done, took, [cpu_time(pid) - had for pid, had in zip(self.pids, before, strict=True)])
+        cpu = [cpu_time(pid) - had for pid, had in zip(self.pids, before, strict=True)]
+        for caller in callers:
+            caller.leave()
+        return Round(done, took, cpu)
+
+    async def _connected(self, request: bytes) -> Caller:
+        address, loop = urlsplit(self.url), asyncio.get_running_loop()
+        where = address.hostname or "", address.port or 80
+        _, caller = await loop.create_connection(partial(Caller, request), *where)
+        return caller
+
+    async def _call(self, callers: Sequence[Caller], seconds: float) -> int:
+        until = perf_counter() + seconds
+        return sum(await asyncio.gather(*(_calls(caller, until) for caller in callers)))
 
 
 async def _calls(caller: Caller, until: float) -> int:
@@ -73,8 +90,8 @@ async def _calls(caller: Caller, until: float) -> int:
     while perf_counter() < until:
         caller.call()
         await caller.answered
-        if caller.outcome != "allowed":
-            raise RuntimeError(f"A call was {caller.outcome}, not allowed.")
+        if SAID.encode() not in caller.answer:
+            raise RuntimeError(f"An answer of another kind came: {caller.answer.decode(errors='replace')}")
         done += 1
     return done
 
@@ -91,8 +108,8 @@ async def shared(postgres: PostgresServer, upstream: str, workers: int, callers:
         stack.callback(store.close)
         http = await stack.enter_async_context(aiohttp.ClientSession())
         at = f"{orjson.loads(said)['url']}/mcp/fast"
-        agents = [await _agent(store, http, at) for _ in range(callers)]
-        yield Shared(workers, [process.pid, *_children(process.pid)], agents)
+        requests = [await _request(store, http, at) for _ in range(callers)]
+        yield Shared(workers, [process.pid, *_children(process.pid)], at, requests)
 
 
 def _settings(folder: Path, store: str, upstream: str) -> Path:
@@ -111,17 +128,12 @@ def _children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-async def _agent(store: Store, http: aiohttp.ClientSession, url: str) -> Caller:
+async def _request(store: Store, http: aiohttp.ClientSession, url: str) -> bytes:
     names = frozenset({"fast"})
     made = await store.write(
         lambda tx: grants.create(tx, "cli:bench", label="load", owner=OWNER, upstreams=names, expires_at=None)
     )
-    request = http_request(url, await opened(http, url, MODERN, made.token), call(MODERN, 1))
-    address = urlsplit(url)
-    _, caller = await asyncio.get_running_loop().create_connection(
-        partial(Caller, request), address.hostname or "", address.port or 80
-    )
-    return caller
+    return http_request(url, await opened(http, url, MODERN, made.token), call(MODERN, 1))
 
 
 async def _measure(given: argparse.Namespace) -> dict[int, list[Round]]:
@@ -133,8 +145,6 @@ async def _measure(given: argparse.Namespace) -> dict[int, list[Round]]:
             await stack.enter_async_context(shared(postgres, upstream, workers, given.callers))
             for workers in given.workers
         ]
-        for broker in brokers:
-            await broker.calls(WARM_UP)
         for _ in range(given.rounds):
             for broker in brokers:
                 rounds[broker.workers].append(await broker.calls(given.seconds))
