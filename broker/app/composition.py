@@ -80,6 +80,7 @@ class Broker:
     policies: dict[str, InForce]
     endpoint: Endpoint
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: bool = field(default=False, init=False)  # by a signal
 
     async def until_stopped(self) -> None:
         """Return when somebody asks the process to end: SIGTERM, SIGINT, or `stopping` is set.
@@ -93,9 +94,10 @@ class Broker:
         await self.stopping.wait()
 
     def _signalled(self, number: int) -> None:
-        if self.stopping.is_set():
+        if self._asked:
             self.endpoint.kill()
             os._exit(128 + number)
+        self._asked = True
         self.stopping.set()
 
 

@@ -120,16 +120,21 @@ class Workers:
         self._at_once = 0  # the signal that wants that
 
     async def start(self) -> dict[str, Any] | None:
-        """Return what the first tells of itself when all of them serve; None when one ended, which said why."""
+        """Return what the first tells of itself when all of them serve.
+
+        None: they end, since one of them could not start, which said why, or somebody asked for it meanwhile.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number)
         first, *others = self._all
         told = await self._started(first)  # alone: what is wrong is told once, and what is to be made is made once
-        if told is None or None in await asyncio.gather(*(self._started(worker) for worker in others)):
+        if told is None or self._stopping.is_set():
             self._stop()
             return None
-        return told
+        if None in await asyncio.gather(*(self._started(worker) for worker in others)):
+            self._stop()
+        return None if self._stopping.is_set() else told
 
     async def _started(self, worker: Worker) -> dict[str, Any] | None:
         told = await worker.start()

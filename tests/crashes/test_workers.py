@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,7 @@ async def server_of(caller: Caller, url: str, session: str | None = None) -> int
     caller.agent.url, alone = url, {"Connection": "close"}
     if session is None:
         return (await (await caller.agent.send("raw", modern("test/pid"), alone)).message())["result"]["pid"]
-    request = {"jsonrpc": "2.0", "id": 7, "method": "test/pid", "params": {}}
+    request: dict[str, Any] = {"jsonrpc": "2.0", "id": 7, "method": "test/pid", "params": {}}
     return (await (await caller.agent.send("raw", request, alone, session=session)).message())["result"]["pid"]
 
 
@@ -80,6 +81,8 @@ async def test_agents_are_spread_over_workers_and_each_stays_at_its_own(house: H
         call = running.asks(elsewhere)
         await running.approve(await running.approval(elsewhere, PENDING))
         assert (await call)["status"] == "approved"
+        for pid in started:  # as service managers do, which signal every process of a service
+            os.kill(pid, signal.SIGTERM)
     assert await house.left(elsewhere) == Left([SUCCEEDED], (0, 1), 1)
     for pid in (*started, *servers):
         await gone(pid)
