@@ -57,19 +57,26 @@ class Worker:
 
     async def start(self) -> dict[str, Any] | None:
         """Return what it tells of itself when it serves; None when it ended before."""
+        try:
+            self._process = process = await self._begun()
+        except OSError as error:
+            log.error("Worker %d cannot be started: %s.", self._place.number, error.strerror)
+            return None
+        cast("StreamWriter", process.stdin).write(self._given)
+        if self._stopping.is_set():
+            self.stop()
+        line = await cast("StreamReader", process.stdout).readline()
+        return json.loads(line) if line else None
+
+    async def _begun(self) -> Process:
         # A session of its own: of what is typed in a terminal this process hears alone.
-        self._process = process = await asyncio.create_subprocess_exec(
+        return await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-c", _PROGRAM, *sys.path),
             pass_fds=self._place.descriptors,
             start_new_session=True,
             stdin=PIPE,
             stdout=PIPE,
         )
-        cast("StreamWriter", process.stdin).write(self._given)
-        if self._stopping.is_set():
-            self.stop()
-        line = await cast("StreamReader", process.stdout).readline()
-        return json.loads(line) if line else None
 
     async def keep(self) -> int:
         """Start it again whenever it ends; return its exit status once it ended for good."""
@@ -77,7 +84,7 @@ class Worker:
         pause = 0.0
         while True:
             began = loop.time()
-            status = await cast("Process", self._process).wait()
+            status = await self._process.wait() if self._process is not None else 1
             if self._stopping.is_set():
                 return status
             if loop.time() - began > SETTLED_AFTER:

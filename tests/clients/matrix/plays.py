@@ -308,7 +308,9 @@ def _idle(case: Case) -> float:
 
 
 @contextlib.asynccontextmanager
-async def _troupes(wanted: Sequence[Case], steady: Broker, restarted: Broker) -> AsyncGenerator[dict[Client, Troupe]]:
+async def _troupes(
+    wanted: Sequence[Case], steady: Broker, restarted: Broker
+) -> AsyncGenerator[dict[Client, Troupe]]:
     """The processes of each client, connected in each way to each broker."""
     doomed = Counter(case.client for case in wanted if case.scenario is Scenario.KILLED)
     async with contextlib.AsyncExitStack() as stack:
