@@ -19,7 +19,7 @@ from starlette.types import ASGIApp
 
 from broker.app import parts, readiness
 from broker.app.pages import Pages
-from broker.app.serving import Router, close, listening, serving
+from broker.app.serving import Router, close, serving
 from broker.approvals.feed import Feed
 from broker.approvals.notices import Channel
 from broker.approvals.outbox import Outbox
@@ -32,7 +32,7 @@ from broker.domain.canonical import Keyring
 from broker.domain.clock import Clock, SystemClock
 from broker.domain.origins import Origins
 from broker.errors import StoreError
-from broker.front import allow_many_connections
+from broker.front import Place, allow_many_connections, listening
 from broker.gateway.endpoint import Endpoint
 from broker.gateway.errands import Errands
 from broker.gateway.gate import Gate
@@ -82,6 +82,7 @@ class Broker:
     policies: dict[str, InForce]
     endpoint: Endpoint
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    _asked: bool = field(default=False, init=False)  # by a signal
 
     async def until_stopped(self) -> None:
         """Return when somebody asks the process to end: SIGTERM, SIGINT, or `stopping` is set.
@@ -95,20 +96,22 @@ class Broker:
         await self.stopping.wait()
 
     def _signalled(self, number: int) -> None:
-        if self.stopping.is_set():
+        if self._asked:
             self.endpoint.kill()
             os._exit(128 + number)
+        self._asked = True
         self.stopping.set()
 
 
 @asynccontextmanager
 async def running(
-    settings: Settings, clock: Clock | None = None, channels: Sequence[Channel] = ()
+    settings: Settings, clock: Clock | None = None, channels: Sequence[Channel] = (), place: Place | None = None
 ) -> AsyncGenerator[Broker]:
     """Start a broker and stop it at the end of the context.
 
     Args:
         channels: where people are told of held calls beside the browser.
+        place: of this process among those that share a listener; without one it listens by itself.
 
     Raises:
         SettingsError, PolicyError: something configured is wrong.
@@ -118,7 +121,8 @@ async def running(
     clock = clock or own_clock
     allow_many_connections()
     async with AsyncExitStack() as stack:
-        listener = stack.enter_context(listening(settings))
+        where = settings.server
+        listener = stack.enter_context(listening(where.host, where.port) if place is None else place.listener)
         url = parts.public_url(settings, listener)
         card = partial(parts.card, url)
         files = {name: Watched(path) for name in settings.upstreams if (path := settings.policy_path(name)) is not None}
@@ -189,7 +193,7 @@ async def running(
         limit = settings.server.stop_within.total_seconds()
         closing = partial(close, endpoint, inbounds, feed, outboxes, limit)
         router = Router(endpoint, Pages(web), {path: app for each in slack for path, app in each.paths.items()})
-        await stack.enter_async_context(serving(router, listener, limit, closing))
+        await stack.enter_async_context(serving(router, listener, place, limit, closing))
         for inbound in inbounds:
             await stack.enter_async_context(_task(inbound.run()))
         yield Broker(url, clock, store, approvals, feed, policies, endpoint)

@@ -1,4 +1,4 @@
-"""The listener: where it listens, who gets which request, and how all of it ends.
+"""Serving: who gets which request, and how all of it ends.
 
 What belongs here: the way of a connection to the part that answers it. What does not: answering.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, nullcontext
+from functools import partial
 from typing import TYPE_CHECKING
 
 import uvicorn
@@ -17,18 +18,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from broker.approvals.feed import Feed
 from broker.approvals.outbox import Outbox
-from broker.errors import SettingsError
-from broker.front import Connection, Server
+from broker.front import Connection, Place, Server, SharedConnection, taking
 from broker.gateway.endpoint import PATH, Endpoint
-from broker.settings import Settings
 
 if TYPE_CHECKING:
     from integrations.slack.inbound import Inbound
 
 log = logging.getLogger(__name__)
-
-VANISHED_AFTER_MS = 30_000
-"""How long bytes may stay unacknowledged by a client's machine. Held calls get some every ten seconds."""
 
 FOR_WHAT_RUNS, FOR_UPSTREAMS, FOR_CLIENTS = 0.6, 0.85, 0.9
 """The parts of `server.stop_within` until calls may still end, then their upstreams, and clients read what they are
@@ -56,44 +52,23 @@ class Router:
         return self._gateway if scope["path"].startswith(PATH) else self._paths.get(scope["path"], self._web)
 
 
-@contextmanager
-def listening(settings: Settings) -> Generator[socket.socket]:
-    """The socket that people and agents connect to.
-
-    Raises:
-        SettingsError: it cannot be had.
-    """
-    host, port = settings.server.host, settings.server.port
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Named a TCP socket, or asyncio leaves Nagle's algorithm on, and an answer in two writes waits 40 ms for an ACK.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if hasattr(socket, "TCP_USER_TIMEOUT"):  # a caller whose machine vanished is gone too, not waiting
-            listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, VANISHED_AFTER_MS)
-        try:
-            listener.bind((host, port))
-        except OSError as error:
-            why = error.strerror or str(error)
-            raise SettingsError(f"Cannot listen on {host}:{port}: {why}. Set server.host or server.port.") from error
-        listener.listen(1024)
-        yield listener
-    finally:
-        listener.close()
-
-
 @asynccontextmanager
 async def serving(
-    app: ASGIApp, listener: socket.socket, limit: float, closing: Callable[[], Awaitable[None]]
+    app: ASGIApp,
+    listener: socket.socket,
+    place: Place | None,
+    limit: float,
+    closing: Callable[[], Awaitable[None]],
 ) -> AsyncGenerator[None]:
     """Serve until the end of the context, which comes after `limit` seconds at the latest.
 
     Args:
+        place: of this process among those that share the listener; None: it has it alone.
         closing: ends what is under way, once no new connection is taken.
     """
     config = uvicorn.Config(
         app,
-        http=Connection,
+        http=Connection if place is None else partial(SharedConnection, place),  # pyright: ignore[reportArgumentType] - it is called
         ws="none",
         lifespan="off",
         log_config=None,
@@ -104,7 +79,8 @@ async def serving(
     server = Server(config)
     serving = asyncio.ensure_future(server.serve(sockets=[listener]))
     try:
-        yield
+        with nullcontext() if place is None else taking(place, server):
+            yield
     finally:
         deadline = asyncio.get_running_loop().time() + limit
         server.should_exit = True  # takes no new connection from here on

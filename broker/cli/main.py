@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from functools import partial
 
 import typer
 
@@ -31,9 +33,14 @@ app.add_typer(audit.app, name="audit")
 
 
 def main() -> None:
-    """Run the command line of this process, and exit. A mistake is one line on standard error."""
+    """Run the command line of this process, and exit."""
+    run(partial(app, prog_name="broker"))
+
+
+def run(work: Callable[[], object]) -> None:
+    """Do the work of this process. A mistake is one line on standard error, and the exit status."""
     try:
-        app(prog_name="broker")
+        work()
     except BrokerError as error:
         told = "\n".join(visible(line) for line in str(error).splitlines())  # a policy's mistakes are a line each
         print(f"broker: {told}", file=sys.stderr)  # noqa: T201 - this is the terminal's side

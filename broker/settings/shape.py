@@ -107,7 +107,8 @@ class Section(BaseModel):
 class ServerSettings(Section):
     """Where the broker listens; port 0 takes a free one. `secret` keys cookies and fingerprints; a list rotates.
 
-    `stop_within` is how long the broker takes to stop at most, calls that still run included.
+    `stop_within` is how long the broker takes to stop at most, calls that still run included; `workers` how many
+    processes serve.
     """
 
     host: Word = "127.0.0.1"
@@ -115,6 +116,7 @@ class ServerSettings(Section):
     public_url: Origin | None = None
     secret: Annotated[str | list[str], AfterValidator(_places)] = "file:broker.secret"  # noqa: S105 - a place
     stop_within: Duration = timedelta(seconds=10)
+    workers: Annotated[int, Field(ge=1)] = 1
 
 
 class StoreSettings(Section):

@@ -64,6 +64,11 @@ class Caller(asyncio.Protocol):
         self._transport.abort()
 
     @property
+    def answer(self) -> bytes:
+        """What came since it called."""
+        return self._got
+
+    @property
     def outcome(self) -> str:
         """What became of its call: the status in the answer, or `lost` when there is none."""
         if not self.answered.done() or self.answered.cancelled() or self.answered.exception() is not None:

@@ -167,6 +167,15 @@ def test_a_wrong_token_is_refused_by_the_broker(served: Served) -> None:
     assert "This API token is unknown or revoked" in said
 
 
+def test_workers_that_would_share_a_file_are_refused(shell: Shell) -> None:
+    for said in (
+        shell.refused("serve", "--workers", "2", status=2),
+        shell.refused("serve", status=2, BROKER_SERVER__WORKERS="2"),
+    ):
+        assert "A SQLite file is served by one process: 2 workers cannot share it, and none was started." in said
+        assert "Set store.url to a PostgreSQL database, or server.workers (or --workers) to 1." in said
+
+
 def test_help_is_there_at_once_since_nothing_heavy_is_imported_for_it(shell: Shell) -> None:
     program = (
         "import sys\nfrom broker.cli import main\ntry:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"

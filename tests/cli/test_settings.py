@@ -51,6 +51,7 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
         port = 9000
         secret = ["env:NEW", "env:OLD"]
         stop_within = "20s"
+        workers = 2
         [store]
         url = "postgresql://u@h/db"
         [upstreams.git]
@@ -91,6 +92,7 @@ def test_every_setting_of_this_version_is_read(folder: Path) -> None:
     assert settings.policy_path("web-1") is None
     assert settings.headers("web-1") == {"X-Team": "us"}
     assert settings.server.stop_within == timedelta(seconds=20)
+    assert settings.server.workers == 2
     assert settings.upstreams["git"].idle == timedelta(hours=1)
     assert settings.upstreams["web-1"].answer_within == timedelta(seconds=30)
     assert settings.approvals.timeout == timedelta(seconds=90)

@@ -1,7 +1,7 @@
-"""The front door: what any connection may take of the broker before anybody knows who asks, and for how long.
+"""One client's connection, and the server of them all: what each may take, and for how long.
 
-What belongs here: HTTP/1.1 as bytes, and the process that listens. What does not: what a request says and what is
-answered to it (`broker.gateway`, `broker.web`), when the broker stops (`broker.app`).
+What belongs here: HTTP/1.1 as bytes, and what it may take of this process. What does not: which worker it belongs to
+(`workers`).
 """
 
 from __future__ import annotations
