@@ -16,6 +16,7 @@ from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
+from threading import Lock
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -142,12 +143,15 @@ class Commits:
     On SQLite its connection stays open: opening one costs more than a commit.
 
     Args:
+        alone: held by whoever of this process writes to SQLite, which itself would have the others look again and
+            again.
         wait: whether to wait until nobody else writes; one that does not wait leaves checkpoints to others, too.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, *, wait: bool = True) -> None:
+    def __init__(self, engine: Engine, clock: Clock, alone: Lock, *, wait: bool = True) -> None:
         self._engine = engine
         self._clock = clock
+        self._alone = alone
         self._wait = wait
         self._kept: Connection | None = None
         self._durable: bool | None = None
@@ -200,7 +204,17 @@ class Commits:
 
     @contextmanager
     def _of_sqlite(self, *, durable: bool) -> Generator[Connection]:
-        """By the driver itself: SQLAlchemy's own way to a commit costs several times what the database does."""
+        if not self._alone.acquire(blocking=self._wait):
+            raise Busy
+        try:
+            with self._by_the_driver(durable=durable) as connection:
+                yield connection
+        finally:
+            self._alone.release()
+
+    @contextmanager
+    def _by_the_driver(self, *, durable: bool) -> Generator[Connection]:
+        """SQLAlchemy's own way to a commit costs several times what the database does."""
         connection = self._connection()
         below = driver(connection)
         if durable is not self._durable:
@@ -216,7 +230,8 @@ class Commits:
             yield connection
             if connection.in_transaction():  # a session joined it
                 connection.commit()
-            below.execute("COMMIT") if below.in_transaction else None
+            else:
+                below.execute("COMMIT")
         except BaseException:
             self._drop(connection)
             raise

@@ -55,11 +55,12 @@ class Store:
         self.engine = make_engine(url)
         migrate(self.engine)
         self._items: queue.SimpleQueue[Item[Any] | None] = queue.SimpleQueue()
+        self._alone = threading.Lock()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
         self._readers = ThreadPoolExecutor(PAGE_READERS, "store-pages")
         self._turn = (
-            Turn(Commits(self.engine, clock, wait=False), self._items.put, self._checkpoint)
+            Turn(Commits(self.engine, clock, self._alone, wait=False), self._items.put, self._checkpoint)
             if is_sqlite(self.engine)
             else None
         )
@@ -139,7 +140,7 @@ class Store:
     # -- in the writer's thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        commits = Commits(self.engine, self._clock)
+        commits = Commits(self.engine, self._clock, self._alone)
         while (first := self._items.get()) is not None:
             items = [first, *self._present()]
             commit(commits, items, self._present)
