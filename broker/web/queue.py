@@ -94,7 +94,7 @@ async def queue(parts: PartsOf, asker: AskerOf, view: QueueViewed) -> Response:
 @router.get("/queue/events")
 async def changes(parts: PartsOf, asker: AskerOf, view: QueueViewed) -> Response:
     """The stream of a page of the queue: `ready`, then `rows` whenever some of them changed."""
-    return event_stream(parts, asker, f"retry: {random.randint(*RETRY)}\n\n", _told(parts, asker, view))  # noqa: S311
+    return event_stream(parts, asker, b"retry: %d\n\n" % random.randint(*RETRY), _told(parts, asker, view))  # noqa: S311
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
@@ -221,14 +221,14 @@ def _grouped(listed: list[Listed], rows: list[Markup]) -> list[Group]:
 # -- the stream -------------------------------------------------------------------------------------------------------
 
 
-async def _told(parts: Parts, asker: Asker, view: QueueView) -> AsyncIterator[str]:
+async def _told(parts: Parts, asker: Asker, view: QueueView) -> AsyncIterator[bytes]:
     async with aclosing(parts.board.follow(view.wanted)) as news:
         await anext(news)
-        yield f"event: ready\ndata: {json.dumps({'seq': await parts.store.read(lists.last_row)})}\n\n"
+        yield f"event: ready\ndata: {json.dumps({'seq': await parts.store.read(lists.last_row)})}\n\n".encode()
         async for each in news:
             rows = ",".join(_told_row(asker.person, view, each, listed) for listed in each.listed)
             total = "null" if view.mine else each.totals.get(view.wanted, "null")
-            yield f'event: rows\ndata: {{"total":{total},"rows":[{rows}]}}\n\n'
+            yield f'event: rows\ndata: {{"total":{total},"rows":[{rows}]}}\n\n'.encode()
 
 
 def _told_row(person: Person, view: QueueView, news: News, listed: Listed) -> str:
