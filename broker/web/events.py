@@ -22,7 +22,7 @@ from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
 from broker.web.rollcall import BEAT
 
-_BEAT = b"event: beat\ndata: {}\n\n"
+_BEAT_EVENT = b"event: beat\ndata: {}\n\n"
 
 _EVENTS = {
     Kind.APPROVAL_SUBMITTED: "created",
@@ -67,7 +67,7 @@ async def _stream(parts: Parts, asker: Asker, first: bytes, told: AsyncIterator[
                 if not await parts.roll_call.is_as_before(present):
                     return
                 if not following.done():
-                    yield _BEAT
+                    yield _BEAT_EVENT
                     continue
                 piece = following.result()
                 if piece is None:
