@@ -54,6 +54,8 @@ def normal_email(address: str) -> str:
     caseless matching, The Unicode Standard, section 3.13, as domain names are compared: UTS #46). Letters of other
     alphabets that look alike are other letters.
     """
+    if address.isascii() and address.isprintable():
+        return address.lower().strip()  # the same, sooner
     seen = "".join(char for char in address if char.isspace() or not is_hidden(char))
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", seen).casefold()).strip()
 

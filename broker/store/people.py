@@ -13,7 +13,7 @@ from enum import StrEnum
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import bindparam
+from sqlalchemy import bindparam, or_
 from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
@@ -32,6 +32,10 @@ class CredentialKind(StrEnum):
     LINK = "link"
     SESSION = "session"
     TOKEN = "token"  # noqa: S105 - a name, not a secret
+
+
+Proof = tuple[CredentialKind, str]
+"""What a secret is good for, and the secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +73,14 @@ _PRESENT = (
 )
 _BY_EMAIL = _PRESENT.where(col(PersonRow.email) == bindparam("email"))
 _EVERYONE = _PRESENT.order_by(col(PersonRow.email))
+_BY_EMAILS = _EVERYONE.where(col(PersonRow.email).in_(bindparam("emails", expanding=True)))
 _BY_SECRET = sql_select(table_of(CredentialRow)).where(
     col(CredentialRow.secret_hash) == bindparam("secret_hash"), col(CredentialRow.kind) == bindparam("kind")
+)
+_LIVE_BY_SECRETS = sql_select(col(CredentialRow.kind), col(CredentialRow.secret_hash), col(CredentialRow.person)).where(
+    col(CredentialRow.secret_hash).in_(bindparam("hashes", expanding=True)),
+    col(CredentialRow.ended_at).is_(None),
+    or_(col(CredentialRow.expires_at).is_(None), col(CredentialRow.expires_at) > bindparam("now")),
 )
 """What is asked again and again, made once: that takes longer than asking."""
 
@@ -207,6 +217,21 @@ def authenticate(
         return None
     person = get(session, row.person)
     return (person, credential) if person is not None else None
+
+
+def known(session: Session, proofs: Iterable[Proof], now: datetime) -> dict[Proof, Person]:
+    """Who proves themselves with each of many; what proves nothing is left out. Two statements, however many."""
+    asked = {(kind.value, token_hash(secret)): (kind, secret) for kind, secret in proofs}
+    connection = session.connection()
+    hashes = [secret_hash for _, secret_hash in asked]
+    live = connection.execute(_LIVE_BY_SECRETS, {"hashes": hashes, "now": now}).all()
+    present = _people(connection.execute(_BY_EMAILS, {"emails": list({row.person for row in live})}))
+    found = {person.email: person for person in present}
+    return {
+        asked[kind, secret_hash]: found[email]
+        for kind, secret_hash, email in live
+        if (kind, secret_hash) in asked and email in found
+    }
 
 
 def tokens(session: Session, email: str | None = None) -> list[Credential]:

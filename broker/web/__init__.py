@@ -22,6 +22,7 @@ from broker.web.board import Board
 from broker.web.boundary import Boundary
 from broker.web.parts import Parts
 from broker.web.problems import add_problems
+from broker.web.rollcall import RollCall
 
 if TYPE_CHECKING:
     from broker.web.oidc.provider import Provider
@@ -57,6 +58,7 @@ def create_web(
         approvals=approvals,
         feed=feed,
         board=Board(store, feed),
+        roll_call=RollCall(store),
         clock=clock,
         keyring=keyring,
         public_url=public_url,

@@ -12,7 +12,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlmodel import Session
@@ -36,7 +36,14 @@ BACKLOG = 50
 """How often a slow page may be behind; then it is cut off, and reads everything again."""
 
 
-@dataclass(frozen=True, slots=True)
+RowPlace = tuple[str | None, bool]
+"""In which list of a page a row belongs, if in any, and whether it waits for the page's reader."""
+
+Told = tuple[int | None, tuple[RowPlace, ...]]
+"""What of some news differs from page to page: the total, and the places of what is listed."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
 class News:
     """What changed since the last news.
 
@@ -45,12 +52,14 @@ class News:
         listed: the approvals, as they are now.
         markup: their rows, as JSON strings, by id and by whether it waits for its reader.
         totals: how many match each filter that somebody listens with.
+        events: as a stream tells it, by the total and the places of the rows: the same bytes for all who see the same.
     """
 
     at: datetime
     listed: list[Listed]
     markup: Mapping[tuple[str, bool], str]
     totals: Mapping[ApprovalFilter, int]
+    events: dict[Told, bytes] = field(default_factory=dict[Told, bytes])
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -11,18 +11,18 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from time import monotonic
+from datetime import datetime
+from functools import lru_cache
 
 from fastapi import APIRouter
 from starlette.responses import Response, StreamingResponse
 
 from broker.domain.audit import Kind, Row, timestamp
-from broker.errors import StoreError
-from broker.web.identity import Asker, AskerOf, GuardedRoute, still_known
+from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
+from broker.web.rollcall import BEAT
 
-BEAT = 2.0
-"""Seconds after which a silent stream carries a beat, and the asker is looked up again."""
+_BEAT_EVENT = b"event: beat\ndata: {}\n\n"
 
 _EVENTS = {
     Kind.APPROVAL_SUBMITTED: "created",
@@ -44,56 +44,46 @@ router = APIRouter(route_class=GuardedRoute)
 async def events(parts: PartsOf, asker: AskerOf) -> Response:
     """`created`, `changed` and `resolved`, each with `{seq, id, kind, state, at}`; `ready` first, `beat` in silence."""
 
-    async def told() -> AsyncIterator[str]:
+    async def told() -> AsyncIterator[bytes]:
         async for row in parts.feed.follow():
             yield _event(row)
 
-    return event_stream(parts, asker, "event: ready\ndata: {}\n\n", told())
+    return event_stream(parts, asker, b"event: ready\ndata: {}\n\n", told())
 
 
-def event_stream(parts: Parts, asker: Asker, first: str, told: AsyncIterator[str]) -> Response:
+def event_stream(parts: Parts, asker: Asker, first: bytes, told: AsyncIterator[bytes]) -> Response:
     """An answer that says `first`, then what is `told`, for as long as `asker` may see the queue."""
     stream = _stream(parts, asker, first, told)
     return StreamingResponse(stream, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})
 
 
-async def _stream(parts: Parts, asker: Asker, first: str, told: AsyncIterator[str]) -> AsyncIterator[str]:
+async def _stream(parts: Parts, asker: Asker, first: bytes, told: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     following = asyncio.ensure_future(anext(told, None))  # follows from now on: before anybody is told to look
-    checked = monotonic()
     try:
-        yield first
-        while True:
-            await asyncio.wait({following}, timeout=BEAT)
-            if monotonic() - checked >= BEAT:
-                if not await _is_as_before(parts, asker):
+        with parts.roll_call.attended(asker.person, (asker.credential.kind, asker.secret)) as present:
+            yield first
+            while True:
+                await asyncio.wait({following, present.gone}, timeout=BEAT, return_when=asyncio.FIRST_COMPLETED)
+                if not await parts.roll_call.is_as_before(present):
                     return
-                checked = monotonic()
-            if not following.done():
-                yield "event: beat\ndata: {}\n\n"
-                continue
-            piece = following.result()
-            if piece is None:
-                return
-            following = asyncio.ensure_future(anext(told, None))
-            yield piece
+                if not following.done():
+                    yield _BEAT_EVENT
+                    continue
+                piece = following.result()
+                if piece is None:
+                    return
+                following = asyncio.ensure_future(anext(told, None))
+                yield piece
     finally:
         following.cancel()
 
 
-async def _is_as_before(parts: Parts, asker: Asker) -> bool:
-    try:
-        now = await still_known(parts, asker)
-    except StoreError:
-        return False  # cannot tell: the browser comes back and is asked again
-    return now is not None and now.person == asker.person
+def _event(row: Row) -> bytes:
+    return _rendered(row.kind, row.seq, row.approval_id, row.detail.get("state"), row.at)
 
 
-def _event(row: Row) -> str:
-    data = {
-        "seq": row.seq,
-        "id": row.approval_id,
-        "kind": row.kind.value,
-        "state": row.detail.get("state"),
-        "at": timestamp(row.at),
-    }
-    return f"event: {_EVENTS.get(row.kind, 'changed')}\ndata: {json.dumps(data)}\n\n"
+@lru_cache(maxsize=128)
+def _rendered(kind: Kind, seq: int, approval_id: str | None, state: str | None, at: datetime) -> bytes:
+    """An event as bytes: all pages are told the same."""
+    data = {"seq": seq, "id": approval_id, "kind": kind.value, "state": state, "at": timestamp(at)}
+    return f"event: {_EVENTS.get(kind, 'changed')}\ndata: {json.dumps(data)}\n\n".encode()

@@ -135,11 +135,6 @@ def address_of(request: Request) -> str:
     return request.client.host if request.client is not None else ""
 
 
-async def still_known(parts: Parts, asker: Asker) -> Asker | None:
-    """The same asker as they are now, or None when they are signed out, revoked or removed."""
-    return await _known(parts, asker.credential.kind, asker.secret)
-
-
 def cookie_name(parts: Parts, what: str = "session") -> str:
     """The cookie of `what`; over TLS with the prefix that keeps other hosts and plain HTTP from setting it."""
     return f"__Host-broker_{what}" if parts.https else f"broker_{what}"

@@ -18,6 +18,7 @@ from broker.store.chain_watch import ChainWatch
 from broker.store.writer import Store
 from broker.web.attempts import Attempts
 from broker.web.board import Board
+from broker.web.rollcall import RollCall
 
 if TYPE_CHECKING:
     from broker.web.oidc.provider import Provider
@@ -36,6 +37,7 @@ class Parts:
     approvals: Approvals
     feed: Feed
     board: Board
+    roll_call: RollCall
     clock: Clock
     keyring: Keyring
     public_url: str

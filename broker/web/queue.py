@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime
@@ -30,7 +30,7 @@ from broker.store import audit
 from broker.store import listed as lists
 from broker.store.approvals import ApprovalFilter
 from broker.store.listed import Agent, Listed
-from broker.web.board import News
+from broker.web.board import News, RowPlace
 from broker.web.events import event_stream
 from broker.web.identity import Asker, AskerOf, GuardedRoute
 from broker.web.parts import Parts, PartsOf
@@ -94,7 +94,7 @@ async def queue(parts: PartsOf, asker: AskerOf, view: QueueViewed) -> Response:
 @router.get("/queue/events")
 async def changes(parts: PartsOf, asker: AskerOf, view: QueueViewed) -> Response:
     """The stream of a page of the queue: `ready`, then `rows` whenever some of them changed."""
-    return event_stream(parts, asker, f"retry: {random.randint(*RETRY)}\n\n", _told(parts, asker, view))  # noqa: S311
+    return event_stream(parts, asker, b"retry: %d\n\n" % random.randint(*RETRY), _told(parts, asker, view))  # noqa: S311
 
 
 # -- the page ---------------------------------------------------------------------------------------------------------
@@ -221,30 +221,40 @@ def _grouped(listed: list[Listed], rows: list[Markup]) -> list[Group]:
 # -- the stream -------------------------------------------------------------------------------------------------------
 
 
-async def _told(parts: Parts, asker: Asker, view: QueueView) -> AsyncIterator[str]:
+async def _told(parts: Parts, asker: Asker, view: QueueView) -> AsyncIterator[bytes]:
     async with aclosing(parts.board.follow(view.wanted)) as news:
         await anext(news)
-        yield f"event: ready\ndata: {json.dumps({'seq': await parts.store.read(lists.last_row)})}\n\n"
+        yield f"event: ready\ndata: {json.dumps({'seq': await parts.store.read(lists.last_row)})}\n\n".encode()
         async for each in news:
-            rows = ",".join(_told_row(asker.person, view, each, listed) for listed in each.listed)
-            total = "null" if view.mine else each.totals.get(view.wanted, "null")
-            yield f'event: rows\ndata: {{"total":{total},"rows":[{rows}]}}\n\n'
+            places = tuple(_place(asker.person, view, each.at, listed.approval) for listed in each.listed)
+            told = None if view.mine else each.totals.get(view.wanted), places
+            if told not in each.events:
+                each.events[told] = _event(each, *told)
+            yield each.events[told]
 
 
-def _told_row(person: Person, view: QueueView, news: News, listed: Listed) -> str:
-    """One approval for one page: in which list its row belongs now, if in any, and how it stands with it."""
-    approval = listed.approval
-    mine = approval.state is State.PENDING and waits_for(person, approval, news.at)
-    place = _list_of(person, view, approval, mine=mine)
-    markup = news.markup[approval.id, mine] if place is not None else "null"
-    told = json.dumps({"id": approval.id, "list": place, "mine": mine, "stands": _stands(approval)})
-    return f'{told[:-1]},"row":{markup}}}'
+def _place(person: Person, view: QueueView, now: datetime, approval: Approval) -> RowPlace:
+    mine = approval.state is State.PENDING and waits_for(person, approval, now)
+    return _list_of(person, view, approval, mine=mine), mine
 
 
 def _list_of(person: Person, view: QueueView, approval: Approval, *, mine: bool) -> str | None:
     if approval.state is State.PENDING:
         return "waiting" if view.wanted.matches(approval) and (mine or not view.mine) else None
     return "lately" if view.whole and sees(person, approval) else None
+
+
+def _event(news: News, total: int | None, places: Iterable[RowPlace]) -> bytes:
+    rows = ",".join(_told_row(news, *each) for each in zip(news.listed, places, strict=True))
+    return f'event: rows\ndata: {{"total":{json.dumps(total)},"rows":[{rows}]}}\n\n'.encode()
+
+
+def _told_row(news: News, listed: Listed, place: RowPlace) -> str:
+    """One approval for the pages that have it in this place: its row there, if any, and how it stands with it."""
+    approval, (name, mine) = listed.approval, place
+    markup = news.markup[approval.id, mine] if name is not None else "null"
+    told = json.dumps({"id": approval.id, "list": name, "mine": mine, "stands": _stands(approval)})
+    return f'{told[:-1]},"row":{markup}}}'
 
 
 def _stands(approval: Approval) -> str:
