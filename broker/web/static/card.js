@@ -10,7 +10,10 @@ const read = reader((page, status) => {
   if (status !== 200) return;
   for (const old of document.querySelectorAll("[data-live]")) {
     const now = page.getElementById(old.id);
-    if (now && now.dataset.live !== old.dataset.live) old.replaceWith(document.adoptNode(now));
+    if (!now || now.dataset.live === old.dataset.live) continue;
+    const focused = old.contains(document.activeElement);
+    old.replaceWith(document.adoptNode(now));
+    if (focused) goOn(now);
   }
   setTime(page);
   document.title = page.title;
@@ -29,10 +32,14 @@ document.addEventListener("submit", async (event) => {
   for (const button of buttons) button.disabled = false;
   if (problem) say(problem);
   if (document.activeElement !== document.body) return;
-  const decide = document.getElementById("decide"); // who came here by keys goes on from here
-  const next = event.submitter.isConnected ? event.submitter : decide.querySelector(".next") ?? decide;
-  next.focus({ preventScroll: true });
+  if (event.submitter.isConnected) event.submitter.focus({ preventScroll: true });
+  else goOn(document.getElementById("decide"));
 });
+
+/** Who came to a place by keys goes on from what stands there now. */
+function goOn(place) {
+  (place.querySelector(".next") ?? place).focus({ preventScroll: true });
+}
 
 /** Sends what the form would, to the same place of the API; returns what went wrong, in a sentence. */
 async function send(form, given) {

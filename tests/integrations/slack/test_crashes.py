@@ -86,19 +86,19 @@ async def test_a_crash_between_posting_and_storing_makes_one_more_message_and_a_
 async def test_what_was_decided_or_cut_off_while_no_broker_ran_is_shown_by_the_next(
     house: House, slack: Slack, server: Scripted
 ) -> None:
-    soon, running = await house.caller(), await house.caller()
+    later, running = await house.caller(), await house.caller()
     slow = Slow(server)
     async with house.dying() as broker:
-        broker.asks(soon, "act_soon")
-        await slack.until(lambda: of_approvals(slack))
         broker.asks(running)
-        await slack.until(lambda: len(of_approvals(slack)) == 2)
+        await slack.until(lambda: of_approvals(slack))
         await broker.approve(await broker.approval(running, State.PENDING))
         await asyncio.wait_for(slow.began.wait(), 20)
+        broker.asks(later, "act_later")
+        await slack.until(lambda: len(of_approvals(slack)) == 2)
         await slack.go_down()
     slow.end.set()
     await slack.come_up()
-    waits, ran = of_approvals(slack)
+    ran, waits = of_approvals(slack)
     assert slack.buttons(waits)
     async with house.broker() as broker:
         await slack.until(lambda: not slack.buttons(waits) and "Expired" in waits.text)

@@ -171,7 +171,6 @@ async def test_what_happened_while_no_broker_ran_is_shown_by_the_next(tmp_path: 
     async with furnished() as slack:
         async with opened(tmp_path, server, slack, clock=clock) as stage:
             held = await stage.held()
-            held.answer.leave()
             await slack.go_down()
         clock.advance(timedelta(hours=1))
         await slack.come_up()
