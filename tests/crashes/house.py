@@ -42,7 +42,7 @@ HOLD: dict[str, Any] = {
 TOOLS: dict[str, Any] = {
     "act": HOLD,
     "act_soon": {**HOLD, "approval": {"timeout": "1s"}},
-    "act_later": {**HOLD, "approval": {"timeout": "6s"}},
+    "act_later": {**HOLD, "approval": {"timeout": "3s"}},
     "act_together": {**HOLD, "approval": {"quorum": 2}},
 }
 
