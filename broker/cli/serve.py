@@ -82,7 +82,7 @@ def _many(settings: Settings, given: int | None) -> int:
 
 async def _lead(settings: Settings, many: int, *, as_json: bool) -> int:
     from broker.cli.workers import Workers  # noqa: PLC0415 - most have one
-    from broker.front import listening  # noqa: PLC0415
+    from broker.front import listening  # noqa: PLC0415 - uvicorn is slow to import
 
     _log()
     within = settings.server.stop_within.total_seconds()

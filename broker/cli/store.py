@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from broker.cli.lasting import lasting
+from broker.domain.clock import SystemClock
 from broker.domain.text import visible
 
 if TYPE_CHECKING:
@@ -64,7 +65,6 @@ def instant(value: Any) -> str | None:
 @contextmanager
 def _opened(config: Path | None) -> Generator[Store]:
     with lasting():
-        from broker.domain.clock import SystemClock  # noqa: PLC0415
         from broker.store.writer import Store  # noqa: PLC0415 - SQLAlchemy is slow to import
 
     store = Store(settings(config).store_url(), SystemClock())
