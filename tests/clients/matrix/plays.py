@@ -24,7 +24,7 @@ from tests.clients.matrix.cases import (
     tells_that_it_gives_up,
 )
 from tests.clients.matrix.drivers import Calling, Client, Driver, Message, driver
-from tests.clients.matrix.stage import GRACE, LIMIT, PATIENCE, SOON, Broker
+from tests.clients.matrix.stage import GRACE, LIMIT, LIMIT_AGAIN, PATIENCE, SOON, Broker
 from tests.servers import BOUND
 
 AT_ONCE = 4
@@ -122,7 +122,7 @@ class Play:
         while ended is not First.ANSWER:
             if ended is First.TICKET or tells_that_it_gives_up(self.case.client):
                 await self._shows(None, "gone")
-            outcome = await self._ended(self._call())
+            outcome = await self._ended(self._call(again=True))
             ended = first_of(outcome)
         return first, answer_of(outcome)
 
@@ -145,7 +145,7 @@ class Play:
         await self._approve()
         await self._shows("approved", "gone")
         assert self.broker.effects(self.case.name) == 0, "it ran for nobody"
-        answer = answer_of(await self._ended(self._call()))
+        answer = answer_of(await self._ended(self._call(again=True)))
         return First.ANSWER if calling.outcome.done() else First.NOTHING, answer
 
     async def _restart(self) -> tuple[First, str]:
@@ -156,7 +156,7 @@ class Play:
         first = First.NOTHING
         if self.case.limited or calling.outcome.done():
             first = first_of(await self._ended(calling))
-        again = self._call()
+        again = self._call(again=True)
         await self._shows("pending", "waiting", been="back")
         await self._approve()
         answer = answer_of(await self._ended(again))
@@ -182,9 +182,9 @@ class Play:
             await self._shows("pending", "waiting")
         return calling
 
-    def _call(self, client: Driver | None = None) -> Calling:
+    def _call(self, client: Driver | None = None, *, again: bool = False) -> Calling:
         tool = "act_soon" if self.case.scenario is Scenario.EXPIRED else "act"
-        limit = LIMIT if self.case.limited else None
+        limit = (LIMIT_AGAIN if again else LIMIT) if self.case.limited else None
         over = f"{self.case.way}, restarted" if self.case.scenario in RESTARTED else self.case.way.value
         return (client or self.troupe.own).call(
             over, tool, {"name": self.case.name}, token=self.case.token, limit=limit

@@ -35,8 +35,12 @@ Message = dict[str, Any]
 LIMIT = 5
 """Seconds that a client with a limit waits: less than people have for `act_soon`."""
 
+LIMIT_AGAIN = 3 * LIMIT
+"""Seconds that it waits when it makes the identical call: one that gives up unseen in the moment of the answer would be
+told nothing, and ask anew, and on a slow machine that moment is wide."""
+
 SOON = 9
-"""Seconds that people have for `act_soon`: less than the broker's patience, and less than twice that limit."""
+"""Seconds that people have for `act_soon`: less than the broker's patience, and than both limits together."""
 
 GRACE, PATIENCE = 8, 11
 """The broker's own `retry_grace` and `patience`, in seconds."""
@@ -65,6 +69,7 @@ class Queue:
         self._states: dict[str, str | None] = {}
         self._events: Counter[str] = Counter()
         self._news = asyncio.Condition()
+        self.listens = asyncio.Event()  # what was submitted before is not known
         self._looking: set[asyncio.Task[None]] = set()
 
     async def until(self, broker: Broker, name: str, state: str | None, found: Callable[[Message], bool]) -> Message:
@@ -110,6 +115,7 @@ class Queue:
                 self._states[event["id"]] = event["state"]
                 self._events[event["id"]] += 1
             else:  # it begins, and each may have changed
+                self.listens.set()
                 self._states |= dict.fromkeys(known)
                 self._events.update(known)
             self._news.notify_all()
@@ -170,6 +176,7 @@ class Broker:
             await self.start()
             following = asyncio.ensure_future(self.queue.follow(self))
             try:
+                await asyncio.wait_for(self.queue.listens.wait(), BOUND)
                 yield
             finally:
                 following.cancel()
