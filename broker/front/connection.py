@@ -13,11 +13,14 @@ import resource
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from math import inf
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
+from urllib.parse import unquote
 
 import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from broker.front.cycle import ANSWER, KNOWN, LEFT, MOST_KEPT, Cycle, Repeated, Whole
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +29,6 @@ DESCRIPTORS = 65_536
 
 REMIND_EVERY = 60.0
 """Seconds between warnings that connections are turned away."""
-
-
-LEFT = "broker.left"
-"""Among the extensions of a request's scope: given a function, calls it when the client is gone before the answer."""
 
 
 class _Pipelined(Exception):
@@ -52,8 +51,12 @@ class Connection(HttpToolsProtocol):
 
     _leave: Callable[[], None] | None = None  # what is to be called when the client is gone
     _undigested: int = 0  # bytes since the last that completed a head or were part of a body
-    _due: float = inf  # when the client must have sent what it began
+    _between: bool = True  # whether the next byte begins a request
+    _idle: bool = False  # whether an answer has ended, and nothing came since
+    _due: float = inf  # when the client must have sent what it began, or begin something
     _body_until: float = inf  # the same for all of the body that is being read
+    _seen: int = 0  # which head came last, as a hash: most come but once on their connection
+    _repeated: dict[tuple[bytes, bytes], Repeated] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
         """A client came: it has to send a head."""
@@ -62,9 +65,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Read on. A head that would never end is not read to its end, nor is anything else that is no body."""
-        self._unset_keepalive_if_required()
-        if self._due == inf and self.cycle.response_complete:
-            self._due = self.loop.time() + self.head_within
+        if self._idle:
+            self._idle, self._due = False, self.loop.time() + self.head_within
+        whole = Whole.of(data) if self._between and not self._undigested else None
+        if whole is not None and self._repeats(whole):
+            return
         while data and not self.transport.is_closing():
             room = self.largest_head - self._undigested
             piece, data = data[:room], data[room:]
@@ -74,6 +79,35 @@ class Connection(HttpToolsProtocol):
                 self._refuse(431, "The head of the request is too large.")
         if self._body_until != inf:
             self._due = min(self.loop.time() + self.body_pause, self._body_until)
+        if whole is not None and self._between:
+            self._learn(whole)
+
+    def _repeats(self, whole: Whole) -> bool:
+        """Answer a request whose head is known; returns whether it is."""
+        repeated = self._repeated.get(whole.head) if self._repeated is not None else None
+        if repeated is None or self.transport.is_closing():
+            return False
+        self._check_turn()
+        self._due, self.expect_100_continue = inf, False
+        scope = repeated.scope_of(whole, self.app_state)
+        self._begin(scope, repeated.known, keep_alive=True)
+        self.cycle.body += whole.body
+        self.cycle.more_body = False
+        self.cycle.message_event.set()
+        return True
+
+    def _learn(self, whole: Whole) -> None:
+        """Remember a head that was parsed, when it came twice."""
+        seen, self._seen = self._seen, hash(whole.head)
+        if seen != self._seen or self.transport.is_closing():
+            return
+        repeated = Repeated.of(self.cycle, whole)
+        if repeated is None:
+            return
+        self._repeated = self._repeated or {}
+        if len(self._repeated) >= MOST_KEPT:
+            del self._repeated[next(iter(self._repeated))]
+        self._repeated[whole.head] = repeated
 
     def _feed(self, piece: bytes) -> bytes:
         """Have `piece` parsed; returns what is to be parsed next."""
@@ -100,20 +134,49 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
+        self._check_turn()
+        self._between = False
+        super().on_message_begin()
+
+    def _check_turn(self) -> None:
         if self.cycle is not None and not _is_answered(self.cycle):  # pyright: ignore[reportUnnecessaryComparison] - it is at first
             self.transport.abort()
             raise _Pipelined
-        super().on_message_begin()
-        self._leave = None
-        self.scope["extensions"] = {LEFT: self._when_left}  # pyright: ignore[reportGeneralTypeIssues] - any value may be
 
     def on_headers_complete(self) -> None:
         """Its head is whole."""
-        if self.parser.should_upgrade():
+        parser = self.parser
+        if parser.should_upgrade():
             return  # it is read once more
         self._undigested = 0
         self._body_until = self.loop.time() + self.body_within
-        super().on_headers_complete()
+        target, version = httptools.parse_url(self.url), parser.get_http_version()
+        scope: Any = self.scope
+        scope["method"] = parser.get_method().decode("ascii")
+        scope["http_version"] = version
+        scope["raw_path"] = target.path
+        scope["path"] = unquote(target.path.decode("ascii"))
+        scope["query_string"] = target.query or b""
+        self._begin(scope, {}, keep_alive=version != "1.0" and parser.should_keep_alive())
+
+    def _begin(self, scope: Any, known: dict[str, Any], *, keep_alive: bool) -> None:
+        """Have a request answered."""
+        self._leave = None
+        self.cycle = cycle = Cycle(
+            scope=scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=False,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        scope["extensions"] = {LEFT: self._when_left, ANSWER: cycle.answer, KNOWN: known}
+        self._start_asgi_task(cycle, cast("Any", self.app))  # pyright: ignore[reportUnknownMemberType]
 
     def on_body(self, body: bytes) -> None:
         """A part of its body came."""
@@ -125,8 +188,22 @@ class Connection(HttpToolsProtocol):
         if self.parser.should_upgrade():
             return
         self._undigested = 0
+        self._between = True
         self._due = self._body_until = inf
         super().on_message_complete()
+        if self.cycle.response_complete:
+            self._rest()
+
+    def on_response_complete(self) -> None:
+        """It is answered: the connection may be used for another, for a while."""
+        self.server_state.total_requests += 1
+        if not self.transport.is_closing():
+            self.flow.resume_reading()
+            if self._between:
+                self._rest()
+
+    def _rest(self) -> None:
+        self._idle, self._due = True, self.loop.time() + self.timeout_keep_alive
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was left."""
@@ -145,7 +222,9 @@ class Connection(HttpToolsProtocol):
         """Close it if the client is late."""
         if now < self._due:
             return
-        if self._body_until == inf or self.transport.is_closing():
+        if self._idle:
+            self.transport.close()
+        elif self._body_until == inf or self.transport.is_closing():
             self.transport.abort()
         else:
             self._refuse(408, "The body of the request did not come in time.")

@@ -22,6 +22,7 @@ from typing import Any
 from zlib import crc32
 
 from broker.front.connection import Connection, Server
+from broker.front.cycle import Whole
 
 log = logging.getLogger(__name__)
 
@@ -112,6 +113,12 @@ class SharedConnection(Connection):
         if self._head is not None:
             self._head += data
         super().data_received(data)
+
+    def _repeats(self, whole: Whole) -> bool:
+        known = super()._repeats(whole)  # that head was answered here before
+        if known:
+            self._head = b""
+        return known
 
     def on_headers_complete(self) -> None:
         """It is known whose the request is."""

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -24,7 +24,7 @@ from broker.gateway.grants import Grants
 from broker.gateway.inbound import Inbound, open_session, seal_session
 from broker.gateway.jsonrpc import INTERNAL_ERROR, INVALID_REQUEST
 from broker.gateway.replies import is_stream, json_reply
-from broker.gateway.upstreams import Headers, UpstreamReply
+from broker.gateway.upstreams import Fields, Headers, UpstreamReply, once
 from broker.gateway.wire import WireError, check_envelope, error_message, is_modern, parse_message
 
 log = logging.getLogger(__name__)
@@ -35,10 +35,10 @@ LARGEST_BODY = 4 * 1024 * 1024
 AT_ONCE = 0.05
 """Seconds for which a grant that was looked at is not looked at again for the same request."""
 
-Fields = Mapping[bytes, bytes]
-
 _SESSION = b"mcp-session-id"
-_LEFT = "broker.left"  # what `broker.front` offers to whoever answers
+_OWN = frozenset((b"authorization", b"content-length"))  # fields that are for nobody behind the endpoint
+_LEFT, _ANSWER, _KNOWN = "broker.left", "broker.answer", "broker.known"  # what `broker.front` offers to who answers
+_HEAD = "broker.gateway.head"
 
 
 class HttpRefusal(BrokerError):
@@ -50,6 +50,24 @@ class HttpRefusal(BrokerError):
         super().__init__(sentence)
         self.status = status
         self.headers = headers
+
+
+@dataclass(slots=True)
+class _Head:
+    """What the head of a request says, whatever its message is.
+
+    Args:
+        token: its grant's; empty when it shows none.
+        sealed: the session that it names.
+        fields: without its credentials.
+        opened: sessions that were found to belong to a grant.
+    """
+
+    gate: Gate
+    token: str
+    sealed: str | None
+    fields: Fields
+    opened: dict[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, "str | None"]])
 
 
 class Endpoint:
@@ -71,7 +89,7 @@ class Endpoint:
         except _Disconnected:
             return
         except Exception as error:  # noqa: BLE001 - it is told and logged
-            await _send(_refusal(error), send)
+            await _send(_refusal(error), scope, send)
             return
         task = cast("asyncio.Task[Any]", asyncio.current_task())
         self._serving[task] = is_endless(inbound)
@@ -79,7 +97,7 @@ class Endpoint:
         try:
             reply = await self._reply(gate, inbound)
             del inbound  # an answer may take hours
-            await _send(reply, send)
+            await _send(reply, scope, send)
         except asyncio.CancelledError:
             if task not in self._left:
                 raise
@@ -147,29 +165,28 @@ class Endpoint:
     # -- one request --------------------------------------------------------------------------------------------------
 
     async def _read(self, scope: Scope, receive: Receive) -> tuple[Gate, Inbound]:
-        headers: Headers = scope["headers"]
-        fields = _fields(headers)
-        self._check_origin(fields)
-        gate = self._gates.get(scope["path"].removeprefix(PATH))
-        if gate is None:
-            raise HttpRefusal(404, "There is no such upstream here: the address is /mcp/ and its name.")
+        known: dict[str, Any] = scope["extensions"][_KNOWN]
+        head = known.get(_HEAD)
+        if head is None:
+            head = known[_HEAD] = self._head(scope)
+        gate = head.gate
         looked = asyncio.get_running_loop().time()
-        grant = await self._grant(fields, gate.upstream.name)
+        grant = await self._grant(head)
         method: str = scope["method"]
         if method not in ("POST", "GET", "DELETE"):
             raise HttpRefusal(405, "Only POST, GET and DELETE.", (b"allow", b"POST, GET, DELETE"))
-        message = parse_message(await _body(fields, receive)) if method == "POST" else None
+        message = parse_message(await _body(scope["headers"], receive)) if method == "POST" else None
         if message is not None:
-            check_envelope(message, headers)
-        modern = is_modern(headers, message)
-        opened = None if modern else self._session(fields, grant, gate.upstream.name)
+            check_envelope(message, head.fields)
+        modern = is_modern(head.fields, message)
+        opened = None if modern else self._session(head, grant)
         session, client = opened or (None, message.client if message is not None else None)
         inbound = Inbound(
             method=method,
             grant=grant,
-            headers=headers,
+            headers=head.fields,
             modern=modern,
-            check_grant=partial(self._check_grant, looked, fields, gate.upstream.name),
+            check_grant=partial(self._check_grant, looked, head),
             came=asyncio.get_running_loop().time(),
             message=message,
             session=session,
@@ -177,48 +194,58 @@ class Endpoint:
         )
         return gate, inbound
 
-    def _check_origin(self, fields: Fields) -> None:
-        if not self._origins.allows_host(_field(fields, b"host")):
+    def _head(self, scope: Scope) -> _Head:
+        fields = Fields(scope["headers"])
+        said = fields.made(once)
+        if not self._origins.allows_host(_field(said, b"host")):
             raise HttpRefusal(403, "The Host field is not the broker's own: use its server.public_url.")
-        if not self._origins.allows_origin(_field(fields, b"origin")):
+        if not self._origins.allows_origin(_field(said, b"origin")):
             raise HttpRefusal(403, "Pages of other origins may not speak to the broker.")
+        gate = self._gates.get(scope["path"].removeprefix(PATH))
+        if gate is None:
+            raise HttpRefusal(404, "There is no such upstream here: the address is /mcp/ and its name.")
+        scheme, _, token = (_field(said, b"authorization") or "").partition(" ")
+        bearer = token.strip() if scheme.lower() == "bearer" else ""
+        rest = Fields(field for field in fields if field[0] not in _OWN)
+        return _Head(gate, bearer, _field(said, _SESSION), rest)
 
-    async def _grant(self, fields: Fields, upstream: str) -> Grant:
-        scheme, _, token = (_field(fields, b"authorization") or "").partition(" ")
-        grant = await self._grants.by_token(token.strip()) if scheme.lower() == "bearer" else None
+    async def _grant(self, head: _Head) -> Grant:
+        grant = await self._grants.by_token(head.token) if head.token else None
         if grant is None:
             sentence = (
                 "The grant in `Authorization: Bearer <grant>` is unknown, expired or revoked: ask your administrator "
                 "for a new one (`broker grant create`)."
-                if token
+                if head.token
                 else "Send `Authorization: Bearer <grant>`: `broker grant create` makes a grant."
             )
             raise HttpRefusal(401, sentence, (b"www-authenticate", b"Bearer"))
+        upstream = head.gate.upstream.name
         if upstream not in grant.upstreams:
             raise HttpRefusal(403, f"This grant is not for {upstream}.")
         return grant
 
-    async def _check_grant(self, looked: float, fields: Fields, upstream: str) -> None:
+    async def _check_grant(self, looked: float, head: _Head) -> None:
         if asyncio.get_running_loop().time() - looked > AT_ONCE:
-            await self._grant(fields, upstream)
+            await self._grant(head)
 
-    def _session(self, fields: Fields, grant: Grant, upstream: str) -> tuple[str, str | None] | None:
-        sealed = _field(fields, _SESSION)
-        if sealed is None:
+    def _session(self, head: _Head, grant: Grant) -> tuple[str, str | None] | None:
+        if head.sealed is None:
             return None
-        opened = open_session(self._keyring, grant.id, upstream, sealed)
-        if opened is None:
-            raise SessionUnknown
-        return opened
+        if grant.id not in head.opened:
+            opened = open_session(self._keyring, grant.id, head.gate.upstream.name, head.sealed)
+            if opened is None:
+                raise SessionUnknown
+            head.opened[grant.id] = opened
+        return head.opened[grant.id]
 
 
 class _Disconnected(Exception):
     """The client went away before its request was whole."""
 
 
-async def _body(fields: Fields, receive: Receive) -> bytes:
+async def _body(headers: Headers, receive: Receive) -> bytes:
     too_large = HttpRefusal(413, f"The body is larger than {LARGEST_BODY} bytes: nothing ran.")
-    length = _field(fields, b"content-length") or "0"
+    length = dict(headers).get(b"content-length", b"")
     if length.isdigit() and int(length) > LARGEST_BODY:
         raise too_large
     pieces: list[bytes] = []
@@ -235,20 +262,23 @@ async def _body(fields: Fields, receive: Receive) -> bytes:
             return b"".join(pieces)
 
 
-async def _send(reply: UpstreamReply, send: Send) -> None:
+async def _send(reply: UpstreamReply, scope: Scope, send: Send) -> None:
+    if reply.body is not None:
+        await reply.close()
+        scope["extensions"][_ANSWER](reply.status, reply.headers, reply.body)
+        return
     try:
         await send({"type": "http.response.start", "status": reply.status, "headers": reply.headers})
-        if reply.body is None:
-            async with aclosing(reply.chunks) as chunks:
-                async for chunk in chunks:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        async with aclosing(reply.chunks) as chunks:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
     except UpstreamInterrupted as error:
         log.warning("%s", error)
         if not is_stream(reply):
             return  # the server closes a connection whose answer is not whole: nobody may take it for that
     finally:
         await reply.close()
-    await send({"type": "http.response.body", "body": reply.body or b""})
+    await send({"type": "http.response.body", "body": b""})
 
 
 def _refusal(error: Exception) -> UpstreamReply:
@@ -273,15 +303,6 @@ def _refusal(error: Exception) -> UpstreamReply:
             return json_reply(error_message(None, INTERNAL_ERROR, told), 500)
 
 
-def _fields(headers: Headers) -> Fields:
-    """The fields that are there once; a repeated one counts as none, since readers would disagree about it."""
-    fields = dict(headers)
-    if len(fields) == len(headers):
-        return fields
-    times = Counter(name for name, _ in headers)
-    return {name: value for name, value in fields.items() if times[name] == 1}
-
-
-def _field(fields: Fields, name: bytes) -> str | None:
+def _field(fields: Mapping[bytes, bytes], name: bytes) -> str | None:
     value = fields.get(name)
     return value.decode("latin-1") if value is not None else None

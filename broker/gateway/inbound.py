@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from broker.domain.canonical import Keyring
 from broker.domain.people import Grant
-from broker.gateway.upstreams import ALWAYS, Headers, Permit, UpstreamRequest
+from broker.gateway.upstreams import ALWAYS, Fields, Headers, Permit, UpstreamRequest
 from broker.gateway.wire import Message, RequestId
 
 _NEUTRAL = frozenset(
@@ -31,6 +31,7 @@ class Inbound:
     """A request that came in at `/mcp/{upstream}`, with its grant found and its envelope checked.
 
     Args:
+        headers: without its credentials.
         came: when it was read, by the loop's clock.
         message: None for GET and DELETE.
         session: the upstream's session id, already found to belong to the grant.
@@ -40,7 +41,7 @@ class Inbound:
 
     method: Literal["POST", "GET", "DELETE"]
     grant: Grant
-    headers: Headers
+    headers: Fields
     modern: bool
     check_grant: Callable[[], Awaitable[object]]
     came: float

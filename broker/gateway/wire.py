@@ -41,7 +41,7 @@ from broker.gateway.protocol import (
     envelope_rejection,
     version_rejection,
 )
-from broker.gateway.upstreams import Headers
+from broker.gateway.upstreams import Fields, Headers, once
 
 __all__ = [
     "Message",
@@ -58,6 +58,7 @@ __all__ = [
     "look_alike",
     "parse_message",
     "result_message",
+    "say_params",
 ]
 
 _PARAM = b"mcp-param-"
@@ -71,10 +72,11 @@ _MODERN_VERSIONS = frozenset(version.encode() for version in MODERN_PROTOCOL_VER
 
 def is_modern(headers: Headers, message: Message | None = None) -> bool:
     """Whether a request is of the stateless era: its version header says so, or its envelope names a version."""
-    wanted = MCP_PROTOCOL_VERSION_HEADER.encode()
-    return (message is not None and message.enveloped) or any(
-        name == wanted and value in _MODERN_VERSIONS for name, value in headers
-    )
+    return (message is not None and message.enveloped) or Fields.of(headers).made(_say_modern)
+
+
+def _say_modern(fields: Fields) -> bool:
+    return any(name == _VERSION and value in _MODERN_VERSIONS for name, value in fields)
 
 
 def check_envelope(message: Message, headers: Headers) -> None:
@@ -99,7 +101,7 @@ def check_envelope(message: Message, headers: Headers) -> None:
 
 def _plainly_agrees(message: Message, headers: Headers) -> bool:
     """Whether there is nothing to find: told at once of what most calls are like, without looking at everything."""
-    fields = dict(headers)
+    fields = Fields.of(headers).made(once)
     if len(fields) != len(headers):
         return False
     if not message.enveloped:
@@ -132,6 +134,11 @@ def _check_routing(message: Message, view: HeaderView, *, modern: bool) -> None:
         raise WireError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} header does not match the body's {key!r}", message.id)
     if modern and named is None and isinstance(name, str):
         raise WireError(HEADER_MISMATCH, f"{MCP_NAME_HEADER} header is missing: the body has a {key!r}", message.id)
+
+
+def say_params(fields: Fields) -> bool:
+    """Whether any of them is to mirror an argument."""
+    return any(name.startswith(_PARAM) for name, _ in fields)
 
 
 def check_param_headers(

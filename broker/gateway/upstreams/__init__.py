@@ -6,12 +6,44 @@ difference. What belongs here: the port and its values. What does not: judging, 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar, cast
+
+T = TypeVar("T")
 
 Headers = Sequence[tuple[bytes, bytes]]
 """HTTP fields as ASGI has them: lower-case names."""
+
+
+class Fields(tuple[tuple[bytes, bytes], ...]):
+    """HTTP fields, with what was made of them: once for all requests that have the same."""
+
+    _made: dict[Callable[[Fields], Any], Any] | None = None
+
+    @staticmethod
+    def of(headers: Headers) -> Fields:
+        """The same fields."""
+        return headers if isinstance(headers, Fields) else Fields(headers)
+
+    def made(self, make: Callable[[Fields], T]) -> T:
+        """What `make` makes of them."""
+        made = self._made
+        if made is None:
+            made = self._made = {}
+        if make not in made:
+            made[make] = make(self)
+        return cast("T", made[make])
+
+
+def once(fields: Fields) -> Mapping[bytes, bytes]:
+    """The fields that are there once; a repeated one counts as none, since readers would disagree about it."""
+    found = dict(fields)
+    if len(found) == len(fields):
+        return found
+    times = Counter(name for name, _ in fields)
+    return {name: value for name, value in found.items() if times[name] == 1}
 
 
 class Permit(Protocol):

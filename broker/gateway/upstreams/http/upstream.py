@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Any
 
 from broker.errors import GrantEnded, SettingsError, UpstreamError, UpstreamInterrupted, UpstreamUnreachable
-from broker.gateway.upstreams import UpstreamReply, UpstreamRequest
+from broker.gateway.upstreams import Fields, UpstreamReply, UpstreamRequest
 from broker.gateway.upstreams.http.connection import Answer
 from broker.gateway.upstreams.http.fields import downward, only, own_fields, session_id, upward
 from broker.gateway.upstreams.http.pool import Address, Pool, Tenant
@@ -127,19 +127,28 @@ class HttpUpstream:
     # -- upwards ------------------------------------------------------------------------------------------------------
 
     def _written(self, request: UpstreamRequest) -> bytes:
-        body = b""
+        fields = Fields.of(request.headers)
         try:
-            fields = upward(request.headers, self._own, modern=request.modern)
-            if request.message is not None:
-                body = dumps(request.message)
-                fields += (b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())
+            lines = [request.method.encode(), fields.made(self._modern_lines if request.modern else self._legacy_lines)]
+            body = dumps(request.message) if request.message is not None else b""
         except ValueError as error:
             raise UpstreamUnreachable(f"The MCP server {self._name!r} was not asked: {error}.") from error
+        if request.message is not None:
+            lines.append(b"content-type: application/json\r\ncontent-length: %d\r\n" % len(body))
         if request.session is not None:
-            fields.append((b"mcp-session-id", request.session.encode()))
-        head = [request.method.encode() + b" " + self._line]
-        head += [name + b": " + value for name, value in (*self._fixed, *fields)]
-        return b"\r\n".join([*head, b"", body])
+            lines.append(b"mcp-session-id: %b\r\n" % request.session.encode())
+        return b"".join([*lines, b"\r\n", body])
+
+    def _modern_lines(self, fields: Fields) -> bytes:
+        return self._lines(fields, modern=True)
+
+    def _legacy_lines(self, fields: Fields) -> bytes:
+        return self._lines(fields, modern=False)
+
+    def _lines(self, fields: Fields, *, modern: bool) -> bytes:
+        """What follows the method in the head of a request, but for what its body and its session add."""
+        lines = [name + b": " + value for name, value in (*self._fixed, *upward(fields, self._own, modern=modern))]
+        return b"\r\n".join([b" " + self._line, *lines, b""])
 
     async def _end_session(self, session: str) -> None:
         nobody = Tenant("")
