@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, cast
 
@@ -211,12 +211,14 @@ def _nests_too_deep(body: bytes, value: Any) -> bool:
     return body.count(b"{") + body.count(b"[") > MAX_DEPTH and depth_exceeds(value)
 
 
-def look_alike(names: Iterable[str], known: Collection[str]) -> str | None:
+def look_alike(names: Iterable[str], known: frozenset[str]) -> str | None:
     """One of `names` that is another one than all of `known`, and the same as one of them where case does not count.
 
     Some servers (those on Go's encoding/json, for one) take `Method` for `method`, and the last one for the one that
     is meant. So what is judged would not be what runs.
     """
+    if known.issuperset(names):
+        return None
     # Upper case first: then the dotless i, the long s and the Kelvin sign are what they are to those servers.
     return next((name for name in names if name not in known and name.upper().casefold() in known), None)
 

@@ -9,6 +9,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from typing import NamedTuple
 
 from broker.gateway.upstreams import Headers
 
@@ -34,6 +35,7 @@ _NOT_DOWN = _HOP_BY_HOP | frozenset(
     b"content-encoding mcp-session-id".split()
 )
 _NOT_DOWN_BEFORE = tuple(b"proxy- access-control- x-accel- x-sendfile x-lighttpd- x-reproxy- x-litespeed-".split())
+_OF_ONE_ANSWER = frozenset((b"date", b"content-length"))  # neither goes down, nor says anything here
 _BUFFERING = b"x-accel-buffering"  # a stream is not to be kept back: as true for the broker's own answer
 
 _FRAMING = _HOP_BY_HOP | frozenset(b"expect content-length content-type content-encoding mcp-session-id".split())
@@ -78,6 +80,37 @@ def upward(headers: Headers, own: Iterable[bytes], *, modern: bool) -> list[tupl
         kept = [(name, value) for name, value in kept if times[name] == 1 or not name.startswith(b"mcp-")]
     _check(kept)
     return kept
+
+
+class Said(NamedTuple):
+    """What the fields of an answer say.
+
+    Args:
+        kind: of its content.
+        coding: of it, such as `gzip`.
+        session: the one that the server opened.
+        downward: those that go to the client.
+    """
+
+    kind: bytes
+    coding: bytes
+    session: str | None
+    downward: Headers
+
+
+def said(fields: Headers) -> Said:
+    """Read the fields of an answer; most servers say the same each time.
+
+    Raises:
+        ValueError: they contradict each other, or name no session id.
+    """
+    return _said(tuple([field for field in fields if field[0] not in _OF_ONE_ANSWER]))
+
+
+@lru_cache(256)
+def _said(fields: Headers) -> Said:
+    kind = only(fields, b"content-type").partition(b";")[0].strip().lower()
+    return Said(kind, only(fields, b"content-encoding").lower(), session_id(fields), downward(fields))
 
 
 def downward(fields: Headers) -> list[tuple[bytes, bytes]]:

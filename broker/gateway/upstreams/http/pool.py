@@ -11,8 +11,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -156,18 +154,18 @@ class Pool:
         if connection.closed:
             raise self._unreachable("the connection was lost before the request was sent")
 
-    @contextmanager
-    def serving(self, grant_id: str) -> Generator[Tenant]:
-        """The tenant of a grant, which stays known as long as something is under way for it."""
+    def enter(self, grant_id: str) -> Tenant:
+        """The tenant of a grant for which something begins: it stays known until `leave`."""
         tenant = self.tenants.get(grant_id)
         if tenant is None:
             tenant = self.tenants[grant_id] = Tenant(grant_id)
         tenant.connecting += 1
-        try:
-            yield tenant
-        finally:
-            tenant.connecting -= 1
-            self._forget_if_empty(tenant)
+        return tenant
+
+    def leave(self, tenant: Tenant) -> None:
+        """What began has a connection, or ended without one."""
+        tenant.connecting -= 1
+        self._forget_if_empty(tenant)
 
     def end(self, tenant: Tenant, why: str) -> None:
         """Close every connection of a tenant that is over."""

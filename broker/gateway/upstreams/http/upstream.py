@@ -17,7 +17,7 @@ from typing import Any
 from broker.errors import GrantEnded, SettingsError, UpstreamError, UpstreamInterrupted, UpstreamUnreachable
 from broker.gateway.upstreams import Fields, UpstreamReply, UpstreamRequest
 from broker.gateway.upstreams.http.connection import Answer
-from broker.gateway.upstreams.http.fields import downward, only, own_fields, session_id, upward
+from broker.gateway.upstreams.http.fields import own_fields, said, upward
 from broker.gateway.upstreams.http.pool import Address, Pool, Tenant
 from broker.gateway.wire import dumps
 
@@ -88,13 +88,16 @@ class HttpUpstream:
             UpstreamUnreachable: no connection, or the server says that its endpoint is elsewhere.
             UpstreamInterrupted: bytes may have been sent and no answer came, or none that can be used.
         """
-        with self._pool.serving(request.grant_id) as tenant:
+        tenant = self._pool.enter(request.grant_id)
+        try:
             written = self._written(request)
             # A call goes out on a kept connection at the risk of losing it; the rare others need not take any.
             connection = await self._pool.take(tenant, fresh=request.method != "POST", permit=request.permit)
             method = request.message.get("method") if request.message is not None else None
             lasting = request.method == "GET" or method == "subscriptions/listen"
             answer = connection.ask(written, self._answer_within, lasting=lasting)
+        finally:
+            self._pool.leave(tenant)
         try:
             await answer.head()
             return self._reply(request, tenant, answer)
@@ -165,25 +168,23 @@ class HttpUpstream:
 
     def _reply(self, request: UpstreamRequest, tenant: Tenant, answer: Answer) -> UpstreamReply:
         try:
-            kind = only(answer.fields, b"content-type").partition(b";")[0].strip().lower()
-            coding = only(answer.fields, b"content-encoding").lower()
-            session = session_id(answer.fields)
+            told = said(answer.fields)
         except ValueError as error:
             raise self._interrupted(f"answered with fields that contradict each other ({error})") from error
         self._refuse_status(answer)
-        if coding not in (b"", b"identity", *_PACKED):
-            raise self._interrupted(f"answered in an encoding that was not asked for ({_quoted(coding)})")
+        if told.coding not in (b"", b"identity", *_PACKED):
+            raise self._interrupted(f"answered in an encoding that was not asked for ({_quoted(told.coding)})")
         if request.message is not None and "id" in request.message and "method" in request.message:
-            self._refuse_nonsense(answer.status, kind)
-        self._note_session(request, tenant, answer.status, session)
+            self._refuse_nonsense(answer.status, told.kind)
+        self._note_session(request, tenant, answer.status, told.session)
 
         async def close() -> None:
             answer.close()
 
-        chunks = self._chunks(tenant, answer, math.inf if kind == _STREAM else LARGEST_BODY)
-        if coding in _PACKED:
+        chunks = self._chunks(tenant, answer, math.inf if told.kind == _STREAM else LARGEST_BODY)
+        if told.coding in _PACKED:
             chunks = self._unpacked(chunks)
-        return UpstreamReply(answer.status, downward(answer.fields), chunks, session, close)
+        return UpstreamReply(answer.status, [*told.downward], chunks, told.session, close)
 
     def _refuse_status(self, answer: Answer) -> None:
         if answer.status == 401:  # about the broker's credentials: told to the client, it would try to sign in
