@@ -87,7 +87,9 @@ class Connection(HttpToolsProtocol):
         repeated = self._repeated.get(whole.head) if self._repeated is not None else None
         if repeated is None or self.transport.is_closing():
             return False
-        self._check_turn()
+        if self._busy:
+            self.transport.abort()
+            return True
         self._due, self.expect_100_continue = inf, False
         scope = repeated.scope_of(whole, self.app_state)
         self._begin(scope, repeated.known, keep_alive=True)
@@ -134,14 +136,16 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """A request begins."""
-        self._check_turn()
+        if self._busy:
+            self.transport.abort()
+            raise _Pipelined
         self._between = False
         super().on_message_begin()
 
-    def _check_turn(self) -> None:
-        if self.cycle is not None and not _is_answered(self.cycle):  # pyright: ignore[reportUnnecessaryComparison] - it is at first
-            self.transport.abort()
-            raise _Pipelined
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is not answered yet."""
+        return self.cycle is not None and not _is_answered(self.cycle)  # pyright: ignore[reportUnnecessaryComparison] - it is at first
 
     def on_headers_complete(self) -> None:
         """Its head is whole."""

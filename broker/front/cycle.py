@@ -75,7 +75,7 @@ class Repeated(NamedTuple):
         lengths = [at for at, (name, _) in enumerate(headers) if name == b"content-length"]
         framed = len(lengths) == 1 and headers[lengths[0]][1] == whole.length
         plain = cycle.keep_alive and not cycle.more_body and not cycle.waiting_for_100_continue
-        if not (framed and plain and bytes(cycle.body) == whole.body) or b"transfer-encoding" in dict(headers):
+        if not (framed and plain and bytes(cycle.body) == whole.body):
             return None
         scope = {key: value for key, value in cycle.scope.items() if key not in ("extensions", "state")}
         return Repeated(scope, headers, lengths[0], {})

@@ -39,7 +39,7 @@ from broker.gateway.refusals import asked_id, refusal, refused
 from broker.gateway.replies import empty_reply, json_reply, rewrite
 from broker.gateway.task_shapes import declares
 from broker.gateway.tasks import Tasks, errand_request
-from broker.gateway.upstreams import Upstream, UpstreamReply
+from broker.gateway.upstreams import Fields, Upstream, UpstreamReply
 from broker.gateway.wire import Message, WireError, check_param_headers, dumps, error_message, look_alike, say_params
 from broker.policy.judging.decide import Policy, decide
 from broker.policy.watch import InForce
@@ -188,7 +188,7 @@ class Gate:
 
     async def _check_params(self, inbound: Inbound, call: Call) -> None:
         """Refuse `Mcp-Param-*` fields that say something else than the arguments, which are what is judged."""
-        if inbound.modern and inbound.headers.made(say_params):
+        if inbound.modern and Fields.of(inbound.headers).made(say_params):
             definition = await self._catalog.definition(inbound, call.tool)
             schema = definition.get("inputSchema") if definition is not None else None
             check_param_headers(schema, call.arguments, inbound.headers, asked_id(inbound))

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from broker.domain.canonical import Keyring
 from broker.domain.people import Grant
-from broker.gateway.upstreams import ALWAYS, Fields, Headers, Permit, UpstreamRequest
+from broker.gateway.upstreams import ALWAYS, Headers, Permit, UpstreamRequest
 from broker.gateway.wire import Message, RequestId
 
 _NEUTRAL = frozenset(
@@ -41,7 +41,7 @@ class Inbound:
 
     method: Literal["POST", "GET", "DELETE"]
     grant: Grant
-    headers: Fields
+    headers: Headers
     modern: bool
     check_grant: Callable[[], Awaitable[object]]
     came: float

@@ -34,7 +34,7 @@ from broker.gateway.refusals import asked_id, refused
 from broker.gateway.replies import json_reply, rewrite
 from broker.gateway.subscriptions import LISTEN, Forward, Subscriptions
 from broker.gateway.task_shapes import advertised, check_declared, created, detailed, without_tasks
-from broker.gateway.upstreams import Fields, UpstreamReply
+from broker.gateway.upstreams import UpstreamReply
 from broker.gateway.wire import Message, WireError, result_message
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ def _inbound(errand: Errand, request: Mapping[str, Any]) -> Inbound:
     return Inbound(
         method="POST",
         grant=Grant(ref.id, ref.label, ref.owner, frozenset({approval.call.upstream}), approval.created_at),
-        headers=Fields((name.encode("latin-1"), value.encode("latin-1")) for name, value in request["headers"]),
+        headers=[(name.encode("latin-1"), value.encode("latin-1")) for name, value in request["headers"]],
         modern=True,
         check_grant=_when_claimed,
         came=asyncio.get_running_loop().time(),

@@ -166,11 +166,12 @@ class Hasty(Connection):
 
 
 @contextlib.asynccontextmanager
-async def answering(app: ASGIApp, http: type[Connection] = Connection) -> AsyncGenerator[str]:
+async def answering(app: ASGIApp, http: type[Connection] = Connection, *, keep_alive: int = 5) -> AsyncGenerator[str]:
     """The front door before an application of the test's own; gives its URL."""
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.bind(("127.0.0.1", 0))
-    server = Server(Config(app, http=http, ws="none", lifespan="off", log_config=None, access_log=False))
+    quiet: Any = {"ws": "none", "lifespan": "off", "log_config": None, "access_log": False, "date_header": False}
+    server = Server(Config(app, http=http, timeout_keep_alive=keep_alive, **quiet))
     running = asyncio.ensure_future(server.serve(sockets=[listener]))
     while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
         await asyncio.sleep(0)
