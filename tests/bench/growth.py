@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -64,11 +65,11 @@ HOLD = {"approve_if": [{"path": "args.number", "op": "exists", "value": True}]}
 
 
 @asynccontextmanager
-async def _broker(folder: Path, thing: str, size: int) -> AsyncGenerator[Broker]:
+async def _broker(folder: Path, thing: str, size: int, keep: Path | None) -> AsyncGenerator[Broker]:
     """One with so many of a thing."""
     url = f"sqlite:///{folder / 'broker.db'}"
     if thing in ("grants", "audit rows"):
-        await asyncio.to_thread(_fill, url, thing, size)
+        await asyncio.to_thread(_fill, folder / "broker.db", thing, size, keep)
     allowed: dict[str, Any] = POLICY["tools"][TOOL]
     rules = {f"group_{number}_*" if number % 5 == 0 else f"tool_{number}": ENTRY for number in range(1, size)}
     tools = {**(rules if thing == "rules" else {}), TOOL: {**allowed, **HOLD}}
@@ -82,8 +83,22 @@ async def _broker(folder: Path, thing: str, size: int) -> AsyncGenerator[Broker]
             page.leave()
 
 
-def _fill(url: str, thing: str, size: int) -> None:
-    store = Store(url, SystemClock())
+def _fill(database: Path, thing: str, size: int, keep: Path | None) -> None:
+    if keep is None:
+        _make(database, thing, size)
+        return
+    kept = keep / f"{size} {thing}.db"
+    if not kept.exists():
+        keep.mkdir(parents=True, exist_ok=True)
+        part = kept.with_suffix(".part")
+        part.unlink(missing_ok=True)
+        _make(part, thing, size)
+        part.rename(kept)
+    shutil.copyfile(kept, database)
+
+
+def _make(database: Path, thing: str, size: int) -> None:
+    store = Store(f"sqlite:///{database}", SystemClock())
     if thing == "grants":
         rows = [
             {
@@ -113,7 +128,7 @@ async def _grown(load: Loader, thing: str, sizes: Sequence[int], given: argparse
         brokers = list[Broker]()
         for size in sizes:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-            brokers.append(await stack.enter_async_context(_broker(folder, thing, size)))
+            brokers.append(await stack.enter_async_context(_broker(folder, thing, size, given.keep)))
         targets = [await broker.target() for broker in brokers]
         loads: list[list[Load]] = [[] for _ in brokers]
         for _ in range(given.rounds + 1):
@@ -140,6 +155,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--things", nargs="+", choices=SIZES, default=list(SIZES), help="what grows; all of it else")
     parser.add_argument("--quick", action="store_true", help="without the largest sizes")
     parser.add_argument("--large", action="store_true", help="up to 10,000,000 audit rows: most of an hour, and 8 GB")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="where filled databases are kept for the next time")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--seconds", type=float, default=1.0, help="how long each time")
     parser.add_argument("--still", type=float, default=10.0, metavar="SECONDS", help="how long nobody calls")
