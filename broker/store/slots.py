@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, text
 
@@ -110,6 +111,46 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What has to be free for a call: of `counter` since an instant up to `most`, beside what it takes itself."""
+
+    counter: str
+    since: int
+    most: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a call takes if there is room for it.
+
+    Args:
+        counts: rows to be added to those of the table `counts`.
+    """
+
+    taken: Taken
+    rooms: tuple[Room, ...]
+    counts: tuple[dict[str, Any], ...]
+
+
+class Crowded:
+    """Counters that had no room lately: whether they have now is better looked at than hoped for."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, int] = {}
+
+    def note(self, reached: LimitReached, now: datetime) -> None:
+        """There was none, and is none until it says, as far as time goes."""
+        free_at = reached.free_at or now + timedelta(microseconds=SECOND)
+        self._until = {counter: until for counter, until in self._until.items() if until > micros(now)}
+        self._until[_counter(reached.charge)] = micros(free_at)
+
+    def has(self, counter: str, at: int) -> bool:
+        """Whether this is one of them."""
+        return self._until.get(counter, 0) > at
+
+
+@dataclass(frozen=True, slots=True)
 class LimitReached:
     """A limit is used up: which charge, and the first instant at which it fits, if only time has to pass."""
 
@@ -132,13 +173,24 @@ def take(
     at, counters = micros(now), by_counter(charges)
     if (reached := _full(connection, counters, at, besides)) is not None:
         return reached
-    taken: list[Slot] = []
-    for counter, mine in counters.items():
-        if amount := mine[0].amount:
-            width, until = _bucket(mine, at, tries)
-            taken.append(Slot(counter, amount, until, all(charge.refund for charge in mine)))
-            _COUNT.on(connection, _row(counter, until, amount, width))
-    return Taken(at, tuple(taken), tries)
+    taken, counts = _counted(counters, at, tries)
+    for count in counts:
+        _COUNT.on(connection, count)
+    return taken
+
+
+def foresee(charges: Sequence[Charge], now: datetime, crowded: Crowded) -> Foreseen | None:
+    """What `take` would do and return now if there is room; None where that is not to be expected."""
+    at, counters = micros(now), by_counter(charges)
+    rooms = tuple(
+        Room(counter, _since(charge, at), charge.max * UNIT, charge.amount)
+        for counter, mine in counters.items()
+        for charge in mine
+    )
+    if any(room.amount > room.most or crowded.has(room.counter, at) for room in rooms):
+        return None
+    taken, counts = _counted(counters, at, 0)
+    return Foreseen(taken, rooms, counts)
 
 
 def take_anew(connection: Connection, taken: Taken, charges: Sequence[Charge], now: datetime) -> Taken | LimitReached:
@@ -223,9 +275,7 @@ def _check(connection: Connection, counter: str, charge: Charge, at: int, beside
     most, window = charge.max * UNIT, charge.window // MICROSECOND
     if charge.amount > most:
         return LimitReached(charge, None)
-    # An interval as long as the window holds both its ends, so what is exactly one window old still counts.
-    since = at - at % window if charge.calendar else at - window
-    looked = {"counter": counter, "since": since}
+    looked = {"counter": counter, "since": _since(charge, at)}
     units, parts = _COUNTED.on(connection, {**looked, "besides": besides}).fetchone()
     excess = int(units or 0) * UNIT + int(parts or 0) + charge.amount - most
     if excess <= 0:
@@ -238,7 +288,27 @@ def _check(connection: Connection, counter: str, charge: Charge, at: int, beside
     return LimitReached(charge, None)
 
 
+def _since(charge: Charge, at: int) -> int:
+    # An interval as long as the window holds both its ends, so what is exactly one window old still counts.
+    window = charge.window // MICROSECOND
+    return at - at % window if charge.calendar else at - window
+
+
 # -- buckets ----------------------------------------------------------------------------------------------------------
+
+
+def _counted(
+    counters: Mapping[str, Sequence[Charge]], at: int, tries: int
+) -> tuple[Taken, tuple[dict[str, Any], ...]]:
+    """What a call for which there is room takes, and the rows of that."""
+    taken: list[Slot] = []
+    counts: list[dict[str, Any]] = []
+    for counter, mine in counters.items():
+        if amount := mine[0].amount:
+            width, until = _bucket(mine, at, tries)
+            taken.append(Slot(counter, amount, until, all(charge.refund for charge in mine)))
+            counts.append(_row(counter, until, amount, width))
+    return Taken(at, tuple(taken), tries), tuple(counts)
 
 
 def _bucket(charges: Sequence[Charge], at: int, tries: int) -> tuple[int, int]:
@@ -262,7 +332,7 @@ def _end(instant: int, width: int) -> int:
     return (instant // width + 1) * width - 1
 
 
-def _row(counter: str, until: int, amount: int, width: int) -> dict[str, str | int]:
+def _row(counter: str, until: int, amount: int, width: int) -> dict[str, Any]:
     wider = next((one for one in WIDTHS if one > width), None)
     due = until + (wider * PARTS if wider is not None else KEPT)
     return {"counter": counter, "until": until, "amount": amount, "due": due}
