@@ -15,7 +15,6 @@ import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from threading import Lock
 from typing import Any, Generic, TypeVar
 
@@ -58,7 +57,7 @@ class Item(Generic[T]):
 
     def settle(self) -> None:
         """Tell what came of it."""
-        if self.future.done():
+        if self.future.done() or self.loop.is_closed():
             return  # the caller went away; what was committed stays
         if self.error is not None:
             self.future.set_exception(self.error)

@@ -52,7 +52,7 @@ COUNT = f"""
 
 APPEND = """
     WITH RECURSIVE chain (place, seq, prev, digest) AS (
-        SELECT 0, seq, '', digest::text FROM chain_head WHERE id = 1
+        SELECT 0, (SELECT seq FROM chain_head WHERE id = 1), '', (SELECT digest::text FROM chain_head WHERE id = 1)
         UNION ALL
         SELECT place + 1, seq + 1, digest, encode(sha256(convert_to(concat(
             parts ->> 0, digest, parts ->> 1, seq + 1, parts ->> 2), 'UTF8')), 'hex')
@@ -70,7 +70,7 @@ APPEND = """
         upstream text, tool text, grant_id text, verdict text, rule text, arguments_digest text, detail text)
     ) WITH ORDINALITY AS event (at, kind, actor, call_id, upstream, tool, grant_id, verdict, rule, arguments_digest,
         detail, place) USING (place)"""
-"""Binds each row to the one before it, as `broker.domain.audit.chained` does."""
+"""Binds each row to the one before it, as `broker.domain.audit.chained` does; fails where there is no head."""
 
 
 class Draft(Transaction):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import select
 from collections.abc import Callable
 from concurrent.futures import Executor
 from math import inf
@@ -16,10 +15,9 @@ from typing import Any
 
 import psycopg
 from sqlalchemy import Engine
-from sqlalchemy.exc import SQLAlchemyError
 
 from broker.domain.clock import Clock
-from broker.store.commits import Item, settle, unwritten
+from broker.store.commits import Item, unwritten
 from broker.store.drafts import Draft, statements
 from broker.store.engine import first_line
 from broker.store.pipeline import Pipeline
@@ -81,10 +79,10 @@ class Flow:
         """Hear what came of the works that were sent, and hand over those that were not."""
         self._closed = True
         self._forget()
-        while self._sent and self._pipeline is not None:
-            select.select([self._pipeline], [] if self._pipeline.sent() else [self._pipeline], [])
-            self._heard()
         self._hand_over_waiting()
+        while self._sent and self._pipeline is not None:
+            self._pipeline.wait()
+            self._heard()
         self._drop()
 
     # -- the connection -----------------------------------------------------------------------------------------------
@@ -95,12 +93,12 @@ class Flow:
             self._threads.submit(self._opened, loop)
 
     def _opened(self, loop: asyncio.AbstractEventLoop) -> None:
-        """In another thread: whatever goes wrong, the writer's thread meets it, too, and tells it."""
+        """In another thread."""
         pipeline: Pipeline | None = None
         try:
             pipeline = Pipeline(self._engine)
-        except (SQLAlchemyError, psycopg.Error) as error:
-            log.warning("No connection for brief works: %s", first_line(error))
+        except Exception as error:  # noqa: BLE001 - works go to the writer, which tells them what is wrong
+            log.warning("The record has no connection of its own: %s", first_line(error))
         try:
             loop.call_soon_threadsafe(self._use, pipeline)
         except RuntimeError:  # the loop is closed
@@ -127,6 +125,17 @@ class Flow:
 
     def _send(self) -> None:
         self._due, self._at = None, inf
+        while (pipeline := self._pipeline) is not None and self._waiting and not self._sent:
+            try:
+                pipeline.check()  # before anything is lost with it
+                if drafts := self._drafted():
+                    pipeline.send(statements(drafts))
+                    self._write(pipeline)
+            except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits
+                self._lost(error)
+
+    def _drafted(self) -> list[Draft]:
+        """What the next works write, as far as it can be foreseen; the others are handed over."""
         items, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         now = self._clock.now()
         drafts: list[Draft] = []
@@ -135,59 +144,55 @@ class Flow:
             try:
                 item.result = item.work(draft)
                 draft.finish()
-            except Exception:  # noqa: BLE001 - whatever it is, it is told where the work is run with the database
+            except Exception:  # noqa: BLE001 - it is told where the work is run with the database
                 self._hand_over(item)
             else:
                 drafts.append(draft)
                 self._sent.append(item)
-        if self._sent and self._pipeline is not None:
-            try:
-                self._pipeline.send(statements(drafts))
-                self._write()
-            except psycopg.Error as error:
-                self._lost(error)
+        return drafts
 
-    def _write(self) -> None:
-        if self._pipeline is None or self._loop is None:
+    def _write(self, pipeline: Pipeline) -> None:
+        if self._loop is None:
             return
-        if self._pipeline.sent():
-            self._loop.remove_writer(self._pipeline)
+        if pipeline.sent():
+            self._loop.remove_writer(pipeline)
         else:
-            self._loop.add_writer(self._pipeline, self._heard)
+            self._loop.add_writer(pipeline, self._heard)
 
     def _heard(self) -> None:
         """Something came, or more can be written."""
-        if self._pipeline is None:
+        if (pipeline := self._pipeline) is None:
             return
         try:
-            self._pipeline.heard()
+            pipeline.heard()
             if not self._sent:
                 return
-            self._write()
-            over = self._pipeline.over()
+            self._write(pipeline)
+            over = pipeline.over()
         except psycopg.Error as error:
             self._lost(error)
             return
         if over:
-            self._over(self._pipeline.failed)
+            self._over(pipeline.failed)
 
     def _over(self, failed: str | None) -> None:
         items, self._sent = self._sent, []
-        for item in items:
-            if failed is None:
+        if failed is None:
+            for item in items:
                 item.settle()
-            else:
+        else:  # nothing of it was done
+            for item in items:
                 self._hand_over(item)
-        if self._waiting and not self._closed:
-            self._send()
+        self._send()
 
     def _lost(self, error: Exception) -> None:
-        """Nobody knows whether what was sent is written: those who wait for it do nothing, as if it were not."""
-        log.error("A commit failed: %s", first_line(error))
+        """Nobody knows whether what was sent is written: those who wait for it hear that it is not."""
         items, self._sent = self._sent, []
+        if items:
+            log.error("A commit failed: %s", first_line(error))
         for item in items:
             item.error = unwritten(error)
-        settle(items)
+            item.settle()
         self._forget()
         self._hand_over_waiting()
         self._drop()

@@ -6,6 +6,8 @@ What belongs here: libpq's pipeline mode (PostgreSQL documentation, 32.5). What 
 
 from __future__ import annotations
 
+import os
+import select
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +28,9 @@ _SETTINGS = b"""
 _JSONB = 3802
 """The type of values (pg_type.oid)."""
 
+_AGAIN = 10
+"""Milliseconds."""
+
 _DONE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK)
 
 
@@ -42,10 +47,13 @@ class Pipeline:
         pooled.detach()
         self._below = _prepared(self._connection)
         self._failed: str | None = None
+        self._watched = os.dup(self._below.socket)  # the driver closes its own as soon as the connection is lost
+        self._poll = select.poll()  # which, unlike select, has no bound on the numbers of descriptors
+        self._poll.register(self._watched, select.POLLIN)
 
     def fileno(self) -> int:
         """What a loop watches."""
-        return self._below.socket
+        return self._watched
 
     def send(self, statements: Sequence[tuple[str, bytes | None]]) -> None:
         """Send a transaction: it is committed when all of them succeeded, else nothing of it is done."""
@@ -61,6 +69,22 @@ class Pipeline:
     def heard(self) -> None:
         """Take in what came."""
         self._below.consume_input()
+
+    def check(self) -> None:
+        """Notice what came while nothing was under way: above all, that the server closed the connection."""
+        while self._came(0):
+            self.heard()
+
+    def wait(self) -> None:
+        """Write what is to be written, and return when something came."""
+        while not self.sent():
+            if self._came(_AGAIN):
+                return
+        self._came(None)
+
+    def _came(self, within: float | None) -> bool:
+        """Whether something does, within so many milliseconds."""
+        return bool(self._poll.poll(within))
 
     def over(self) -> bool:
         """Whether the transaction that was sent is over, as far as was heard; then `failed` says how it ended."""
@@ -84,6 +108,7 @@ class Pipeline:
     def close(self) -> None:
         """Close it; a transaction that is under way may be committed or not."""
         self._connection.close()
+        os.close(self._watched)
 
 
 _NAMES = {text: b"broker_%d" % number for number, text in enumerate(STATEMENTS)}

@@ -297,9 +297,7 @@ def _since(charge: Charge, at: int) -> int:
 # -- buckets ----------------------------------------------------------------------------------------------------------
 
 
-def _counted(
-    counters: Mapping[str, Sequence[Charge]], at: int, tries: int
-) -> tuple[Taken, tuple[dict[str, Any], ...]]:
+def _counted(counters: Mapping[str, Sequence[Charge]], at: int, tries: int) -> tuple[Taken, tuple[dict[str, Any], ...]]:
     """What a call for which there is room takes, and the rows of that."""
     taken: list[Slot] = []
     counts: list[dict[str, Any]] = []

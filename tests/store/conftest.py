@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from broker.store.writer import Store
+from tests.clock import MovableClock
 from tests.postgres import PostgresServer
 
 
@@ -20,3 +22,13 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     url = server.new_database()
     yield url
     server.drop_database(url)
+
+
+@pytest.fixture
+def remote(postgres: PostgresServer, postgres_template: str, clock: MovableClock) -> Iterator[Store]:
+    """A store on PostgreSQL."""
+    url = postgres.new_database(postgres_template)
+    store = Store(url, clock)
+    yield store
+    store.close()
+    postgres.drop_database(url)

@@ -24,7 +24,6 @@ from broker.store.tables import PersonRow
 from broker.store.writer import Store, Transaction
 from tests.clock import NOON, MovableClock
 from tests.domain.values import charge
-from tests.postgres import PostgresServer
 from tests.servers import BOUND
 from tests.sqlite import new_file
 from tests.warm import warm
@@ -402,16 +401,6 @@ async def test_an_error_that_spoils_the_transaction_never_lets_a_lost_work_look_
     kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT counter FROM counts")).all())
     assert isinstance(failed, StoreError)
     assert bool(kept) is (outcome == "taken")
-
-
-@pytest.fixture
-def remote(postgres: PostgresServer, postgres_template: str, clock: MovableClock) -> Iterator[Store]:
-    """A store on PostgreSQL."""
-    url = postgres.new_database(postgres_template)
-    store = Store(url, clock)
-    yield store
-    store.close()
-    postgres.drop_database(url)
 
 
 def _die(tx: Transaction) -> None:
