@@ -13,9 +13,11 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from math import inf
 from threading import Lock
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -74,29 +76,44 @@ class Commits:
         alone: held by whoever of this process writes to SQLite, which itself would have the others look again and
             again.
         wait: whether to wait until nobody else writes; one that does not wait leaves checkpoints to others, too.
+        within: seconds after which no more works are run.
         crowded: is told of counters without room.
     """
 
     def __init__(
-        self, engine: Engine, clock: Clock, alone: Lock, *, wait: bool = True, crowded: Crowded | None = None
+        self,
+        engine: Engine,
+        clock: Clock,
+        alone: Lock,
+        *,
+        wait: bool = True,
+        within: float = inf,
+        crowded: Crowded | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
         self._crowded = crowded or Crowded()
         self._alone = alone
         self._wait = wait
+        self._within = within
         self._kept: Connection | None = None
         self._durable: bool | None = None
 
-    def commit(self, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> None:
+    def commit(
+        self, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple
+    ) -> list[Item[Any]]:
         """Run the works of `items` in one transaction; each then has its result or its error.
 
         Args:
             late: gives what came while this waited for other processes, to go along and be added to `items`.
 
+        Returns:
+            The last of `items`, for which there was no time: they go first into the next commit.
+
         Raises:
             Busy: only where this does not wait.
         """
+        left: list[Item[Any]] = []
         try:
             with self._transaction(durable=any(item.durable for item in items)) as connection:
                 head = chain.lock(connection)
@@ -106,11 +123,16 @@ class Commits:
                         driver(connection).execute("SET LOCAL synchronous_commit = off")
                 now = self._clock.now()
                 batch = Batch(head, now)
-                for item in items:
+                until = monotonic() + self._within
+                for run, item in enumerate(items):
+                    if monotonic() > until:
+                        left = items[run:]
+                        break
                     _run_work(item, Transaction(connection, now, self._crowded), batch)
-                chain.append(connection, batch.rows, batch.contents)
-                if not is_sqlite(self._engine) and any(row.approval_id is not None for row in batch.rows):
-                    driver(connection).execute(f"NOTIFY {NEWS}")
+                with nullcontext() if is_sqlite(self._engine) else driver(connection).pipeline():  # one round trip
+                    chain.append(connection, batch.rows, batch.contents)
+                    if not is_sqlite(self._engine) and any(row.approval_id is not None for row in batch.rows):
+                        driver(connection).execute(f"NOTIFY {NEWS}")
         except Busy:
             raise
         except BaseException as error:
@@ -118,6 +140,7 @@ class Commits:
             for item in items:
                 item.error = unwritten(error)
             raise
+        return left
 
     def close(self) -> None:
         """Close the connection, if one is open."""
@@ -183,18 +206,21 @@ class Commits:
         connection.close()
 
 
-def commit(commits: Commits, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> None:
+def commit(
+    commits: Commits, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple
+) -> list[Item[Any]]:
     """The same, for who has to live on whatever happens: a failure is logged, and told to who waits for an item.
 
     Raises:
         Busy: as `Commits.commit`.
     """
     try:
-        commits.commit(items, late)
+        return commits.commit(items, late)
     except Busy:
         raise
     except Exception as error:
         log.error("A commit failed: %s", first_line(error), exc_info=None if commits.of_database(error) else error)
+        return []
 
 
 def settle(items: Sequence[Item[Any]]) -> None:

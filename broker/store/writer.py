@@ -46,6 +46,10 @@ BATCH = 512
 """The most works in one commit, so that the first of them does not wait for an endless queue."""
 
 
+COMMIT_WITHIN = 0.25
+"""Seconds after which a commit runs no more works: other processes, which wait for it, give up after some time."""
+
+
 class Store:
     """The database of a broker, SQLite or PostgreSQL, migrated to the present schema.
 
@@ -145,11 +149,12 @@ class Store:
     # -- in the writer's thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        commits = Commits(self.engine, self._clock, self._alone, crowded=self._crowded)
-        while (first := self._items.get()) is not None:
-            items = [first, *self._present()]
-            commit(commits, items, self._present)
-            settle(items)
+        commits = Commits(self.engine, self._clock, self._alone, within=COMMIT_WITHIN, crowded=self._crowded)
+        left: list[Item[Any]] = []
+        while (first := left[0] if left else self._items.get()) is not None:
+            items = [first, *left[1:], *self._present()]
+            left = commit(commits, items, self._present)
+            settle(items[: len(items) - len(left)])
         commits.close()
 
     def _present(self) -> list[Item[Any]]:

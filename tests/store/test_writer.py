@@ -21,7 +21,7 @@ from broker.store import audit, people, slots
 from broker.store.engine import driver, is_sqlite
 from broker.store.slots import Taken
 from broker.store.tables import PersonRow
-from broker.store.writer import Store, Transaction
+from broker.store.writer import COMMIT_WITHIN, Store, Transaction
 from tests.clock import NOON, MovableClock
 from tests.domain.values import charge
 from tests.servers import BOUND
@@ -148,6 +148,22 @@ async def test_a_row_that_cannot_be_written_takes_only_its_own_work_along(store:
     assert await store.read(people.everyone) == []
     assert await actors(store) == ["first", "last"]
     await verified(store)
+
+
+async def test_a_commit_ends_after_a_while_and_what_it_left_comes_first_in_the_next(store: Store) -> None:
+    def slow(tx: Transaction) -> None:
+        tx.record(event("slow"))
+        Gate().wait(COMMIT_WITHIN)
+
+    def looking(tx: Transaction) -> list[str]:
+        tx.record(event("looking"))
+        return store.read_now(lambda session: [row.actor for row in audit.stream(session)])
+
+    async with busy(store):
+        waiting = [asyncio.ensure_future(store.write(work)) for work in (slow, looking, noting("last"))]
+    _, committed, _ = await asyncio.wait_for(asyncio.gather(*waiting), BOUND)
+    assert committed == ["slow"]
+    assert await actors(store) == ["slow", "looking", "last"]
 
 
 async def test_a_caller_that_goes_away_takes_nothing_back(store: Store) -> None:
