@@ -99,9 +99,7 @@ class Commits:
         self._kept: Connection | None = None
         self._durable: bool | None = None
 
-    def commit(
-        self, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple
-    ) -> list[Item[Any]]:
+    def commit(self, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> list[Item[Any]]:
         """Run the works of `items` in one transaction; each then has its result or its error.
 
         Args:

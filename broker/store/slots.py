@@ -47,6 +47,9 @@ KEPT = 366 * 86_400 * SECOND
 MOST = 2**62
 """What a bucket holds at most: more than every maximum."""
 
+MOST_CROWDED = 10_000
+"""Counters that are remembered for having had no room."""
+
 _COUNTED = Prepared(
     # In two parts, each of which stays within 64 bits whatever is added up.
     text(f"""
@@ -139,14 +142,18 @@ class Crowded:
     def __init__(self) -> None:
         self._until: dict[str, int] = {}
 
-    def note(self, reached: LimitReached, now: datetime) -> None:
-        """There was none, and is none until it says, as far as time goes."""
-        free_at = reached.free_at or now + timedelta(microseconds=SECOND)
-        self._until = {counter: until for counter, until in self._until.items() if until > micros(now)}
-        self._until[_counter(reached.charge)] = micros(free_at)
+    def note(self, charges: Sequence[Charge], found: Taken | LimitReached, now: datetime) -> None:
+        """What was found for these charges now."""
+        if isinstance(found, LimitReached):
+            if len(self._until) >= MOST_CROWDED:
+                self._until.clear()
+            self._until[_counter(found.charge)] = micros(found.free_at) if found.free_at else micros(now) + SECOND
+        elif self._until:
+            for charge in charges:
+                self._until.pop(_counter(charge), None)
 
     def has(self, counter: str, at: int) -> bool:
-        """Whether this is one of them."""
+        """Whether this is one of them, as far as time goes."""
         return self._until.get(counter, 0) > at
 
 

@@ -56,8 +56,7 @@ class Transaction:
     def take(self, charges: Sequence[Charge]) -> Taken | LimitReached:
         """Count a call for every charge, or for none: see `broker.store.slots.take`."""
         taken = slots.take(self.connection, charges, self.now)
-        if isinstance(taken, LimitReached):
-            self._crowded.note(taken, self.now)
+        self._crowded.note(charges, taken, self.now)
         return taken
 
     def record(self, event: Event) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -25,10 +25,21 @@ def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 
 @pytest.fixture
-def remote(postgres: PostgresServer, postgres_template: str, clock: MovableClock) -> Iterator[Store]:
+def new_store(postgres: PostgresServer, postgres_template: str, clock: MovableClock) -> Iterator[Callable[[], Store]]:
+    """Makes a store on a fresh database of PostgreSQL."""
+    stores: list[Store] = []
+
+    def new() -> Store:
+        stores.append(Store(postgres.new_database(postgres_template), clock))
+        return stores[-1]
+
+    yield new
+    for store in stores:
+        store.close()
+        postgres.drop_database(store.engine.url.render_as_string())
+
+
+@pytest.fixture
+def remote(new_store: Callable[[], Store]) -> Store:
     """A store on PostgreSQL."""
-    url = postgres.new_database(postgres_template)
-    store = Store(url, clock)
-    yield store
-    store.close()
-    postgres.drop_database(url)
+    return new_store()

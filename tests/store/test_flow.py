@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import psycopg
@@ -13,7 +15,7 @@ import pytest
 import sqlalchemy as sa
 
 from broker.domain.audit import Event, Head, Kind, Row, verify
-from broker.domain.calls import Charge
+from broker.domain.calls import UNIT, Charge
 from broker.errors import StoreError
 from broker.store import audit
 from broker.store.drafts import Draft
@@ -65,13 +67,14 @@ def _url(store: Store) -> str:
     return store.engine.url.set(drivername="postgresql").render_as_string()
 
 
-def kill(store: Store, which: str) -> None:
-    """End backends of the store's database."""
+def kill(store: Store, backend: int | None = None) -> None:
+    """End a backend of the store's database, or all of them."""
+    killing = (
+        "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
+        "WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid = coalesce(%s, pid)"
+    )
     with psycopg.connect(_url(store), autocommit=True) as connection:
-        connection.execute(
-            "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity "
-            f"WHERE datname = current_database() AND pid <> pg_backend_pid() AND {which}"
-        )
+        connection.execute(killing, [backend])
 
 
 def event(actor: str = "a", **values: Any) -> Event:
@@ -195,6 +198,31 @@ async def test_brief_works_of_several_processes_take_exactly_what_there_is(flowi
     other.close()
 
 
+async def test_one_after_the_other_brief_works_take_what_others_would(
+    flowing: Store, new_store: Callable[[], Store], clock: MovableClock
+) -> None:
+    other, rng = new_store(), random.Random(9)
+    counters = [
+        replace(charge(counter=counter, window=window, maximum=maximum), calendar=calendar, amount=amount)
+        for counter, window, maximum, calendar, amount in (
+            *(("a", timedelta(seconds=1), 3, False, UNIT), ("a", timedelta(minutes=1), 20, False, UNIT)),
+            *(("b", timedelta(seconds=2), 4, False, 3 * UNIT // 2), ("c", timedelta(minutes=1), 6, True, UNIT)),
+            *(("d", timedelta(hours=1), 2**70, False, 2**61), ("e", timedelta(hours=1), 0, False, UNIT)),
+        )
+    ]
+    for _ in range(150):
+        charges = rng.sample(counters, rng.choice((1, 1, 2, 3)))
+        one = await flowing.submit(lambda tx, charges=charges: tx.take(charges), within=0)
+        two = await other.write(lambda tx, charges=charges: tx.take(charges))
+        assert one == two
+        clock.advance(timedelta(milliseconds=rng.choice((0, 1, 50, 300, 2_000))))
+    everything = sa.select(table_of(CountRow)).order_by("counter", "until")
+    found = [
+        await each.read(lambda session: session.connection().execute(everything).all()) for each in (flowing, other)
+    ]
+    assert found[0] == found[1]
+
+
 async def test_one_call_that_finds_no_room_is_told_so_and_others_go_on(flowing: Store, clock: MovableClock) -> None:
     full, free = charge(counter="full", maximum=1), charge(counter="free", maximum=1000)
     assert await flowing.submit(taking(full), within=0)
@@ -239,7 +267,7 @@ async def test_the_loop_goes_on_while_another_process_has_the_end_of_the_chain(f
 
 
 async def test_a_connection_that_dies_while_nothing_happens_is_replaced(flowing: Store) -> None:
-    kill(flowing, "true")
+    kill(flowing)
     assert await flowing.submit(lambda _: "after", within=0) == "after"
     await flows(flowing)
     await flowing.submit(lambda tx: tx.record(event("after")), within=0)
@@ -251,7 +279,7 @@ async def test_a_connection_that_dies_with_works_under_way_is_told_and_replaced(
         lost = flowing.submit(lambda tx: tx.record(event("lost")), within=0)
         backend = await waiting(flowing)
         behind = flowing.submit(lambda tx: tx.record(event("behind")), within=0)
-        kill(flowing, f"pid = {backend}")
+        kill(flowing, backend)
         with pytest.raises(StoreError, match=r"^The store could not be written: .+\.$"):
             await asyncio.wait_for(lost, BOUND)
     await asyncio.wait_for(behind, BOUND)
