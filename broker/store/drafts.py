@@ -20,8 +20,9 @@ import orjson
 
 from broker.domain.audit import Event, split
 from broker.domain.calls import Charge
+from broker.store.buckets import MOST, micros
 from broker.store.columns import as_text
-from broker.store.slots import MOST, Crowded, Foreseen, LimitReached, Taken, foresee, micros
+from broker.store.slots import Crowded, Foreseen, LimitReached, Taken, foresee
 from broker.store.transaction import Transaction, Unforeseen
 
 # Each is given one value, the JSON of an array. They run in this order; the first before the chain is locked.

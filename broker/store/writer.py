@@ -18,7 +18,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
@@ -27,11 +27,13 @@ from broker.domain.clock import Clock
 from broker.errors import StoreError
 from broker.store.commits import NEWS, Commits, Item, commit, settle
 from broker.store.engine import checkpoint, first_line, is_sqlite, make_engine
-from broker.store.flow import Flow
 from broker.store.schema import migrate
 from broker.store.slots import Crowded
 from broker.store.transaction import Transaction
 from broker.store.turn import Turn
+
+if TYPE_CHECKING:
+    from broker.store.flow import Flow
 
 __all__ = ["NEWS", "Store", "Transaction"]
 
@@ -68,11 +70,7 @@ class Store:
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
         self._readers = ThreadPoolExecutor(PAGE_READERS, "store-pages")
-        self._brief = (
-            Turn(Commits(self.engine, clock, self._alone, wait=False), self._items.put, self._checkpoint)
-            if is_sqlite(self.engine)
-            else Flow(self.engine, clock, self._crowded, self._items.put, self._readers)
-        )
+        self._brief = self._turn() if is_sqlite(self.engine) else self._flow()
         self.lookers = ThreadPoolExecutor(CALL_READERS, "store-calls")
         self._closed = False
 
@@ -142,6 +140,14 @@ class Store:
             for threads in (self._readers, self.lookers):
                 threads.shutdown()
             self.engine.dispose()
+
+    def _turn(self) -> Turn:
+        return Turn(Commits(self.engine, self._clock, self._alone, wait=False), self._items.put, self._checkpoint)
+
+    def _flow(self) -> Flow:
+        from broker.store.flow import Flow  # noqa: PLC0415 - with the driver, which takes 9 MiB that SQLite needs not
+
+        return Flow(self.engine, self._clock, self._crowded, self._items.put, self._readers)
 
     def _checkpoint(self) -> None:
         self._readers.submit(checkpoint, self.engine)
