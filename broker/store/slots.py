@@ -1,8 +1,8 @@
 """Limits: what calls count for the counters of the policy. Decided inside the commit that records the call.
 
 What belongs here: taking and giving back, and how long what is taken counts. What does not: which bucket an instant
-lies in (`broker.store.buckets`), what a held call keeps until it is dispatched (`broker.store.held`), what it is charged
-(`broker.policy`).
+lies in (`broker.store.buckets`), what a held call keeps until it is dispatched (`broker.store.held`), what a call is
+charged (`broker.policy`).
 
 Calls of about the same time are counted together, in a bucket that is named by an instant, `until`. A bucket counts
 for every window that reaches from now back to it. No call is dispatched after the `until` of its bucket: one that is
