@@ -169,16 +169,30 @@ def timestamp(instant: datetime) -> str:
     return instant.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
+def split(event: Event, at: datetime) -> list[str]:
+    """The text of which a row has the digest, in three parts: the digest of the row before stands between the first
+    two, the row's number behind the second. So the rest can be worked out before these are known.
+    """
+    return _said(event, _GAP, at, _GAP).split(_GAP)
+
+
 def _digest(event: Event, seq: int, at: datetime, prev: str) -> str:
+    return hashlib.sha256(_said(event, str(seq), at, quoted(prev)[1:-1]).encode()).hexdigest()
+
+
+_GAP = "\0"
+"""Never part of JSON."""
+
+
+def _said(event: Event, seq: str, at: datetime, prev: str) -> str:
     """Every call has this twice, and once more when its rows are verified: so the canonical JSON is put together."""
-    said = (
+    return (
         f'{{"actor":{_json(event.actor)},"approval_id":{_json(event.approval_id)},'
         f'"arguments_digest":{_json(event.arguments_digest)},"at":"{timestamp(at)}","call_id":{_json(event.call_id)},'
         f'"detail":{canonical_text(event.detail) if event.detail else "{}"},"grant":{_json(event.grant)},'
-        f'"kind":"{event.kind.value}","prev":{_json(prev)},"rule":{_json(event.rule)},"seq":{seq},'
+        f'"kind":"{event.kind.value}","prev":"{prev}","rule":{_json(event.rule)},"seq":{seq},'
         f'"tool":{_json(event.tool)},"upstream":{_json(event.upstream)},"verdict":{_json(event.verdict)}}}'
     )
-    return hashlib.sha256(said.encode()).hexdigest()
 
 
 def _json(text: str | None) -> str:

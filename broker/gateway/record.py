@@ -145,8 +145,8 @@ class Admission:
         taken = self._taken
 
         def work(tx: Transaction) -> None:
-            back = (one for one in taken.slots if never_ran or (outcome.errored and one.refund))
-            slots.give_back(tx.connection, back)
+            if back := [one for one in taken.slots if never_ran or (outcome.errored and one.refund)]:
+                slots.give_back(tx.connection, back)
             if self._record.keep_results and outcome.result is not None:
                 tx.keep(self._call.id, "result", without_echoes(outcome.result, self._call, self._seen))
             tx.record(answered)
@@ -157,9 +157,10 @@ class Admission:
             log.error("%s The outcome of call %s is not recorded.", error, self._call.id)
 
     def _admit(self, tx: Transaction) -> Answer | None:
-        taken = slots.take(tx.connection, self._verdict.charges, tx.now)
+        taken = tx.take(self._verdict.charges)
         keep_call(tx, self._call, self._seen, self._verdict)
         if isinstance(taken, LimitReached):
+            self._taken = Taken(0)
             return self._limited(tx, taken)
         self._taken = taken
         tx.record(self._allowed)

@@ -18,7 +18,8 @@ from broker.domain.canonical import encoder
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND = timedelta(microseconds=1)
 
-_encode = encoder(ascii_only=True, sorted_keys=False)
+as_text = encoder(ascii_only=True, sorted_keys=False)
+"""JSON as it is kept."""
 
 
 class Instant(TypeDecorator[datetime]):
@@ -44,7 +45,7 @@ class Json(TypeDecorator[Any]):
 
     def process_bind_param(self, value: Any | None, dialect: Dialect) -> str | None:
         """To the database."""
-        return None if value is None else _encode(value)
+        return None if value is None else as_text(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> Any | None:
         """From the database."""

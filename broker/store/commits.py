@@ -13,21 +13,22 @@ import asyncio
 import logging
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
-from datetime import datetime
+from math import inf
 from threading import Lock
+from time import monotonic
 from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session
 
-from broker.domain.audit import Event, Head, Row, chained
 from broker.domain.clock import Clock
 from broker.errors import StoreError
 from broker.store import chain
 from broker.store.engine import driver, first_line, in_transaction, is_sqlite
+from broker.store.slots import Crowded
+from broker.store.transaction import Batch, Transaction
 
 log = logging.getLogger(__name__)
 
@@ -39,77 +40,6 @@ NEWS = "broker_approvals"
 
 class Busy(Exception):
     """Somebody else writes to the database, and this commit does not wait for that: nothing was run."""
-
-
-class Transaction:
-    """What a work is given: the present instant, the database, and the record.
-
-    A work that raises leaves nothing behind; the others of its commit are not touched.
-    """
-
-    def __init__(self, connection: Connection, now: datetime) -> None:
-        self.now = now
-        self.connection = connection  # without a savepoint: for works that never raise once they wrote
-        self._events: list[Event] = []
-        self._contents: list[dict[str, Any]] = []
-        self._session: Session | None = None
-
-    @property
-    def session(self) -> Session:
-        """A session in this work's own savepoint. A work that only records does without one."""
-        if self._session is None:
-            if not self.connection.in_transaction():  # as far as SQLAlchemy knows: its savepoint would be all of it
-                self.connection.begin()
-            self._session = Session(self.connection, join_transaction_mode="create_savepoint")
-        return self._session
-
-    def record(self, event: Event) -> None:
-        """Append `event` to the audit chain when this work succeeds."""
-        self._events.append(event)
-
-    def keep(self, call_id: str, what: str, body: Any) -> None:
-        """Keep `body`, JSON, beside the chain as the `arguments`, `result` … of a call."""
-        self._contents.append({"call_id": call_id, "what": what, "body": body})
-
-    def accept(self, batch: _Batch) -> None:
-        """The work returned: its savepoint and its events join the commit."""
-        rows = batch.chained(self._events)
-        if self._session is not None:
-            self._session.commit()
-            self._session.close()
-        batch.rows.extend(rows)
-        batch.contents.extend(self._contents)
-
-    def refuse(self) -> None:
-        """The work raised: nothing of it stays."""
-        if self._session is not None:
-            self._session.rollback()
-            self._session.close()
-
-
-class _Batch:
-    """What one commit appends after the end of the chain that it found."""
-
-    def __init__(self, head: Head, now: datetime) -> None:
-        self._found = head
-        self._now = now
-        self.rows: list[Row] = []
-        self.contents: list[dict[str, Any]] = []
-
-    @property
-    def head(self) -> Head:
-        """The end of the chain with the rows so far."""
-        return Head(self.rows[-1].seq, self.rows[-1].digest) if self.rows else self._found
-
-    def chained(self, events: Sequence[Event]) -> list[Row]:
-        """The rows that `events` would become; what cannot be written raises here, for its own work alone."""
-        rows: list[Row] = []
-        head = self.head
-        for event in events:
-            row = chained(event, head.seq + 1, self._now, head.digest)
-            head = Head(row.seq, row.digest)
-            rows.append(row)
-        return rows
 
 
 @dataclass(slots=True, eq=False)
@@ -129,7 +59,7 @@ class Item(Generic[T]):
 
     def settle(self) -> None:
         """Tell what came of it."""
-        if self.future.done():
+        if self.future.done() or self.loop.is_closed():
             return  # the caller went away; what was committed stays
         if self.error is not None:
             self.future.set_exception(self.error)
@@ -146,25 +76,42 @@ class Commits:
         alone: held by whoever of this process writes to SQLite, which itself would have the others look again and
             again.
         wait: whether to wait until nobody else writes; one that does not wait leaves checkpoints to others, too.
+        within: seconds after which no more works are run.
+        crowded: is told of counters without room.
     """
 
-    def __init__(self, engine: Engine, clock: Clock, alone: Lock, *, wait: bool = True) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clock: Clock,
+        alone: Lock,
+        *,
+        wait: bool = True,
+        within: float = inf,
+        crowded: Crowded | None = None,
+    ) -> None:
         self._engine = engine
         self._clock = clock
+        self._crowded = crowded or Crowded()
         self._alone = alone
         self._wait = wait
+        self._within = within
         self._kept: Connection | None = None
         self._durable: bool | None = None
 
-    def commit(self, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> None:
+    def commit(self, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> list[Item[Any]]:
         """Run the works of `items` in one transaction; each then has its result or its error.
 
         Args:
             late: gives what came while this waited for other processes, to go along and be added to `items`.
 
+        Returns:
+            The last of `items`, for which there was no time: they go first into the next commit.
+
         Raises:
             Busy: only where this does not wait.
         """
+        left: list[Item[Any]] = []
         try:
             with self._transaction(durable=any(item.durable for item in items)) as connection:
                 head = chain.lock(connection)
@@ -173,19 +120,25 @@ class Commits:
                     if not any(item.durable for item in items):
                         driver(connection).execute("SET LOCAL synchronous_commit = off")
                 now = self._clock.now()
-                batch = _Batch(head, now)
-                for item in items:
-                    _run_work(item, Transaction(connection, now), batch)
-                chain.append(connection, batch.rows, batch.contents)
-                if not is_sqlite(self._engine) and any(row.approval_id is not None for row in batch.rows):
-                    driver(connection).execute(f"NOTIFY {NEWS}")
+                batch = Batch(head, now)
+                until = monotonic() + self._within
+                for run, item in enumerate(items):
+                    if monotonic() > until:
+                        left = items[run:]
+                        break
+                    _run_work(item, Transaction(connection, now, self._crowded), batch)
+                with nullcontext() if is_sqlite(self._engine) else driver(connection).pipeline():  # one round trip
+                    chain.append(connection, batch.rows, batch.contents)
+                    if not is_sqlite(self._engine) and any(row.approval_id is not None for row in batch.rows):
+                        driver(connection).execute(f"NOTIFY {NEWS}")
         except Busy:
             raise
         except BaseException as error:
             # Whatever it was, nothing was committed.
             for item in items:
-                item.error = _unwritten(error)
+                item.error = unwritten(error)
             raise
+        return left
 
     def close(self) -> None:
         """Close the connection, if one is open."""
@@ -251,21 +204,34 @@ class Commits:
         connection.close()
 
 
-def commit(commits: Commits, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple) -> None:
+def commit(
+    commits: Commits, items: list[Item[Any]], late: Callable[[], Sequence[Item[Any]]] = tuple
+) -> list[Item[Any]]:
     """The same, for who has to live on whatever happens: a failure is logged, and told to who waits for an item.
 
     Raises:
         Busy: as `Commits.commit`.
     """
     try:
-        commits.commit(items, late)
+        return commits.commit(items, late)
     except Busy:
         raise
     except Exception as error:
         log.error("A commit failed: %s", first_line(error), exc_info=None if commits.of_database(error) else error)
+        return []
 
 
-def _run_work(item: Item[Any], transaction: Transaction, batch: _Batch) -> None:
+def settle(items: Sequence[Item[Any]]) -> None:
+    """Tell what came of `items`, each in its own loop, from any thread."""
+    for loop in {item.loop for item in items}:
+        mine = [item for item in items if item.loop is loop]
+        try:
+            loop.call_soon_threadsafe(lambda mine=mine: [item.settle() for item in mine])
+        except RuntimeError:
+            continue  # that loop is closed; nobody waits there
+
+
+def _run_work(item: Item[Any], transaction: Transaction, batch: Batch) -> None:
     try:
         item.result = item.work(transaction)
         transaction.accept(batch)
@@ -273,12 +239,13 @@ def _run_work(item: Item[Any], transaction: Transaction, batch: _Batch) -> None:
         transaction.refuse()
         if not in_transaction(transaction.connection):
             raise  # a full disk ends the whole transaction: what the works before did is lost, and they must hear it
-        item.error = _unwritten(error) if _of_database(error, transaction.connection) else error
+        item.error = unwritten(error) if _of_database(error, transaction.connection) else error
 
 
 def _of_database(error: BaseException, place: Engine | Connection) -> bool:
     return isinstance(error, (SQLAlchemyError, place.dialect.loaded_dbapi.Error))
 
 
-def _unwritten(error: BaseException) -> StoreError:
+def unwritten(error: BaseException) -> StoreError:
+    """What who waits for a work is told of an error of the database."""
     return StoreError(f"The store could not be written: {first_line(error)}.")

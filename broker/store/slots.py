@@ -1,7 +1,8 @@
 """Limits: what calls count for the counters of the policy. Decided inside the commit that records the call.
 
-What belongs here: taking and giving back, and how long what is taken counts. What does not: what a held call keeps
-until it is dispatched (`broker.store.held`), what a call is charged (`broker.policy`).
+What belongs here: taking and giving back, and how long what is taken counts. What does not: which bucket an instant
+lies in (`broker.store.buckets`), what a held call keeps until it is dispatched (`broker.store.held`), what a call is
+charged (`broker.policy`).
 
 Calls of about the same time are counted together, in a bucket that is named by an instant, `until`. A bucket counts
 for every window that reaches from now back to it. No call is dispatched after the `until` of its bucket: one that is
@@ -9,7 +10,7 @@ late takes anew. So the bound holds: of the calls that are dispatched in an inte
 the last to have taken, now. It is dispatched no earlier than now, so the interval began no earlier than a window ago;
 the others were dispatched since then, so the `until` of each is within the window, and each took before. All of them
 were counted, and with the last they were no more than the maximum. Whatever is rounded is rounded to a later `until`.
-Instants here are microseconds since 1970.
+That `now` may be a moment before the commit in which it is looked and counted, one commit after the other.
 """
 
 from __future__ import annotations
@@ -19,32 +20,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from sqlalchemy import Connection, text
 
 from broker.domain.calls import UNIT, Charge
+from broker.store.buckets import KEPT, LONGEST, MOST, SECOND, bucket, end_of, micros, row, width_of
 from broker.store.columns import EPOCH, MICROSECOND
 from broker.store.prepared import Prepared
 
-SECOND = 1_000_000
-
-PARTS = 256
-"""A bucket is at most this part of every window that may reach it."""
-
-WIDTHS = (
-    *(3_125, 6_250, 12_500, 25_000, 50_000, 100_000, 200_000),
-    *(seconds * SECOND for seconds in (1, 2, 10, 60, 300, 900, 3_600, 21_600, 86_400)),
-)
-"""Of buckets. Each divides the next, so that they can be joined, and none lies across the end of a longer one."""
-
-SHORTEST, LONGEST = 50_000, SECOND
-"""Bounds of the time from the commit that admits a call to its dispatch, after which it takes anew."""
-
-KEPT = 366 * 86_400 * SECOND
-"""An edited policy may ask for a longer window than what was taken was taken under: a year at most."""
-
-MOST = 2**62
-"""What a bucket holds at most: more than every maximum."""
+MOST_CROWDED = 10_000
+"""Counters that are remembered for having had no room."""
 
 _COUNTED = Prepared(
     # In two parts, each of which stays within 64 bits whatever is added up.
@@ -110,6 +96,50 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Room:
+    """What has to be free for a call: of `counter` since an instant up to `most`, beside what it takes itself."""
+
+    counter: str
+    since: int
+    most: int
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Foreseen:
+    """What a call takes if there is room for it.
+
+    Args:
+        counts: rows to be added to those of the table `counts`.
+    """
+
+    taken: Taken
+    rooms: tuple[Room, ...]
+    counts: tuple[dict[str, Any], ...]
+
+
+class Crowded:
+    """Counters that had no room lately: whether they have now is better looked at than hoped for."""
+
+    def __init__(self) -> None:
+        self._until: dict[str, int] = {}
+
+    def note(self, charges: Sequence[Charge], found: Taken | LimitReached, now: datetime) -> None:
+        """What was found for these charges now."""
+        if isinstance(found, LimitReached):
+            if len(self._until) >= MOST_CROWDED:
+                self._until.clear()
+            self._until[_counter(found.charge)] = micros(found.free_at) if found.free_at else micros(now) + SECOND
+        elif self._until:
+            for charge in charges:
+                self._until.pop(_counter(charge), None)
+
+    def has(self, counter: str, at: int) -> bool:
+        """Whether this is one of them, as far as time goes."""
+        return self._until.get(counter, 0) > at
+
+
+@dataclass(frozen=True, slots=True)
 class LimitReached:
     """A limit is used up: which charge, and the first instant at which it fits, if only time has to pass."""
 
@@ -132,13 +162,24 @@ def take(
     at, counters = micros(now), by_counter(charges)
     if (reached := _full(connection, counters, at, besides)) is not None:
         return reached
-    taken: list[Slot] = []
-    for counter, mine in counters.items():
-        if amount := mine[0].amount:
-            width, until = _bucket(mine, at, tries)
-            taken.append(Slot(counter, amount, until, all(charge.refund for charge in mine)))
-            _COUNT.on(connection, _row(counter, until, amount, width))
-    return Taken(at, tuple(taken), tries)
+    taken, counts = _counted(counters, at, tries)
+    for count in counts:
+        _COUNT.on(connection, count)
+    return taken
+
+
+def foresee(charges: Sequence[Charge], now: datetime, crowded: Crowded) -> Foreseen | None:
+    """What `take` would do and return now if there is room; None where that is not to be expected."""
+    at, counters = micros(now), by_counter(charges)
+    rooms = tuple(
+        Room(counter, _since(charge, at), charge.max * UNIT, charge.amount)
+        for counter, mine in counters.items()
+        for charge in mine
+    )
+    if any(room.amount > room.most or crowded.has(room.counter, at) for room in rooms):
+        return None
+    taken, counts = _counted(counters, at, 0)
+    return Foreseen(taken, rooms, counts)
 
 
 def take_anew(connection: Connection, taken: Taken, charges: Sequence[Charge], now: datetime) -> Taken | LimitReached:
@@ -181,11 +222,11 @@ def forget_old(connection: Connection, now: datetime) -> None:
     joined: dict[tuple[str, int], tuple[int, int]] = {}
     for counter, until, amount in _DUE.on(connection, {"now": at}).fetchall():
         if amount and until + KEPT > at:
-            width = _width(at - until)
-            later = _end(until, width)
+            width = width_of(at - until)
+            later = end_of(until, width)
             joined[counter, later] = (width, min(MOST, joined.get((counter, later), (0, 0))[1] + amount))
     _FORGET.on(connection, {"now": at})
-    _COUNT.on_each(connection, [_row(*name, amount, width) for name, (width, amount) in joined.items()])
+    _COUNT.on_each(connection, [row(*name, amount, width) for name, (width, amount) in joined.items()])
 
 
 def by_counter(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
@@ -194,11 +235,6 @@ def by_counter(charges: Sequence[Charge]) -> dict[str, list[Charge]]:
     for charge in charges:
         counters.setdefault(_counter(charge), []).append(charge)
     return {counter: _levelled(mine) if len(mine) > 1 else mine for counter, mine in counters.items()}
-
-
-def micros(instant: datetime) -> int:
-    """Microseconds since 1970."""
-    return (instant - EPOCH) // MICROSECOND
 
 
 def _counter(charge: Charge) -> str:
@@ -223,9 +259,7 @@ def _check(connection: Connection, counter: str, charge: Charge, at: int, beside
     most, window = charge.max * UNIT, charge.window // MICROSECOND
     if charge.amount > most:
         return LimitReached(charge, None)
-    # An interval as long as the window holds both its ends, so what is exactly one window old still counts.
-    since = at - at % window if charge.calendar else at - window
-    looked = {"counter": counter, "since": since}
+    looked = {"counter": counter, "since": _since(charge, at)}
     units, parts = _COUNTED.on(connection, {**looked, "besides": besides}).fetchone()
     excess = int(units or 0) * UNIT + int(parts or 0) + charge.amount - most
     if excess <= 0:
@@ -233,36 +267,27 @@ def _check(connection: Connection, counter: str, charge: Charge, at: int, beside
     for until, amount in _LEAVING.on(connection, looked).fetchall():
         excess -= amount
         if excess <= 0:
-            leaves = _end(until, window) if charge.calendar else until + window
+            leaves = end_of(until, window) if charge.calendar else until + window
             return LimitReached(charge, EPOCH + timedelta(microseconds=leaves + 1))
     return LimitReached(charge, None)
 
 
-# -- buckets ----------------------------------------------------------------------------------------------------------
+def _since(charge: Charge, at: int) -> int:
+    # An interval as long as the window holds both its ends, so what is exactly one window old still counts.
+    window = charge.window // MICROSECOND
+    return at - at % window if charge.calendar else at - window
 
 
-def _bucket(charges: Sequence[Charge], at: int, tries: int) -> tuple[int, int]:
-    """How wide the bucket of a call that is admitted now is, and the instant that names it."""
-    finest = min(charge.finest or charge.window for charge in charges) // MICROSECOND
-    if charges[0].calendar:
-        return finest, _end(at, finest)
-    width = _width(finest)
-    return width, _end(at + (min(max(finest // PARTS, SHORTEST), LONGEST) << tries), width)
+# -- what it takes -----------------------------------------------------------------------------------------------------
 
 
-@lru_cache(1024)
-def _width(reach: int) -> int:
-    """The widest bucket that is fine enough for a window, or an age, of `reach`."""
-    fine = [width for width in WIDTHS if width * PARTS <= reach]
-    return fine[-1] if fine else WIDTHS[0]
-
-
-def _end(instant: int, width: int) -> int:
-    """The last instant of the bucket that `instant` lies in."""
-    return (instant // width + 1) * width - 1
-
-
-def _row(counter: str, until: int, amount: int, width: int) -> dict[str, str | int]:
-    wider = next((one for one in WIDTHS if one > width), None)
-    due = until + (wider * PARTS if wider is not None else KEPT)
-    return {"counter": counter, "until": until, "amount": amount, "due": due}
+def _counted(counters: Mapping[str, Sequence[Charge]], at: int, tries: int) -> tuple[Taken, tuple[dict[str, Any], ...]]:
+    """What a call for which there is room takes, and the rows of that."""
+    taken: list[Slot] = []
+    counts: list[dict[str, Any]] = []
+    for counter, mine in counters.items():
+        if amount := mine[0].amount:
+            width, until = bucket(mine, at, tries)
+            taken.append(Slot(counter, amount, until, all(charge.refund for charge in mine)))
+            counts.append(row(counter, until, amount, width))
+    return Taken(at, tuple(taken), tries), tuple(counts)

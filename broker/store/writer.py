@@ -4,8 +4,9 @@ What belongs here: which works share a commit, in which thread, and reads. What 
 work is given (`broker.store.commits`).
 
 Works are committed in a thread of the writer's own. Brief ones of a server's loop, such as the rows of a call that
-passes, are committed in the loop's thread on SQLite: handing them over would cost more than the commit does. When
-somebody else writes at that moment, they go to the writer's thread, and the loop never waits.
+passes, are committed by the loop itself: on SQLite in its thread (`broker.store.turn`), since handing them over would
+cost more than the commit does; on PostgreSQL in one message to the database (`broker.store.flow`). What cannot go that
+way goes to the writer's thread, and the loop never waits.
 """
 
 from __future__ import annotations
@@ -14,20 +15,25 @@ import asyncio
 import logging
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from broker.domain.clock import Clock
 from broker.errors import StoreError
-from broker.store.commits import NEWS, Commits, Item, Transaction, commit
+from broker.store.commits import NEWS, Commits, Item, commit, settle
 from broker.store.engine import checkpoint, first_line, is_sqlite, make_engine
 from broker.store.schema import migrate
+from broker.store.slots import Crowded
+from broker.store.transaction import Transaction
 from broker.store.turn import Turn
+
+if TYPE_CHECKING:
+    from broker.store.flow import Flow
 
 __all__ = ["NEWS", "Store", "Transaction"]
 
@@ -40,6 +46,10 @@ PAGE_READERS, CALL_READERS = 4, 4
 
 BATCH = 512
 """The most works in one commit, so that the first of them does not wait for an endless queue."""
+
+
+COMMIT_WITHIN = 0.25
+"""Seconds after which a commit runs no more works: other processes, which wait for it, give up after some time."""
 
 
 class Store:
@@ -56,14 +66,11 @@ class Store:
         migrate(self.engine)
         self._items: queue.SimpleQueue[Item[Any] | None] = queue.SimpleQueue()
         self._alone = threading.Lock()
+        self._crowded = Crowded()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
         self._thread.start()
         self._readers = ThreadPoolExecutor(PAGE_READERS, "store-pages")
-        self._turn = (
-            Turn(Commits(self.engine, clock, self._alone, wait=False), self._items.put, self._checkpoint)
-            if is_sqlite(self.engine)
-            else None
-        )
+        self._brief = self._turn() if is_sqlite(self.engine) else self._flow()
         self.lookers = ThreadPoolExecutor(CALL_READERS, "store-calls")
         self._closed = False
 
@@ -80,7 +87,8 @@ class Store:
             durable: synced to disk before this returns; otherwise it survives a crash of the process, and a power cut
                 may lose the last moments.
             within: for a brief work, which uses the driver alone: seconds until its commit begins, so that others can
-                share it. It may run in the loop's thread then, else it runs in the writer's.
+                share it. It may run in the loop's thread then, else it runs in the writer's; on PostgreSQL it may run
+                twice, and what it did outside of the store the first time does not count.
 
         Raises:
             StoreError: it could not be written; nothing of it was.
@@ -90,7 +98,7 @@ class Store:
             raise StoreError("The store is closed: nothing was written.")
         loop = asyncio.get_running_loop()
         item = Item(work, durable, loop.create_future(), loop)
-        if within is None or durable or self._turn is None or not self._turn.take(item, within):
+        if within is None or durable or not self._brief.take(item, within):
             self._items.put(item)
         return item.future
 
@@ -126,13 +134,20 @@ class Store:
         """Write what is queued, end the thread and close every connection."""
         if not self._closed:
             self._closed = True
-            if self._turn is not None:
-                self._turn.close()
+            self._brief.close()
             self._items.put(None)
             self._thread.join()
             for threads in (self._readers, self.lookers):
                 threads.shutdown()
             self.engine.dispose()
+
+    def _turn(self) -> Turn:
+        return Turn(Commits(self.engine, self._clock, self._alone, wait=False), self._items.put, self._checkpoint)
+
+    def _flow(self) -> Flow:
+        from broker.store.flow import Flow  # noqa: PLC0415 - with the driver, which takes 9 MiB that SQLite needs not
+
+        return Flow(self.engine, self._clock, self._crowded, self._items.put, self._readers)
 
     def _checkpoint(self) -> None:
         self._readers.submit(checkpoint, self.engine)
@@ -140,11 +155,12 @@ class Store:
     # -- in the writer's thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        commits = Commits(self.engine, self._clock, self._alone)
-        while (first := self._items.get()) is not None:
-            items = [first, *self._present()]
-            commit(commits, items, self._present)
-            _settle(items)
+        commits = Commits(self.engine, self._clock, self._alone, within=COMMIT_WITHIN, crowded=self._crowded)
+        left: list[Item[Any]] = []
+        while (first := left[0] if left else self._items.get()) is not None:
+            items = [first, *left[1:], *self._present()]
+            left = commit(commits, items, self._present)
+            settle(items[: len(items) - len(left)])
         commits.close()
 
     def _present(self) -> list[Item[Any]]:
@@ -160,12 +176,3 @@ class Store:
                 break
             items.append(item)
         return items
-
-
-def _settle(items: Sequence[Item[Any]]) -> None:
-    for loop in {item.loop for item in items}:
-        mine = [item for item in items if item.loop is loop]
-        try:
-            loop.call_soon_threadsafe(lambda mine=mine: [item.settle() for item in mine])
-        except RuntimeError:
-            continue  # that loop is closed; nobody waits there

@@ -6,7 +6,12 @@ processes of the broker together, the one that started the workers included, wit
 
 How to read it. CPU a call tells what sharing costs: while it stays, calls/s grow with the workers as far as there are
 cores for them. Calls/s show that only where more cores are there than the workers take, since callers, upstream and
-PostgreSQL share the machine. How evenly the calls were spread is the last column: the share of the busiest worker.
+PostgreSQL share the machine. How evenly the calls were spread is told by the share of the busiest worker.
+
+What is recorded makes one chain, so commits of all workers run one after the other. The last columns tell how long: the
+part of the time in which a transaction had the end of the chain locked or waited for it (looked at every few
+milliseconds), how much of that is a call's, and the calls/s that no number of workers and cores exceeds if nothing else
+changes. That time grows when a process that has the lock has to wait for a core, so it is less on an idle machine.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
+import psycopg
 import uvloop
 
 from broker.domain.clock import SystemClock
@@ -40,17 +46,27 @@ from tests.bench.ways import POLICY
 from tests.postgres import PostgresServer, running_postgres
 
 OWNER = "load@example.com"
+_LOCKED = """
+    SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'chain_head'::regclass AND mode = 'RowShareLock')
+    FROM pg_sleep(0.004)"""
+
 WARM_UP = 0.3
 """Of the time of a round, before anything is measured."""
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """What came of one: calls, seconds, CPU seconds of each process of the broker, the leading one first."""
+    """What came of one.
+
+    Args:
+        cpu: seconds of each process of the broker, the leading one first.
+        locked: the part of the time in which the end of the chain was locked.
+    """
 
     calls: int
     seconds: float
     cpu: Sequence[float]
+    locked: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +76,21 @@ class Shared:
     workers: int
     pids: Sequence[int]
     url: str
+    database: str
     requests: Sequence[bytes]
 
     async def calls(self, seconds: float) -> Round:
         """Let every agent call over a connection of its own, the next time as soon as it is answered."""
         callers = [await self._connected(request) for request in self.requests]
         await self._call(callers, seconds * WARM_UP)
+        looking = asyncio.create_task(asyncio.to_thread(_locked, self.database, seconds))
         before, began = [cpu_time(pid) for pid in self.pids], perf_counter()
         done = await self._call(callers, seconds)
         took = perf_counter() - began
         cpu = [cpu_time(pid) - had for pid, had in zip(self.pids, before, strict=True)]
         for caller in callers:
             caller.leave()
-        return Round(done, took, cpu)
+        return Round(done, took, cpu, await looking)
 
     async def _connected(self, request: bytes) -> Caller:
         address, loop = urlsplit(self.url), asyncio.get_running_loop()
@@ -96,6 +114,17 @@ async def _calls(caller: Caller, until: float) -> int:
     return done
 
 
+def _locked(database: str, seconds: float) -> float:
+    """The part of so many seconds in which a transaction has the end of the chain locked, or waits for that."""
+    looks = 0
+    with psycopg.connect(database.replace("+psycopg", ""), autocommit=True) as connection:
+        until, times = perf_counter() + seconds, 0
+        while perf_counter() < until:
+            found = connection.execute(_LOCKED).fetchone()
+            looks, times = looks + bool(found and found[0]), times + 1
+    return looks / times
+
+
 @contextlib.asynccontextmanager
 async def shared(postgres: PostgresServer, upstream: str, workers: int, callers: int) -> AsyncGenerator[Shared]:
     """Start one, with as many grants as callers."""
@@ -109,7 +138,7 @@ async def shared(postgres: PostgresServer, upstream: str, workers: int, callers:
         http = await stack.enter_async_context(aiohttp.ClientSession())
         at = f"{orjson.loads(said)['url']}/mcp/fast"
         requests = [await _request(store, http, at) for _ in range(callers)]
-        yield Shared(workers, [process.pid, *_children(process.pid)], at, requests)
+        yield Shared(workers, [process.pid, *_children(process.pid)], at, url, requests)
 
 
 def _settings(folder: Path, store: str, upstream: str) -> Path:
@@ -153,10 +182,11 @@ async def _measure(given: argparse.Namespace) -> dict[int, list[Round]]:
 
 def _line(workers: int, rounds: Sequence[Round], single: Sequence[Round]) -> str:
     rate, cpu = _rate(rounds), _cpu(rounds)
+    locked = median(one.locked * one.seconds / one.calls for one in rounds)
     busiest = median(max(one.cpu) / sum(one.cpu) for one in rounds)
     return (
         f"{workers:7}  {rate:8.0f}  {rate / _rate(single):8.2f}  {cpu * 1e6:11.0f}  {cpu / _cpu(single):8.2f}  "
-        f"{busiest:7.0%}"
+        f"{busiest:7.0%}  {median(one.locked for one in rounds):6.0%}  {locked * 1e6:14.0f}  {1 / locked:15.0f}"
     )
 
 
@@ -178,7 +208,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1.0, help="of a round")
     given = parser.parse_args()
     found = uvloop.run(_measure(given))
-    print("workers   calls/s     ratio  µs CPU/call     ratio  busiest")  # noqa: T201
+    print("workers   calls/s     ratio  µs CPU/call     ratio  busiest  locked  µs locked/call  calls/s at most")  # noqa: T201
     for workers in given.workers:
         print(_line(workers, found[workers], found[given.workers[0]]))  # noqa: T201
     print(f"{os.cpu_count()} cores for everything.")  # noqa: T201

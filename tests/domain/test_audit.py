@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.domain.audit import Event, Head, Kind, Row, as_json, chained, timestamp, verify
+from broker.domain.audit import Event, Head, Kind, Row, as_json, chained, split, timestamp, verify
 from broker.domain.canonical import canonical_json
 from broker.errors import ChainBroken
 from tests.clock import NOON
@@ -135,3 +135,11 @@ def test_a_digest_is_of_the_canonical_json_of_everything_else(values: dict[str, 
     row = chained(Event(kind=Kind.CALL_ANSWERED, **values, detail=detail), 7, NOON, "0" * 64)
     rest = {name: value for name, value in as_json(row).items() if name != "digest"}
     assert row.digest == hashlib.sha256(canonical_json(rest)).hexdigest()
+
+
+@given(said, details)
+def test_all_of_a_row_but_its_place_can_be_worked_out_before(values: dict[str, Any], detail: dict[str, Any]) -> None:
+    event = Event(kind=Kind.CALL_ANSWERED, detail=detail, **values)
+    before, between, behind = split(event, NOON)
+    row = chained(event, 7, NOON, "f" * 64)
+    assert hashlib.sha256(f"{before}{'f' * 64}{between}7{behind}".encode()).hexdigest() == row.digest

@@ -21,10 +21,9 @@ from broker.store import audit, people, slots
 from broker.store.engine import driver, is_sqlite
 from broker.store.slots import Taken
 from broker.store.tables import PersonRow
-from broker.store.writer import Store, Transaction
+from broker.store.writer import COMMIT_WITHIN, Store, Transaction
 from tests.clock import NOON, MovableClock
 from tests.domain.values import charge
-from tests.postgres import PostgresServer
 from tests.servers import BOUND
 from tests.sqlite import new_file
 from tests.warm import warm
@@ -149,6 +148,22 @@ async def test_a_row_that_cannot_be_written_takes_only_its_own_work_along(store:
     assert await store.read(people.everyone) == []
     assert await actors(store) == ["first", "last"]
     await verified(store)
+
+
+async def test_a_commit_ends_after_a_while_and_what_it_left_comes_first_in_the_next(store: Store) -> None:
+    def slow(tx: Transaction) -> None:
+        tx.record(event("slow"))
+        Gate().wait(COMMIT_WITHIN)
+
+    def looking(tx: Transaction) -> list[str]:
+        tx.record(event("looking"))
+        return store.read_now(lambda session: [row.actor for row in audit.stream(session)])
+
+    async with busy(store):
+        waiting = [asyncio.ensure_future(store.write(work)) for work in (slow, looking, noting("last"))]
+    _, committed, _ = await asyncio.wait_for(asyncio.gather(*waiting), BOUND)
+    assert committed == ["slow"]
+    assert await actors(store) == ["slow", "looking", "last"]
 
 
 async def test_a_caller_that_goes_away_takes_nothing_back(store: Store) -> None:
@@ -402,16 +417,6 @@ async def test_an_error_that_spoils_the_transaction_never_lets_a_lost_work_look_
     kept = await store.read(lambda session: session.connection().execute(sa.text("SELECT counter FROM counts")).all())
     assert isinstance(failed, StoreError)
     assert bool(kept) is (outcome == "taken")
-
-
-@pytest.fixture
-def remote(postgres: PostgresServer, postgres_template: str, clock: MovableClock) -> Iterator[Store]:
-    """A store on PostgreSQL."""
-    url = postgres.new_database(postgres_template)
-    store = Store(url, clock)
-    yield store
-    store.close()
-    postgres.drop_database(url)
 
 
 def _die(tx: Transaction) -> None:

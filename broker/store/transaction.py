@@ -1,0 +1,108 @@
+"""What a work is given: the present instant, the database and the record.
+
+What belongs here: that, and what the works of one commit append to the record. What does not: transactions of the
+database (`broker.store.commits`), works that are run before there is one (`broker.store.drafts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlmodel import Session
+
+from broker.domain.audit import Event, Head, Row, chained
+from broker.domain.calls import Charge
+from broker.store import slots
+from broker.store.slots import Crowded, LimitReached, Taken
+
+
+class Unforeseen(Exception):
+    """A work that is run before its transaction needs the database."""
+
+
+class Transaction:
+    """What a work is given: the present instant, the database, and the record.
+
+    A work that raises leaves nothing behind; the others of its commit are not touched.
+    """
+
+    def __init__(self, connection: Connection | None, now: datetime, crowded: Crowded) -> None:
+        self.now = now
+        self._connection = connection
+        self._crowded = crowded
+        self._events: list[Event] = []
+        self._contents: list[dict[str, Any]] = []
+        self._session: Session | None = None
+
+    @property
+    def connection(self) -> Connection:
+        """Without a savepoint: for works that never raise once they wrote."""
+        if self._connection is None:
+            raise Unforeseen
+        return self._connection
+
+    @property
+    def session(self) -> Session:
+        """A session in this work's own savepoint. A work that only records does without one."""
+        if self._session is None:
+            if not self.connection.in_transaction():  # as far as SQLAlchemy knows: its savepoint would be all of it
+                self.connection.begin()
+            self._session = Session(self.connection, join_transaction_mode="create_savepoint")
+        return self._session
+
+    def take(self, charges: Sequence[Charge]) -> Taken | LimitReached:
+        """Count a call for every charge, or for none: see `broker.store.slots.take`."""
+        taken = slots.take(self.connection, charges, self.now)
+        self._crowded.note(charges, taken, self.now)
+        return taken
+
+    def record(self, event: Event) -> None:
+        """Append `event` to the audit chain when this work succeeds."""
+        self._events.append(event)
+
+    def keep(self, call_id: str, what: str, body: Any) -> None:
+        """Keep `body`, JSON, beside the chain as the `arguments`, `result` … of a call."""
+        self._contents.append({"call_id": call_id, "what": what, "body": body})
+
+    def accept(self, batch: Batch) -> None:
+        """The work returned: its savepoint and its events join the commit."""
+        rows = batch.chained(self._events)
+        if self._session is not None:
+            self._session.commit()
+            self._session.close()
+        batch.rows.extend(rows)
+        batch.contents.extend(self._contents)
+
+    def refuse(self) -> None:
+        """The work raised: nothing of it stays."""
+        if self._session is not None:
+            self._session.rollback()
+            self._session.close()
+
+
+class Batch:
+    """What one commit appends after the end of the chain that it found."""
+
+    def __init__(self, head: Head, now: datetime) -> None:
+        self._found = head
+        self._now = now
+        self.rows: list[Row] = []
+        self.contents: list[dict[str, Any]] = []
+
+    @property
+    def head(self) -> Head:
+        """The end of the chain with the rows so far."""
+        return Head(self.rows[-1].seq, self.rows[-1].digest) if self.rows else self._found
+
+    def chained(self, events: Sequence[Event]) -> list[Row]:
+        """The rows that `events` would become; what cannot be written raises here, for its own work alone."""
+        rows: list[Row] = []
+        head = self.head
+        for event in events:
+            row = chained(event, head.seq + 1, self._now, head.digest)
+            head = Head(row.seq, row.digest)
+            rows.append(row)
+        return rows
