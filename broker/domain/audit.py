@@ -149,13 +149,13 @@ def chained(event: Event, seq: int, at: datetime, prev: str) -> Row:
         arguments_digest=event.arguments_digest,
         detail=event.detail,
         prev=prev,
-        digest=_digest(event, seq, at, prev),
+        digest=digest_of(event, seq, at, prev),
     )
 
 
 def row_digest(row: Row) -> str:
     """SHA-256, hex, over the canonical JSON of every field of `row` but the digest itself."""
-    return _digest(row, row.seq, row.at, row.prev)
+    return digest_of(row, row.seq, row.at, row.prev)
 
 
 def as_json(row: Row) -> dict[str, Any]:
@@ -176,7 +176,8 @@ def split(event: Event, at: datetime) -> list[str]:
     return _said(event, _GAP, at, _GAP).split(_GAP)
 
 
-def _digest(event: Event, seq: int, at: datetime, prev: str) -> str:
+def digest_of(event: Event, seq: int, at: datetime, prev: str) -> str:
+    """The digest of the row that `event` becomes as number `seq`, after the row whose digest is `prev`."""
     return hashlib.sha256(_said(event, str(seq), at, quoted(prev)[1:-1]).encode()).hexdigest()
 
 

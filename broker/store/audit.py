@@ -11,9 +11,10 @@ from sqlalchemy import select as sql_select
 from sqlalchemy.exc import OperationalError
 from sqlmodel import Session, col, select
 
-from broker.domain.audit import Head, Kind, Row
+from broker.domain.audit import Event, Head, Kind, Row
 from broker.domain.canonical import Keyring, canonical_json
 from broker.errors import ChainBroken, ContentsAltered, StoreError
+from broker.store.columns import as_text
 from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow, GrantRow, table_of
 
 STREAM = 1000
@@ -37,24 +38,28 @@ _CONTENTS = sql_select(table_of(ContentRow)).where(col(ContentRow.call_id).in_(b
 _UNREADABLE = (ValueError, OverflowError, OperationalError)  # the last is what SQLite says of text that is no UTF-8
 
 
-def to_columns(row: Row) -> dict[str, Any]:
-    """A row's columns for an insert."""
+def columns(event: Event, seq: int, at: int, prev: str, digest: str) -> dict[str, Any]:
+    """A row's columns as they are kept, for the driver.
+
+    Args:
+        at: microseconds since 1970.
+    """
     return {
-        "seq": row.seq,
-        "at": row.at,
-        "kind": row.kind.value,
-        "actor": row.actor,
-        "call_id": row.call_id,
-        "approval_id": row.approval_id,
-        "upstream": row.upstream,
-        "tool": row.tool,
-        "grant_id": row.grant,
-        "verdict": row.verdict,
-        "rule": row.rule,
-        "arguments_digest": row.arguments_digest,
-        "detail": dict(row.detail),
-        "prev": row.prev,
-        "digest": row.digest,
+        "seq": seq,
+        "at": at,
+        "kind": event.kind.value,
+        "actor": event.actor,
+        "call_id": event.call_id,
+        "approval_id": event.approval_id,
+        "upstream": event.upstream,
+        "tool": event.tool,
+        "grant_id": event.grant,
+        "verdict": event.verdict,
+        "rule": event.rule,
+        "arguments_digest": event.arguments_digest,
+        "detail": as_text(dict(event.detail)) if event.detail else "{}",
+        "prev": prev,
+        "digest": digest,
     }
 
 

@@ -7,12 +7,11 @@ exact (`broker.store.slots`). Instants are microseconds since 1970.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from functools import lru_cache
 from typing import Any
 
 from broker.domain.calls import Charge
-from broker.store.columns import EPOCH, MICROSECOND
+from broker.store.columns import MICROSECOND
 
 SECOND = 1_000_000
 
@@ -33,11 +32,6 @@ KEPT = 366 * 86_400 * SECOND
 
 MOST = 2**62
 """What a bucket holds at most: more than every maximum."""
-
-
-def micros(instant: datetime) -> int:
-    """Microseconds since 1970."""
-    return (instant - EPOCH) // MICROSECOND
 
 
 def bucket(charges: Sequence[Charge], at: int, tries: int) -> tuple[int, int]:

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, literal_column, select, update
+from sqlalchemy import Connection, bindparam, insert, literal_column, select, update
 
-from broker.domain.audit import Head, Row
-from broker.store.audit import to_columns
+from broker.domain.audit import Head
 from broker.store.prepared import Prepared
 from broker.store.rows import Rows
 from broker.store.tables import AuditRow, ChainHead, ContentRow, table_of
@@ -23,7 +22,7 @@ _LOCK = Prepared(select(_head.c.seq, _head.c.digest).where(_THE_HEAD).with_for_u
 _MOVE = Prepared(update(_head).where(_THE_HEAD).values(seq=bindparam("seq"), digest=bindparam("digest")))
 
 
-_ROWS, _CONTENTS = Rows(table_of(AuditRow)), Rows(table_of(ContentRow))
+_APPEND, _CONTENTS = Prepared(insert(table_of(AuditRow))), Rows(table_of(ContentRow))
 
 
 def lock(connection: Connection) -> Head:
@@ -32,9 +31,9 @@ def lock(connection: Connection) -> Head:
     return Head(seq, digest)
 
 
-def append(connection: Connection, rows: Sequence[Row], contents: Sequence[dict[str, Any]]) -> None:
-    """Append `rows`, which follow the head that was locked, and put `contents` beside them."""
+def append(connection: Connection, rows: Sequence[dict[str, Any]], contents: Sequence[dict[str, Any]]) -> None:
+    """Append `rows`, as their columns, which follow the head that was locked, and put `contents` beside them."""
     if rows:
-        _ROWS.add(connection, [to_columns(row) for row in rows])
-        _MOVE.on(connection, {"seq": rows[-1].seq, "digest": rows[-1].digest})
+        _APPEND.on_each(connection, rows)
+        _MOVE.on(connection, rows[-1])
     _CONTENTS.add(connection, contents)

@@ -22,6 +22,11 @@ as_text = encoder(ascii_only=True, sorted_keys=False)
 """JSON as it is kept."""
 
 
+def micros(instant: datetime) -> int:
+    """Microseconds since 1970."""
+    return (instant - EPOCH) // MICROSECOND
+
+
 class Instant(TypeDecorator[datetime]):
     """An aware instant, stored as whole microseconds since the epoch."""
 
@@ -30,7 +35,7 @@ class Instant(TypeDecorator[datetime]):
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
         """To the database: microseconds."""
-        return None if value is None else (value - EPOCH) // MICROSECOND
+        return None if value is None else micros(value)
 
     def process_result_value(self, value: Any | None, dialect: Dialect) -> datetime | None:
         """From the database: an aware datetime in UTC."""

@@ -129,7 +129,7 @@ class Commits:
                     _run_work(item, Transaction(connection, now, self._crowded), batch)
                 with nullcontext() if is_sqlite(self._engine) else driver(connection).pipeline():  # one round trip
                     chain.append(connection, batch.rows, batch.contents)
-                    if not is_sqlite(self._engine) and any(row.approval_id is not None for row in batch.rows):
+                    if not is_sqlite(self._engine) and any(row["approval_id"] is not None for row in batch.rows):
                         driver(connection).execute(f"NOTIFY {NEWS}")
         except Busy:
             raise

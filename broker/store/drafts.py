@@ -20,8 +20,8 @@ import orjson
 
 from broker.domain.audit import Event, split
 from broker.domain.calls import Charge
-from broker.store.buckets import MOST, micros
-from broker.store.columns import as_text
+from broker.store.buckets import MOST
+from broker.store.columns import as_text, micros
 from broker.store.slots import Crowded, Foreseen, LimitReached, Taken, foresee
 from broker.store.transaction import Transaction, Unforeseen
 

@@ -70,7 +70,7 @@ def is_sqlite(engine: Engine) -> bool:
 
 def driver(connection: Connection) -> Any:
     """The driver's own connection below `connection`."""
-    return connection.connection.driver_connection
+    return connection.connection.dbapi_connection
 
 
 def in_transaction(connection: Connection) -> bool:

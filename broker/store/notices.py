@@ -22,8 +22,8 @@ from sqlmodel import Session, col, select
 
 from broker.domain.audit import Kind
 from broker.store import audit
+from broker.store.columns import micros
 from broker.store.prepared import Prepared
-from broker.store.slots import micros
 from broker.store.tables import AuditRow, NoticeRow, ProcessRow
 
 _OUTDATE = Prepared(text("UPDATE notices SET wanted = wanted + 1, due = :now WHERE approval_id = :approval_id"))

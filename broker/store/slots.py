@@ -25,8 +25,8 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from broker.domain.calls import UNIT, Charge
-from broker.store.buckets import KEPT, LONGEST, MOST, SECOND, bucket, end_of, micros, row, width_of
-from broker.store.columns import EPOCH, MICROSECOND
+from broker.store.buckets import KEPT, LONGEST, MOST, SECOND, bucket, end_of, row, width_of
+from broker.store.columns import EPOCH, MICROSECOND, micros
 from broker.store.prepared import Prepared
 
 MOST_CROWDED = 10_000

@@ -13,9 +13,11 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlmodel import Session
 
-from broker.domain.audit import Event, Head, Row, chained
+from broker.domain.audit import Event, Head, digest_of
 from broker.domain.calls import Charge
 from broker.store import slots
+from broker.store.audit import columns
+from broker.store.columns import micros
 from broker.store.slots import Crowded, LimitReached, Taken
 
 
@@ -84,25 +86,21 @@ class Transaction:
 
 
 class Batch:
-    """What one commit appends after the end of the chain that it found."""
+    """What one commit appends after the end of the chain that it found, each row as its columns."""
 
     def __init__(self, head: Head, now: datetime) -> None:
         self._found = head
-        self._now = now
-        self.rows: list[Row] = []
+        self._now, self._at = now, micros(now)
+        self.rows: list[dict[str, Any]] = []
         self.contents: list[dict[str, Any]] = []
 
-    @property
-    def head(self) -> Head:
-        """The end of the chain with the rows so far."""
-        return Head(self.rows[-1].seq, self.rows[-1].digest) if self.rows else self._found
-
-    def chained(self, events: Sequence[Event]) -> list[Row]:
+    def chained(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         """The rows that `events` would become; what cannot be written raises here, for its own work alone."""
-        rows: list[Row] = []
-        head = self.head
+        rows: list[dict[str, Any]] = []
+        last = self.rows[-1] if self.rows else None
+        seq, digest = (last["seq"], last["digest"]) if last is not None else (self._found.seq, self._found.digest)
         for event in events:
-            row = chained(event, head.seq + 1, self._now, head.digest)
-            head = Head(row.seq, row.digest)
-            rows.append(row)
+            seq, prev = seq + 1, digest
+            digest = digest_of(event, seq, self._now, prev)
+            rows.append(columns(event, seq, self._at, prev, digest))
         return rows

@@ -14,6 +14,8 @@ from sqlalchemy import insert
 
 from broker.domain.audit import Event, Kind, chained
 from broker.store import chain
+from broker.store.audit import columns
+from broker.store.columns import micros
 from broker.store.engine import WRITER
 from broker.store.tables import GrantRow, table_of
 from broker.store.writer import Store
@@ -57,7 +59,8 @@ def fill(store: Store, rows: int) -> None:
             made = list[Any]()
             for seq in range(first, min(first + AT_ONCE, rows + 1)):
                 made.append(chained(next(events), seq, BEGAN + seq * EACH, made[-1].digest if made else head.digest))
-            chain.append(connection, made, [])
+            kept = [columns(row, row.seq, micros(row.at), row.prev, row.digest) for row in made]
+            chain.append(connection, kept, [])
 
 
 def _grant(number: int, grant: str) -> dict[str, Any]:
