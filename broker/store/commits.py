@@ -75,9 +75,9 @@ class Commits:
     Args:
         alone: held by whoever of this process writes to SQLite, which itself would have the others look again and
             again.
+        crowded: is told of counters without room.
         wait: whether to wait until nobody else writes; one that does not wait leaves checkpoints to others, too.
         within: seconds after which no more works are run.
-        crowded: is told of counters without room.
     """
 
     def __init__(
@@ -85,14 +85,14 @@ class Commits:
         engine: Engine,
         clock: Clock,
         alone: Lock,
+        crowded: Crowded,
         *,
         wait: bool = True,
         within: float = inf,
-        crowded: Crowded | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
-        self._crowded = crowded or Crowded()
+        self._crowded = crowded
         self._alone = alone
         self._wait = wait
         self._within = within

@@ -22,7 +22,7 @@ from broker.domain.audit import Event, split
 from broker.domain.calls import Charge
 from broker.store.buckets import MOST
 from broker.store.columns import as_text, micros
-from broker.store.slots import Crowded, Foreseen, LimitReached, Taken, foresee
+from broker.store.slots import ADDED_UP, Crowded, Foreseen, LimitReached, Taken, foresee
 from broker.store.transaction import Transaction, Unforeseen
 
 # Each is given one value, the JSON of an array. They run in this order; the first before the chain is locked.
@@ -47,9 +47,7 @@ HAVE_ROOM = """
 COUNT = f"""
     INSERT INTO counts (counter, until, amount, due)
     SELECT counter, until, amount, due
-    FROM jsonb_to_recordset($1) AS count (counter text, until bigint, amount bigint, due bigint)
-    ON CONFLICT (counter, until) DO UPDATE SET amount =
-        CASE WHEN counts.amount > {MOST} - excluded.amount THEN {MOST} ELSE counts.amount + excluded.amount END"""  # noqa: S608 - numbers of ours
+    FROM jsonb_to_recordset($1) AS count (counter text, until bigint, amount bigint, due bigint) {ADDED_UP}"""  # noqa: S608 - numbers of ours
 
 APPEND = """
     WITH RECURSIVE chain (place, seq, prev, digest) AS (

@@ -60,7 +60,8 @@ def sqlite_path(engine: Engine) -> Path | None:
 
 def first_line(error: BaseException) -> str:
     """What a database error says, without the statement and its values."""
-    return str(getattr(error, "orig", None) or error).strip().splitlines()[0].rstrip(".")
+    text = str(getattr(error, "orig", None) or error).strip() or type(error).__name__
+    return text.splitlines()[0].rstrip(".")
 
 
 def is_sqlite(engine: Engine) -> bool:

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 MOST = 256
 """Works in one transaction, which other processes wait for."""
 
+AGAIN = 1.0
+"""Seconds after which a connection that could not be opened is tried again."""
+
 
 class Flow:
     """The works of the one loop that came first, one transaction after the other.
@@ -54,6 +57,7 @@ class Flow:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pipeline: Pipeline | None = None
         self._opening = self._closed = False
+        self._try_at = 0.0
         self._waiting: list[Item[Any]] = []
         self._sent: list[Item[Any]] = []
         self._due: asyncio.Handle | None = None
@@ -81,15 +85,20 @@ class Flow:
         self._forget()
         self._hand_over_waiting()
         while self._sent and self._pipeline is not None:
-            self._pipeline.wait()
-            self._heard()
+            try:
+                self._pipeline.wait()
+            except psycopg.Error as error:
+                self._lost(error)
+            else:
+                self._heard()
         self._drop()
 
     # -- the connection -----------------------------------------------------------------------------------------------
 
     def _open(self, loop: asyncio.AbstractEventLoop) -> None:
-        if not self._opening:
+        if not self._opening and loop.time() >= self._try_at:
             self._opening = True
+            self._try_at = loop.time() + AGAIN
             self._threads.submit(self._opened, loop)
 
     def _opened(self, loop: asyncio.AbstractEventLoop) -> None:
@@ -111,6 +120,7 @@ class Flow:
             pipeline.close()
         elif pipeline is not None and self._loop is not None:
             self._pipeline = pipeline
+            self._try_at = 0.0
             self._loop.add_reader(pipeline, self._heard)
 
     def _drop(self) -> None:
@@ -169,7 +179,7 @@ class Flow:
                 return
             self._write(pipeline)
             over = pipeline.over()
-        except psycopg.Error as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, somebody waits
             self._lost(error)
             return
         if over:
@@ -181,6 +191,7 @@ class Flow:
             for item in items:
                 item.settle()
         else:  # nothing of it was done
+            log.debug("Works are run with the database: %s", failed.strip())
             for item in items:
                 self._hand_over(item)
         self._send()

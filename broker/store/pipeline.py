@@ -38,14 +38,18 @@ class Pipeline:
     """One connection, opened now. All methods raise the driver's errors; after one the connection is of no use.
 
     Raises:
-        SQLAlchemyError: it cannot be opened.
+        SQLAlchemyError: it cannot be opened; or an error of the driver.
     """
 
     def __init__(self, engine: Engine) -> None:
         pooled = engine.raw_connection()
         self._connection: Any = pooled.driver_connection
         pooled.detach()
-        self._below = _prepared(self._connection)
+        try:
+            self._below = _prepared(self._connection)
+        except BaseException:
+            self._connection.close()
+            raise
         self._failed: str | None = None
         self._watched = os.dup(self._below.socket)  # the driver closes its own as soon as the connection is lost
         self._poll = select.poll()  # which, unlike select, has no bound on the numbers of descriptors

@@ -44,11 +44,13 @@ _COUNTED = Prepared(
 _LEAVING = Prepared(
     text("SELECT until, amount FROM counts WHERE counter = :counter AND until >= :since ORDER BY until")
 )
-_COUNT = Prepared(
-    text(f"""
-    INSERT INTO counts (counter, until, amount, due) VALUES (:counter, :until, :amount, :due)
+ADDED_UP = f"""
     ON CONFLICT (counter, until) DO UPDATE SET amount =
-        CASE WHEN counts.amount > {MOST} - excluded.amount THEN {MOST} ELSE counts.amount + excluded.amount END""")  # noqa: S608 - numbers of ours
+        CASE WHEN counts.amount > {MOST} - excluded.amount THEN {MOST} ELSE counts.amount + excluded.amount END"""
+"""How a row of `counts` joins the one that is there."""
+
+_COUNT = Prepared(
+    text(f"INSERT INTO counts (counter, until, amount, due) VALUES (:counter, :until, :amount, :due) {ADDED_UP}")  # noqa: S608 - numbers of ours
 )
 _GIVE_BACK = Prepared(
     text("""

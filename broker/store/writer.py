@@ -142,7 +142,8 @@ class Store:
             self.engine.dispose()
 
     def _turn(self) -> Turn:
-        return Turn(Commits(self.engine, self._clock, self._alone, wait=False), self._items.put, self._checkpoint)
+        commits = Commits(self.engine, self._clock, self._alone, self._crowded, wait=False)
+        return Turn(commits, self._items.put, self._checkpoint)
 
     def _flow(self) -> Flow:
         from broker.store.flow import Flow  # noqa: PLC0415 - with the driver, which takes 9 MiB that SQLite needs not
@@ -155,7 +156,7 @@ class Store:
     # -- in the writer's thread ---------------------------------------------------------------------------------------
 
     def _run(self) -> None:
-        commits = Commits(self.engine, self._clock, self._alone, within=COMMIT_WITHIN, crowded=self._crowded)
+        commits = Commits(self.engine, self._clock, self._alone, self._crowded, within=COMMIT_WITHIN)
         left: list[Item[Any]] = []
         while (first := left[0] if left else self._items.get()) is not None:
             items = [first, *left[1:], *self._present()]
