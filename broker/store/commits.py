@@ -21,12 +21,12 @@ from typing import Any, Generic, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import SQLAlchemyError
-from sqlmodel import Session
 
 from broker.domain.audit import Event, Head, Row, chained
 from broker.domain.clock import Clock
 from broker.errors import StoreError
 from broker.store import chain
+from broker.store.connected import Connected
 from broker.store.engine import driver, first_line, in_transaction, is_sqlite
 
 log = logging.getLogger(__name__)
@@ -52,15 +52,16 @@ class Transaction:
         self.connection = connection  # without a savepoint: for works that never raise once they wrote
         self._events: list[Event] = []
         self._contents: list[dict[str, Any]] = []
-        self._session: Session | None = None
+        self._session: Connected | None = None
 
     @property
-    def session(self) -> Session:
+    def session(self) -> Connected:
         """A session in this work's own savepoint. A work that only records does without one."""
         if self._session is None:
             if not self.connection.in_transaction():  # as far as SQLAlchemy knows: its savepoint would be all of it
                 self.connection.begin()
-            self._session = Session(self.connection, join_transaction_mode="create_savepoint")
+            driver(self.connection).execute("SAVEPOINT work")
+            self._session = Connected(self.connection)
         return self._session
 
     def record(self, event: Event) -> None:
@@ -75,16 +76,21 @@ class Transaction:
         """The work returned: its savepoint and its events join the commit."""
         rows = batch.chained(self._events)
         if self._session is not None:
-            self._session.commit()
+            self._session.flush()
             self._session.close()
+            driver(self.connection).execute("RELEASE work")
         batch.rows.extend(rows)
         batch.contents.extend(self._contents)
 
-    def refuse(self) -> None:
-        """The work raised: nothing of it stays."""
+    def refuse(self) -> bool:
+        """The work raised: nothing of it stays. Returns whether the rest of the commit does: a full disk ends it all."""
         if self._session is not None:
-            self._session.rollback()
             self._session.close()
+            try:
+                driver(self.connection).execute("ROLLBACK TO work")
+            except self.connection.dialect.loaded_dbapi.Error:
+                return False
+        return in_transaction(self.connection)
 
 
 class _Batch:
@@ -270,9 +276,8 @@ def _run_work(item: Item[Any], transaction: Transaction, batch: _Batch) -> None:
         item.result = item.work(transaction)
         transaction.accept(batch)
     except Exception as error:
-        transaction.refuse()
-        if not in_transaction(transaction.connection):
-            raise  # a full disk ends the whole transaction: what the works before did is lost, and they must hear it
+        if not transaction.refuse():
+            raise  # what the works before did is lost, and they must hear it
         item.error = _unwritten(error) if _of_database(error, transaction.connection) else error
 
 
