@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 from collections import namedtuple
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Dialect, Select, bindparam
@@ -18,15 +19,13 @@ from broker.store.prepared import Prepared
 
 
 class Selected:
-    """A query with named values, and constants that are its own. The driver's own errors are raised."""
+    """A query with named values. The driver's own errors are raised."""
 
     def __init__(self, statement: Select[Any]) -> None:
-        columns = statement.selected_columns
+        self._statement = statement
         self._prepared = Prepared(statement)
-        self._constants = {name: value for name, value in statement.compile().params.items() if value is not None}
-        self._types = [column.type for column in columns]
-        self._row: Any = namedtuple("_row", [column.name for column in columns], rename=True)  # noqa: PYI024
-        self._forms: dict[str, list[tuple[int, Callable[[Any], Any]]]] = {}
+        self._row: Any = namedtuple("_row", [column.name for column in statement.selected_columns], rename=True)  # noqa: PYI024
+        self._of: dict[str, _OfDialect] = {}
 
     def all(self, connection: Connection, values: Mapping[str, Any] | None = None) -> list[Any]:
         """The rows that are found, with their columns by name.
@@ -34,23 +33,35 @@ class Selected:
         Args:
             values: as columns keep them: an instant as microseconds, several values as `listed` says.
         """
-        found = self._prepared.on(connection, {**self._constants, **(values or {})}).fetchall()
-        forms = self._forms.get(connection.dialect.name) or self._add_forms(connection.dialect)
+        its = self._of.get(connection.dialect.name) or self._add(connection.dialect)
         rows = list[Any]()
-        for row in map(list, found):
-            for place, form in forms:
-                row[place] = form(row[place])
-            rows.append(self._row._make(row))
+        for found in map(list, self._prepared.on(connection, {**its.constants, **(values or {})})):
+            for place, form in its.forms:
+                found[place] = form(found[place])
+            rows.append(self._row._make(found))
         return rows
 
     def first(self, connection: Connection, values: Mapping[str, Any] | None = None) -> Any | None:
         """The first of them; None when there are none."""
         return next(iter(self.all(connection, values)), None)
 
-    def _add_forms(self, dialect: Dialect) -> list[tuple[int, Callable[[Any], Any]]]:
-        forms = [kind.dialect_impl(dialect).result_processor(dialect, None) for kind in self._types]
-        found = self._forms[dialect.name] = [(place, form) for place, form in enumerate(forms) if form is not None]
+    def _add(self, dialect: Dialect) -> _OfDialect:
+        said = self._statement.compile(dialect=dialect).params.items()
+        types = [column.type.dialect_impl(dialect) for column in self._statement.selected_columns]
+        forms = [kind.result_processor(dialect, None) for kind in types]
+        found = self._of[dialect.name] = _OfDialect(
+            {name: value for name, value in said if value is not None},
+            [(place, form) for place, form in enumerate(forms) if form is not None],
+        )
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class _OfDialect:
+    """What a query is for one database: the values that it says itself, and what makes a value of a column's."""
+
+    constants: Mapping[str, Any]
+    forms: Sequence[tuple[int, Callable[[Any], Any]]]
 
 
 def one_of(column: Any, name: str) -> ColumnElement[bool]:
