@@ -6,7 +6,7 @@ What belongs here: who there is, and what a secret is good for. What does not: w
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,6 +22,7 @@ from broker.domain.canonical import new_id, new_token, token_hash
 from broker.domain.people import Person, Role, normal_email
 from broker.errors import NotFound
 from broker.store import identities
+from broker.store.selected import Selected, listed, one_of
 from broker.store.tables import CredentialRow, IdentityRow, PersonRow, table_of
 from broker.store.writer import Transaction
 
@@ -71,11 +72,13 @@ _PRESENT = (
     .outerjoin(table_of(IdentityRow), col(IdentityRow.email) == col(PersonRow.email))
     .where(col(PersonRow.removed_at).is_(None))
 )
-_BY_EMAIL = _PRESENT.where(col(PersonRow.email) == bindparam("email"))
-_EVERYONE = _PRESENT.order_by(col(PersonRow.email))
-_BY_EMAILS = _EVERYONE.where(col(PersonRow.email).in_(bindparam("emails", expanding=True)))
-_BY_SECRET = sql_select(table_of(CredentialRow)).where(
-    col(CredentialRow.secret_hash) == bindparam("secret_hash"), col(CredentialRow.kind) == bindparam("kind")
+_BY_ADDRESS = _PRESENT.order_by(col(PersonRow.email))
+_EVERYONE = Selected(_BY_ADDRESS)
+_BY_EMAILS = Selected(_BY_ADDRESS.where(one_of(col(PersonRow.email), "emails")))
+_BY_SECRET = Selected(
+    sql_select(table_of(CredentialRow)).where(
+        col(CredentialRow.secret_hash) == bindparam("secret_hash"), col(CredentialRow.kind) == bindparam("kind")
+    )
 )
 _LIVE_BY_SECRETS = sql_select(col(CredentialRow.kind), col(CredentialRow.secret_hash), col(CredentialRow.person)).where(
     col(CredentialRow.secret_hash).in_(bindparam("hashes", expanding=True)),
@@ -122,13 +125,12 @@ def remove(tx: Transaction, actor: str, email: str) -> None:
 
 def get(session: Session, email: str) -> Person | None:
     """A present person, with the groups and roles that others vouch for; or None."""
-    found = _people(session.connection().execute(_BY_EMAIL, {"email": normal_email(email)}))
-    return found[0] if found else None
+    return next(iter(_by_emails(session, [normal_email(email)])), None)
 
 
 def everyone(session: Session) -> list[Person]:
     """All present people, by address."""
-    return _people(session.connection().execute(_EVERYONE))
+    return _people(_EVERYONE.all(session.connection()))
 
 
 # -- credentials ------------------------------------------------------------------------------------------------------
@@ -212,7 +214,7 @@ def authenticate(
 ) -> tuple[Person, Credential] | None:
     """Who proves themselves with `secret`, and by what; None when it proves nothing."""
     proof = {"secret_hash": token_hash(secret), "kind": kind.value}
-    row = session.connection().execute(_BY_SECRET, proof).first()
+    row = _BY_SECRET.first(session.connection(), proof)
     if row is None or not (credential := credential_of(row)).live(now):
         return None
     person = get(session, row.person)
@@ -225,8 +227,7 @@ def known(session: Session, proofs: Iterable[Proof], now: datetime) -> dict[Proo
     connection = session.connection()
     hashes = [secret_hash for _, secret_hash in asked]
     live = connection.execute(_LIVE_BY_SECRETS, {"hashes": hashes, "now": now}).all()
-    present = _people(connection.execute(_BY_EMAILS, {"emails": list({row.person for row in live})}))
-    found = {person.email: person for person in present}
+    found = {person.email: person for person in _by_emails(session, {row.person for row in live})}
     return {
         asked[kind, secret_hash]: found[email]
         for kind, secret_hash, email in live
@@ -256,6 +257,10 @@ def _row(session: Session, email: str) -> PersonRow:
 def _credential_row(session: Session, kind: CredentialKind, secret: str) -> CredentialRow | None:
     statement = select(CredentialRow).where(CredentialRow.secret_hash == token_hash(secret), CredentialRow.kind == kind)
     return session.exec(statement).first()
+
+
+def _by_emails(session: Session, emails: Collection[str]) -> list[Person]:
+    return _people(_BY_EMAILS.all(session.connection(), {"emails": listed(emails)}))
 
 
 def _people(rows: Iterable[Any]) -> list[Person]:
