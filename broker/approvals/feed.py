@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 BACKLOG = 1000
 """Rows that a slow follower may be behind; then it is cut off and has to read the present state again."""
 
+GATHERING = 0.02
+"""Seconds after a hint in which more is gathered before the look: a call that was decided is claimed and run meanwhile,
+and who waits for it here was told of each step already."""
 
 Hear = Callable[[Approval | None], None]
 """Is given an approval as it stands; None when the feed cannot tell, since its row was altered, say."""
@@ -115,6 +118,7 @@ class Feed:
                     self._seen = None
                     self.dismiss()
                 await self._hint.wait()
+                await asyncio.sleep(GATHERING)
         finally:
             self.dismiss()
 
