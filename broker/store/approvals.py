@@ -27,22 +27,24 @@ _APPROVALS, _REVIEWS = Rows(table_of(ApprovalRow)), Rows(table_of(ReviewRow))
 _ALL = sql_select(table_of(ApprovalRow))  # rows as they are stored: no session keeps another state of them
 _BY_IDS = Selected(_ALL.where(one_of(col(ApprovalRow.id), "ids")))
 _OF_FINGERPRINTS = _ALL.where(one_of(col(ApprovalRow.fingerprint), "fingerprints"))
-_WAITS = col(ApprovalRow.state) == State.PENDING.value
+_STATE: Any = col(ApprovalRow.state).concat(
+    ""
+)  # so that they are not looked for by their state: few have a fingerprint
 _UNATTENDED = Selected(
     _OF_FINGERPRINTS.where(
         col(ApprovalRow.caller) == Caller.GONE.value,
         or_(
-            and_(_WAITS, col(ApprovalRow.deadline) > bindparam("now")),
-            and_(col(ApprovalRow.state) == State.APPROVED.value, col(ApprovalRow.execute_by) > bindparam("now")),
+            and_(State.PENDING.value == _STATE, col(ApprovalRow.deadline) > bindparam("now")),
+            and_(State.APPROVED.value == _STATE, col(ApprovalRow.execute_by) > bindparam("now")),
         ),
         or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > bindparam("now")),
     )
-    .order_by(_WAITS, col(ApprovalRow.created_at).desc())
+    .order_by(State.PENDING.value == _STATE, col(ApprovalRow.created_at).desc())
     .limit(1)
 )
 _REMEMBERED = Selected(
     _OF_FINGERPRINTS.where(
-        col(ApprovalRow.state) == State.REJECTED.value,
+        State.REJECTED.value == _STATE,
         col(ApprovalRow.resolved_at) > bindparam("since"),
         col(ApprovalRow.forgotten_at).is_(None),
     )
@@ -50,15 +52,13 @@ _REMEMBERED = Selected(
     .limit(1)
 )
 _NEWEST = Selected(
-    _OF_FINGERPRINTS.where(one_of(col(ApprovalRow.state), "states"))
-    .order_by(col(ApprovalRow.created_at).desc())
-    .limit(1)
+    _OF_FINGERPRINTS.where(one_of(_STATE, "states")).order_by(col(ApprovalRow.created_at).desc()).limit(1)
 )
 _PENDING_OF = Selected(
     sql_select(func.count().label("many"))
     .select_from(table_of(ApprovalRow))
     .where(
-        _WAITS,
+        col(ApprovalRow.state) == State.PENDING.value,
         col(ApprovalRow.grant_id) == bindparam("grant"),
         col(ApprovalRow.deadline) > bindparam("now"),
     )
@@ -233,7 +233,8 @@ def _may_be_withdrawn() -> Any:
 
 def pending_of(session: Session, grant_id: str, now: datetime) -> int:
     """How many calls of a grant wait for people."""
-    return _PENDING_OF.first(session.connection(), {"grant": grant_id, "now": micros(now)}).many
+    [found] = _PENDING_OF.all(session.connection(), {"grant": grant_id, "now": micros(now)})
+    return found.many
 
 
 def nth_newest(session: Session, grant_id: str, since: datetime, n: int) -> datetime | None:

@@ -83,7 +83,7 @@ class Transaction:
         batch.contents.extend(self._contents)
 
     def refuse(self) -> bool:
-        """The work raised: nothing of it stays. Returns whether the rest of the commit does: a full disk ends it all."""
+        """The work raised: nothing of it stays. Returns whether the commit goes on; a full disk ends all of it."""
         if self._session is not None:
             self._session.close()
             try:

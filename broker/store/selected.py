@@ -21,10 +21,11 @@ from broker.store.prepared import Prepared
 class Selected:
     """A query with named values. The driver's own errors are raised."""
 
-    def __init__(self, statement: Select[Any]) -> None:
+    def __init__(self, statement: Select[*tuple[Any, ...]]) -> None:
         self._statement = statement
         self._prepared = Prepared(statement)
-        self._row: Any = namedtuple("_row", [column.name for column in statement.selected_columns], rename=True)  # noqa: PYI024
+        names: list[str] = [column.name for column in statement.selected_columns]
+        self._row: Any = namedtuple("_row", names, rename=True)  # pyright: ignore[reportUntypedNamedTuple]
         self._of: dict[str, _OfDialect] = {}
 
     def all(self, connection: Connection, values: Mapping[str, Any] | None = None) -> list[Any]:
@@ -82,7 +83,7 @@ class _Each(FunctionElement[str]):
 
 @compiles(_Each, "sqlite")
 def _of_sqlite(each: _Each, compiler: Any, **given: Any) -> str:
-    return f"(SELECT value FROM json_each({compiler.process(each.clauses, **given)}))"
+    return f"(SELECT value FROM json_each({compiler.process(each.clauses, **given)}))"  # noqa: S608 - the name of a value
 
 
 @compiles(_Each)
