@@ -27,24 +27,23 @@ _APPROVALS, _REVIEWS = Rows(table_of(ApprovalRow)), Rows(table_of(ReviewRow))
 _ALL = sql_select(table_of(ApprovalRow))  # rows as they are stored: no session keeps another state of them
 _BY_IDS = Selected(_ALL.where(one_of(col(ApprovalRow.id), "ids")))
 _OF_FINGERPRINTS = _ALL.where(one_of(col(ApprovalRow.fingerprint), "fingerprints"))
-_STATE: Any = col(ApprovalRow.state).concat(
-    ""
-)  # so that they are not looked for by their state: few have a fingerprint
+# So that they are not looked for by their state: few have a fingerprint, and many may have a state.
+_unindexed_state: Any = col(ApprovalRow.state).concat("")
 _UNATTENDED = Selected(
     _OF_FINGERPRINTS.where(
         col(ApprovalRow.caller) == Caller.GONE.value,
         or_(
-            and_(State.PENDING.value == _STATE, col(ApprovalRow.deadline) > bindparam("now")),
-            and_(State.APPROVED.value == _STATE, col(ApprovalRow.execute_by) > bindparam("now")),
+            and_(_unindexed_state == State.PENDING.value, col(ApprovalRow.deadline) > bindparam("now")),
+            and_(_unindexed_state == State.APPROVED.value, col(ApprovalRow.execute_by) > bindparam("now")),
         ),
         or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > bindparam("now")),
     )
-    .order_by(State.PENDING.value == _STATE, col(ApprovalRow.created_at).desc())
+    .order_by(_unindexed_state == State.PENDING.value, col(ApprovalRow.created_at).desc())
     .limit(1)
 )
 _REMEMBERED = Selected(
     _OF_FINGERPRINTS.where(
-        State.REJECTED.value == _STATE,
+        _unindexed_state == State.REJECTED.value,
         col(ApprovalRow.resolved_at) > bindparam("since"),
         col(ApprovalRow.forgotten_at).is_(None),
     )
@@ -52,7 +51,7 @@ _REMEMBERED = Selected(
     .limit(1)
 )
 _NEWEST = Selected(
-    _OF_FINGERPRINTS.where(one_of(_STATE, "states")).order_by(col(ApprovalRow.created_at).desc()).limit(1)
+    _OF_FINGERPRINTS.where(one_of(_unindexed_state, "states")).order_by(col(ApprovalRow.created_at).desc()).limit(1)
 )
 _PENDING_OF = Selected(
     sql_select(func.count().label("many"))
