@@ -6,7 +6,7 @@ What belongs here: who there is, and what a secret is good for. What does not: w
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -22,7 +22,7 @@ from broker.domain.canonical import new_id, new_token, token_hash
 from broker.domain.people import Person, Role, normal_email
 from broker.errors import NotFound
 from broker.store import identities
-from broker.store.selected import Selected, listed, one_of
+from broker.store.selected import Selected
 from broker.store.tables import CredentialRow, IdentityRow, PersonRow, table_of
 from broker.store.writer import Transaction
 
@@ -72,9 +72,10 @@ _PRESENT = (
     .outerjoin(table_of(IdentityRow), col(IdentityRow.email) == col(PersonRow.email))
     .where(col(PersonRow.removed_at).is_(None))
 )
+_BY_EMAIL = Selected(_PRESENT.where(col(PersonRow.email) == bindparam("email")))
 _BY_ADDRESS = _PRESENT.order_by(col(PersonRow.email))
 _EVERYONE = Selected(_BY_ADDRESS)
-_BY_EMAILS = Selected(_BY_ADDRESS.where(one_of(col(PersonRow.email), "emails")))
+_BY_EMAILS = _BY_ADDRESS.where(col(PersonRow.email).in_(bindparam("emails", expanding=True)))
 _BY_SECRET = Selected(
     sql_select(table_of(CredentialRow)).where(
         col(CredentialRow.secret_hash) == bindparam("secret_hash"), col(CredentialRow.kind) == bindparam("kind")
@@ -125,7 +126,7 @@ def remove(tx: Transaction, actor: str, email: str) -> None:
 
 def get(session: Session, email: str) -> Person | None:
     """A present person, with the groups and roles that others vouch for; or None."""
-    return next(iter(_by_emails(session, [normal_email(email)])), None)
+    return next(iter(_people(_BY_EMAIL.all(session.connection(), {"email": normal_email(email)}))), None)
 
 
 def everyone(session: Session) -> list[Person]:
@@ -227,7 +228,8 @@ def known(session: Session, proofs: Iterable[Proof], now: datetime) -> dict[Proo
     connection = session.connection()
     hashes = [secret_hash for _, secret_hash in asked]
     live = connection.execute(_LIVE_BY_SECRETS, {"hashes": hashes, "now": now}).all()
-    found = {person.email: person for person in _by_emails(session, {row.person for row in live})}
+    present = _people(connection.execute(_BY_EMAILS, {"emails": list({row.person for row in live})}))
+    found = {person.email: person for person in present}
     return {
         asked[kind, secret_hash]: found[email]
         for kind, secret_hash, email in live
@@ -257,10 +259,6 @@ def _row(session: Session, email: str) -> PersonRow:
 def _credential_row(session: Session, kind: CredentialKind, secret: str) -> CredentialRow | None:
     statement = select(CredentialRow).where(CredentialRow.secret_hash == token_hash(secret), CredentialRow.kind == kind)
     return session.exec(statement).first()
-
-
-def _by_emails(session: Session, emails: Collection[str]) -> list[Person]:
-    return _people(_BY_EMAILS.all(session.connection(), {"emails": listed(emails)}))
 
 
 def _people(rows: Iterable[Any]) -> list[Person]:

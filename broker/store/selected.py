@@ -66,17 +66,20 @@ class _OfDialect:
 
 
 def one_of(column: Any, name: str) -> ColumnElement[bool]:
-    """The condition that a column of texts has one of the values that are given as `name`."""
+    """The condition that a column of the broker's own words has one of those that are given as `name`."""
     return column.op("IN", is_comparison=True)(_Each(bindparam(name)))
 
 
-def listed(values: Iterable[str]) -> str:
-    """Several values as one, so that their number makes no other statement."""
-    return json.dumps(list(values))
+def listed(words: Iterable[str]) -> str:
+    """Several of the broker's own words, such as ids, as one value, so that their number makes no other statement.
+
+    What can be none is left out: SQLite would cut it off at a NUL and find another, PostgreSQL would refuse all.
+    """
+    return json.dumps([word for word in words if word.isascii() and word.isprintable()])
 
 
 class _Each(FunctionElement[str]):
-    """The texts in a JSON array."""
+    """The words in a JSON array."""
 
     inherit_cache = True
 
