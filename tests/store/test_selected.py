@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from broker.store import approvals, people
+from broker.store import approvals
 from broker.store.writer import Store
-from tests.domain.values import ALICE, held
+from tests.domain.values import held
 
 
 @pytest.mark.parametrize("behind", ["\0", "\0x", "\ud800", " ", "'", '"', "%", "é"])
@@ -29,10 +29,3 @@ async def test_more_ids_than_a_statement_takes_values_are_found_at_once(store: S
     await store.write(lambda tx: approvals.save(tx.session, approval))
     asked = [*(f"apr_{number}" for number in range(70_000)), approval.id]
     assert await store.read(lambda session: approvals.by_ids(session, asked)) == [approval]
-
-
-@pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)  # the other takes no text with a NUL
-async def test_an_address_with_something_behind_a_nul_is_nobody_s(store: Store) -> None:
-    await store.write(lambda tx: people.save(tx, "cli:root", ALICE.email, ALICE.roles, ALICE.groups))
-    assert await store.read(lambda session: people.get(session, ALICE.email)) == ALICE
-    assert await store.read(lambda session: people.get(session, f"{ALICE.email}\0")) is None
