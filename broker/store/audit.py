@@ -26,6 +26,7 @@ MOST_HISTORY = 500
 
 _ALL = sql_select(table_of(AuditRow))
 _ONE = _ALL.where(col(AuditRow.seq) == bindparam("seq"))
+_AFTER = Selected(_ALL.where(col(AuditRow.seq) > bindparam("seq")).order_by("seq").limit(bindparam("limit")))
 _SINCE = Selected(
     _ALL.where(col(AuditRow.approval_id).is_not(None), col(AuditRow.seq) > bindparam("seq")).order_by("seq")
 )
@@ -141,11 +142,10 @@ def after(session: Session, seq: int, limit: int = STREAM) -> list[Row]:
     Raises:
         ChainBroken: the first of them was altered to something that cannot even be read.
     """
-    behind = col(AuditRow.seq) > seq
     try:
-        return _found(session, _ALL.where(behind).order_by(col(AuditRow.seq)).limit(limit))
+        return _selected(session, _AFTER, seq=seq, limit=limit)
     except _UNREADABLE:
-        seqs = select(AuditRow.seq).where(behind).order_by(col(AuditRow.seq)).limit(limit)
+        seqs = select(AuditRow.seq).where(col(AuditRow.seq) > seq).order_by(col(AuditRow.seq)).limit(limit)
         return _up_to_unreadable(session, session.exec(seqs).all())
 
 
