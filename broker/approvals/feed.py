@@ -1,7 +1,7 @@
 """The feed: what happens to approvals, for those who wait for it: held calls and open pages.
 
 What is told comes from the audit log itself, read from the last row seen, so changes made by other processes come the
-same way, within a second, and none is missed; a nudge after a commit of this process is a hint to look now. One look
+same way, within a second, and none is missed; a nudge after a commit of this process is a hint to look soon. One look
 reads the approvals of all that wait for something, so that ten thousand held calls are no ten thousand queries. What
 this process itself made of an approval is told before the look, which then tells the same.
 """
@@ -69,7 +69,7 @@ class Feed:
         self._followers: set[asyncio.Queue[Row | None]] = set()
 
     def nudge(self) -> None:
-        """Something was just committed: look now."""
+        """Something was just committed: look soon."""
         self._hint.give()
 
     def tell(self, approval: Approval) -> None:
