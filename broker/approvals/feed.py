@@ -178,7 +178,7 @@ def _present(session: Session, ids: Collection[str]) -> dict[str, Approval | Non
     found: dict[str, Approval | None] = dict.fromkeys(ids)
     try:
         found.update((approval.id, approval) for approval in stored.by_ids(session, ids))
-    except SQLAlchemyError:
+    except (SQLAlchemyError, session.connection().dialect.loaded_dbapi.Error):
         raise
     except Exception:  # somebody altered a row, say: who waits for that one finds out, and the others go on
         log.exception("Approvals could not be read together.")
