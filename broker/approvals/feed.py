@@ -1,7 +1,7 @@
 """The feed: what happens to approvals, for those who wait for it: held calls and open pages.
 
 What is told comes from the audit log itself, read from the last row seen, so changes made by other processes come the
-same way, within a second, and none is missed; a nudge after a commit of this process is a hint to look now. One look
+same way, within a second, and none is missed; a nudge after a commit of this process is a hint to look soon. One look
 reads the approvals of all that wait for something, so that ten thousand held calls are no ten thousand queries. What
 this process itself made of an approval is told before the look, which then tells the same.
 """
@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 BACKLOG = 1000
 """Rows that a slow follower may be behind; then it is cut off and has to read the present state again."""
 
+GATHERING = 0.02
+"""Seconds after a hint in which more is gathered before the look: a call that was decided is claimed and run meanwhile,
+and who waits for it here was told of each step already."""
 
 Hear = Callable[[Approval | None], None]
 """Is given an approval as it stands; None when the feed cannot tell, since its row was altered, say."""
@@ -66,7 +69,7 @@ class Feed:
         self._followers: set[asyncio.Queue[Row | None]] = set()
 
     def nudge(self) -> None:
-        """Something was just committed: look now."""
+        """Something was just committed: look soon."""
         self._hint.give()
 
     def tell(self, approval: Approval) -> None:
@@ -115,6 +118,7 @@ class Feed:
                     self._seen = None
                     self.dismiss()
                 await self._hint.wait()
+                await asyncio.sleep(GATHERING)
         finally:
             self.dismiss()
 
@@ -174,7 +178,7 @@ def _present(session: Session, ids: Collection[str]) -> dict[str, Approval | Non
     found: dict[str, Approval | None] = dict.fromkeys(ids)
     try:
         found.update((approval.id, approval) for approval in stored.by_ids(session, ids))
-    except SQLAlchemyError:
+    except (SQLAlchemyError, session.connection().dialect.loaded_dbapi.Error):
         raise
     except Exception:  # somebody altered a row, say: who waits for that one finds out, and the others go on
         log.exception("Approvals could not be read together.")

@@ -7,7 +7,6 @@ What belongs here: how a row is filled, and what a change takes along. What does
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from broker.approvals.notices import Channel, places
@@ -51,6 +50,7 @@ def call_event(
     rule: str | None,
     actor: str,
     detail: Mapping[str, Any],
+    approval_id: str | None = None,
 ) -> Event:
     """Something that happened to a call, held or not.
 
@@ -62,6 +62,7 @@ def call_event(
         kind=kind,
         actor=actor,
         call_id=call.id,
+        approval_id=approval_id,
         upstream=call.upstream,
         tool=call.tool,
         grant=call.grant.id,
@@ -121,8 +122,8 @@ class Journal:
         end = approval.resolution
         cause = {"cause": end.cause.value} if end is not None and end.cause is not None else {}
         facts = {**(detail or {}), **cause, "state": approval.state.value}
-        event = call_event(self._keyring, kind, approval.call, Action.HOLD, approval.rule, actor, facts)
-        tx.record(replace(event, approval_id=approval.id))
+        call, rule = approval.call, approval.rule
+        tx.record(call_event(self._keyring, kind, call, Action.HOLD, rule, actor, facts, approval.id))
         if kind is Kind.APPROVAL_SUBMITTED:
             notices.add(tx.session, approval.id, places(self._channels, approval.requirement), tx.now)
         else:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from broker.domain.approvals import (
     TRANSITIONS,
@@ -62,12 +63,12 @@ def review(approval: Approval, person: Person, word: Review, *, execute_within: 
         raise AlreadyVoted
     reviews = (*approval.reviews, word)
     if word.decision is Decision.REJECT:
-        return _resolve(replace(approval, reviews=reviews), Move.REJECT, State.REJECTED, word)
+        return _resolve(approval, Move.REJECT, State.REJECTED, word, reviews=reviews)
     approvers = {given.by for given in reviews if given.decision is Decision.APPROVE}
     if len(approvers) < approval.requirement.quorum:
-        return _move(replace(approval, reviews=reviews), Move.APPROVE, State.PENDING)
-    approved = _resolve(replace(approval, reviews=reviews), Move.APPROVE, State.APPROVED, word)
-    return replace(approved, execute_by=word.at + execute_within)
+        return _move(approval, Move.APPROVE, State.PENDING, reviews=reviews)
+    until = word.at + execute_within
+    return _resolve(approval, Move.APPROVE, State.APPROVED, word, reviews=reviews, execute_by=until)
 
 
 def open_until(approval: Approval) -> datetime:
@@ -87,7 +88,7 @@ def expire(approval: Approval, now: datetime) -> Approval:
         raise TransitionRefused("its time is not over")
     cause = Cause.UNUSED if unused else Cause.UNANSWERED
     end = Resolution(State.EXPIRED, now, cause=cause)
-    return replace(_move(approval, Move.EXPIRE, State.EXPIRED), resolution=end)
+    return _move(approval, Move.EXPIRE, State.EXPIRED, resolution=end)
 
 
 def withdraw(approval: Approval, cause: Cause, now: datetime, by: str | None = None) -> Approval:
@@ -97,7 +98,7 @@ def withdraw(approval: Approval, cause: Cause, now: datetime, by: str | None = N
         TransitionRefused: it is not pending or approved.
     """
     end = Resolution(State.WITHDRAWN, now, by=by, cause=cause)
-    return replace(_move(approval, Move.WITHDRAW, State.WITHDRAWN), resolution=end)
+    return _move(approval, Move.WITHDRAW, State.WITHDRAWN, resolution=end)
 
 
 def claim(approval: Approval, holder: str, now: datetime, lease: timedelta) -> Approval:
@@ -107,12 +108,12 @@ def claim(approval: Approval, holder: str, now: datetime, lease: timedelta) -> A
         DeadlinePassed: it was not used in time.
         TransitionRefused: it is not approved, somebody else claimed it, or its caller does not wait at `holder`.
     """
-    claimed = _move(approval, Move.CLAIM, State.EXECUTING)
+    claimed = _move(approval, Move.CLAIM, State.EXECUTING, holder=holder, lease_until=now + lease)
     if not approval.waits(holder):
         raise TransitionRefused("nobody waits for this call here any more")
     if approval.execute_by is not None and now >= approval.execute_by:
         raise DeadlinePassed
-    return replace(claimed, holder=holder, lease_until=now + lease)
+    return claimed
 
 
 def finish(approval: Approval, *, failed: bool) -> Approval:
@@ -122,7 +123,7 @@ def finish(approval: Approval, *, failed: bool) -> Approval:
         TransitionRefused: it is not executing.
     """
     state = State.FAILED if failed else State.SUCCEEDED
-    return _let_go(_move(approval, Move.FAIL if failed else Move.SUCCEED, state))
+    return _move(approval, Move.FAIL if failed else Move.SUCCEED, state, holder=None, lease_until=None)
 
 
 def release(approval: Approval) -> Approval:
@@ -131,7 +132,7 @@ def release(approval: Approval) -> Approval:
     Raises:
         TransitionRefused: it is not executing, or the tool asked for input, so it was reached before.
     """
-    released = _let_go(_move(approval, Move.RELEASE, State.APPROVED))
+    released = _move(approval, Move.RELEASE, State.APPROVED, holder=None, lease_until=None)
     if approval.rounds:
         raise TransitionRefused("this call has reached its tool, which asked for input")
     return released
@@ -159,8 +160,8 @@ def await_again(approval: Approval, mark: str) -> Approval:
     Raises:
         TransitionRefused: it is not executing.
     """
-    waiting = _move(approval, Move.ASK, State.EXECUTING)
-    return replace(waiting, holder=None, lease_until=approval.execute_by, awaiting=mark)
+    until = approval.execute_by
+    return _move(approval, Move.ASK, State.EXECUTING, holder=None, lease_until=until, awaiting=mark)
 
 
 def continue_with_input(
@@ -174,10 +175,10 @@ def continue_with_input(
     Raises:
         TransitionRefused: it does not wait for this, or waited too long.
     """
-    going_on = _move(approval, Move.CONTINUE, State.EXECUTING)
+    until = now + lease
+    taken = _move(approval, Move.CONTINUE, State.EXECUTING, holder=holder, lease_until=until, awaiting=None)
     if approval.awaiting not in marks or approval.lease_until is None or now >= approval.lease_until:
         raise TransitionRefused("the tool does not wait for this input")
-    taken = replace(going_on, holder=holder, lease_until=now + lease, awaiting=None)
     return taken if approval.caller is Caller.TASK else come_back(taken, holder)
 
 
@@ -187,7 +188,7 @@ def interrupt(approval: Approval) -> Approval:
     Raises:
         TransitionRefused: it is not executing.
     """
-    return replace(_move(approval, Move.INTERRUPT, State.INTERRUPTED), awaiting=None)
+    return _move(approval, Move.INTERRUPT, State.INTERRUPTED, awaiting=None)
 
 
 def hear_late(approval: Approval) -> Approval:
@@ -253,17 +254,13 @@ def describe_end(approval: Approval) -> str:
     return f"{told}. {cause}" if cause is not None else f"{told}."
 
 
-def _move(approval: Approval, move: Move, to: State) -> Approval:
+def _move(approval: Approval, move: Move, to: State, **changes: Any) -> Approval:
     if to not in TRANSITIONS.get((approval.state, move), ()):
         raise TransitionRefused(f"There is nothing to {move} any more, since this approval is {approval.state}.")
     # What is masked is needed for a run only: at the end nothing of it stays.
-    return replace(approval, state=to, sealed=None if to.final else approval.sealed)
+    return replace(approval, state=to, sealed=None if to.final else approval.sealed, **changes)
 
 
-def _let_go(approval: Approval) -> Approval:
-    return replace(approval, holder=None, lease_until=None)
-
-
-def _resolve(approval: Approval, move: Move, to: State, word: Review) -> Approval:
+def _resolve(approval: Approval, move: Move, to: State, word: Review, **changes: Any) -> Approval:
     end = Resolution(to, word.at, by=word.by, channel=word.channel, reason=word.reason)
-    return replace(_move(approval, move, to), resolution=end)
+    return _move(approval, move, to, resolution=end, **changes)

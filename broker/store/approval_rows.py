@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import select
 from sqlmodel import Session
 
 from broker.domain import schedule
@@ -17,18 +17,17 @@ from broker.domain.approvals import Approval, Caller, Cause, Decision, Resolutio
 from broker.domain.audit import timestamp
 from broker.domain.calls import Call, Escalation, Memory, Requirement, Risk
 from broker.domain.people import GrantRef
+from broker.store.selected import Selected, listed, one_of
 from broker.store.tables import ReviewRow, table_of
 
 _reviews = table_of(ReviewRow)
-_IN_ORDER = (
-    select(_reviews).where(_reviews.c.approval_id.in_(bindparam("ids", expanding=True))).order_by(_reviews.c.place)
-)
+_IN_ORDER = Selected(select(_reviews).where(one_of(_reviews.c.approval_id, "ids")).order_by(_reviews.c.place))
 
 
 def from_rows(rows: Sequence[Any], session: Session) -> list[Approval]:
     """The approvals that `rows` are, with their reviews in the order they came."""
     given: dict[str, list[Review]] = {row.id: [] for row in rows}
-    for review in session.connection().execute(_IN_ORDER, {"ids": list(given)}) if given else ():
+    for review in _IN_ORDER.all(session.connection(), {"ids": listed(given)}) if given else ():
         given[review.approval_id].append(_review_from_row(review))
     return [_from_row(row, tuple(given[row.id])) for row in rows]
 

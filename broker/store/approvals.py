@@ -19,26 +19,56 @@ from broker.domain.approvals import Approval, Caller, State
 from broker.domain.calls import Risk
 from broker.store.approval_rows import from_rows, review_to_columns, to_columns
 from broker.store.rows import Rows
+from broker.store.selected import Selected, listed, one_of
+from broker.store.slots import micros
 from broker.store.tables import ApprovalRow, GrantRow, ProcessRow, ReviewRow, table_of
 
 _APPROVALS, _REVIEWS = Rows(table_of(ApprovalRow)), Rows(table_of(ReviewRow))
 _ALL = sql_select(table_of(ApprovalRow))  # rows as they are stored: no session keeps another state of them
-_AT_ONCE = 1000  # a statement takes a bounded number of values
-_BY_IDS = _ALL.where(col(ApprovalRow.id).in_(bindparam("ids", expanding=True)))
-_OF_FINGERPRINTS = _ALL.where(col(ApprovalRow.fingerprint).in_(bindparam("fingerprints", expanding=True)))
-_UNATTENDED = _OF_FINGERPRINTS.where(
-    col(ApprovalRow.caller) == Caller.GONE,
-    or_(
-        and_(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.deadline) > bindparam("now")),
-        and_(col(ApprovalRow.state) == State.APPROVED, col(ApprovalRow.execute_by) > bindparam("now")),
-    ),
-    or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > bindparam("now")),
-).order_by(col(ApprovalRow.state) == State.PENDING, col(ApprovalRow.created_at).desc())
-_REMEMBERED = _OF_FINGERPRINTS.where(
-    col(ApprovalRow.state) == State.REJECTED,
-    col(ApprovalRow.resolved_at) > bindparam("since"),
-    col(ApprovalRow.forgotten_at).is_(None),
-).order_by(col(ApprovalRow.resolved_at).desc())
+_BY_IDS = Selected(_ALL.where(one_of(col(ApprovalRow.id), "ids")))
+_OF_FINGERPRINTS = _ALL.where(one_of(col(ApprovalRow.fingerprint), "fingerprints"))
+# So that they are not looked for by their state: few have a fingerprint, and many may have a state.
+_unindexed_state: Any = col(ApprovalRow.state).concat("")
+_UNATTENDED = Selected(
+    _OF_FINGERPRINTS.where(
+        col(ApprovalRow.caller) == Caller.GONE.value,
+        or_(
+            and_(_unindexed_state == State.PENDING.value, col(ApprovalRow.deadline) > bindparam("now")),
+            and_(_unindexed_state == State.APPROVED.value, col(ApprovalRow.execute_by) > bindparam("now")),
+        ),
+        or_(col(ApprovalRow.withdraw_at).is_(None), col(ApprovalRow.withdraw_at) > bindparam("now")),
+    )
+    .order_by(_unindexed_state == State.PENDING.value, col(ApprovalRow.created_at).desc())
+    .limit(1)
+)
+_REMEMBERED = Selected(
+    _OF_FINGERPRINTS.where(
+        _unindexed_state == State.REJECTED.value,
+        col(ApprovalRow.resolved_at) > bindparam("since"),
+        col(ApprovalRow.forgotten_at).is_(None),
+    )
+    .order_by(col(ApprovalRow.resolved_at).desc())
+    .limit(1)
+)
+_NEWEST = Selected(
+    _OF_FINGERPRINTS.where(one_of(_unindexed_state, "states")).order_by(col(ApprovalRow.created_at).desc()).limit(1)
+)
+_PENDING_OF = Selected(
+    sql_select(func.count().label("many"))
+    .select_from(table_of(ApprovalRow))
+    .where(
+        col(ApprovalRow.state) == State.PENDING.value,
+        col(ApprovalRow.grant_id) == bindparam("grant"),
+        col(ApprovalRow.deadline) > bindparam("now"),
+    )
+)
+_NTH_NEWEST = Selected(
+    sql_select(col(ApprovalRow.created_at))
+    .where(col(ApprovalRow.grant_id) == bindparam("grant"), col(ApprovalRow.created_at) > bindparam("since"))
+    .order_by(col(ApprovalRow.created_at).desc())
+    .offset(bindparam("before"))
+    .limit(1)
+)
 
 
 def get(session: Session, approval_id: str) -> Approval | None:
@@ -48,10 +78,7 @@ def get(session: Session, approval_id: str) -> Approval | None:
 
 def by_ids(session: Session, ids: Collection[str]) -> list[Approval]:
     """Those of `ids` that there are."""
-    wanted, found = list(ids), list[Approval]()
-    for start in range(0, len(wanted), _AT_ONCE):
-        found += _found(session, _BY_IDS, ids=wanted[start : start + _AT_ONCE])
-    return found
+    return _selected(session, _BY_IDS, ids=listed(ids))
 
 
 def save(session: Session, approval: Approval) -> None:
@@ -164,19 +191,17 @@ def unattended(session: Session, fingerprints: Sequence[str], now: datetime) -> 
 
     Of several one that was approved comes first, and then the newest.
     """
-    return _first(session, _UNATTENDED, fingerprints=fingerprints, now=now)
+    return _first(session, _UNATTENDED, fingerprints=listed(fingerprints), now=micros(now))
 
 
 def remembered(session: Session, fingerprints: Sequence[str], since: datetime) -> Approval | None:
     """The latest rejection of one of these fingerprints after `since` that nobody has let be forgotten."""
-    return _first(session, _REMEMBERED, fingerprints=fingerprints, since=since)
+    return _first(session, _REMEMBERED, fingerprints=listed(fingerprints), since=micros(since))
 
 
 def newest(session: Session, fingerprints: Sequence[str], states: Sequence[State]) -> Approval | None:
     """The newest approval of one of these fingerprints in one of `states`."""
-    in_one = col(ApprovalRow.state).in_([state.value for state in states])
-    statement = _OF_FINGERPRINTS.where(in_one).order_by(col(ApprovalRow.created_at).desc()).limit(1)
-    return _first(session, statement, fingerprints=fingerprints)
+    return _first(session, _NEWEST, fingerprints=listed(fingerprints), states=listed(states))
 
 
 def awaiting(session: Session, marks: Sequence[str], now: datetime, task_id: str | None) -> Approval | None:
@@ -185,7 +210,8 @@ def awaiting(session: Session, marks: Sequence[str], now: datetime, task_id: str
     until = col(ApprovalRow.lease_until)
     its = col(ApprovalRow.id) == task_id if task_id is not None else col(ApprovalRow.caller) != Caller.TASK
     statement = _ALL.where(col(ApprovalRow.awaiting).in_(marks), col(ApprovalRow.state) == State.EXECUTING)
-    return _first(session, statement.where(its, until > now).order_by(until))
+    found = _found(session, statement.where(its, until > now).order_by(until).limit(1))
+    return found[0] if found else None
 
 
 def of_session(session: Session, key: str) -> list[Approval]:
@@ -206,16 +232,14 @@ def _may_be_withdrawn() -> Any:
 
 def pending_of(session: Session, grant_id: str, now: datetime) -> int:
     """How many calls of a grant wait for people."""
-    pending = ApprovalFilter(states=(State.PENDING,), grant=grant_id).conditions()
-    statement = select(func.count()).select_from(ApprovalRow).where(*pending, col(ApprovalRow.deadline) > now)
-    return session.exec(statement).one()
+    [found] = _PENDING_OF.all(session.connection(), {"grant": grant_id, "now": micros(now)})
+    return found.many
 
 
 def nth_newest(session: Session, grant_id: str, since: datetime, n: int) -> datetime | None:
     """When the `n`th newest approval of a grant was made, however it ended; None when there are fewer since then."""
-    made_at = col(ApprovalRow.created_at)
-    made = select(made_at).where(ApprovalRow.grant_id == grant_id, made_at > since)
-    return session.exec(made.order_by(made_at.desc()).offset(n - 1).limit(1)).first()
+    found = _NTH_NEWEST.first(session.connection(), {"grant": grant_id, "since": micros(since), "before": n - 1})
+    return found.created_at if found is not None else None
 
 
 def renew_leases(session: Session, holder: str, ids: Collection[str], until: datetime) -> None:
@@ -234,10 +258,13 @@ def last_held(session: Session) -> datetime | None:
     return session.exec(select(func.max(ApprovalRow.created_at))).one()
 
 
-def _first(session: Session, statement: Select[Any], **values: Any) -> Approval | None:
-    row = session.connection().execute(statement, values).first()
-    return from_rows([row], session)[0] if row is not None else None
+def _first(session: Session, query: Selected, **values: Any) -> Approval | None:
+    return next(iter(_selected(session, query, **values)), None)
 
 
-def _found(session: Session, statement: Select[Any], **values: Any) -> list[Approval]:
-    return from_rows(session.connection().execute(statement, values).all(), session)
+def _selected(session: Session, query: Selected, **values: Any) -> list[Approval]:
+    return from_rows(query.all(session.connection(), values), session)
+
+
+def _found(session: Session, statement: Select[Any]) -> list[Approval]:
+    return from_rows(session.connection().execute(statement).all(), session)

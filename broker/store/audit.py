@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, cast
 
@@ -15,6 +16,7 @@ from broker.domain.audit import Event, Head, Kind, Row
 from broker.domain.canonical import Keyring, canonical_json
 from broker.errors import ChainBroken, ContentsAltered, StoreError
 from broker.store.columns import as_text
+from broker.store.selected import Selected, listed, one_of
 from broker.store.tables import ApprovalRow, AuditRow, ChainHead, ContentRow, GrantRow, table_of
 
 STREAM = 1000
@@ -25,17 +27,22 @@ MOST_HISTORY = 500
 
 _ALL = sql_select(table_of(AuditRow))
 _ONE = _ALL.where(col(AuditRow.seq) == bindparam("seq"))
-_SINCE = _ALL.where(col(AuditRow.approval_id).is_not(None), col(AuditRow.seq) > bindparam("seq")).order_by("seq")
+_AFTER = Selected(_ALL.where(col(AuditRow.seq) > bindparam("seq")).order_by("seq").limit(bindparam("limit")))
+_SINCE = Selected(
+    _ALL.where(col(AuditRow.approval_id).is_not(None), col(AuditRow.seq) > bindparam("seq")).order_by("seq")
+)
 _LATEST = (
     sql_select(col(AuditRow.seq))
     .where(or_(col(AuditRow.call_id) == bindparam("call_id"), col(AuditRow.approval_id) == bindparam("approval_id")))
     .order_by(col(AuditRow.seq).desc())
     .limit(MOST_HISTORY)
 )
-_HISTORY = _ALL.where(col(AuditRow.seq).in_(_LATEST)).order_by("seq")
-_CONTENTS = sql_select(table_of(ContentRow)).where(col(ContentRow.call_id).in_(bindparam("call_ids", expanding=True)))
+_HISTORY = Selected(_ALL.where(col(AuditRow.seq).in_(_LATEST)).order_by("seq"))
+_CONTENTS = Selected(sql_select(table_of(ContentRow)).where(one_of(col(ContentRow.call_id), "call_ids")))
+_HEAD = Selected(sql_select(table_of(ChainHead)).where(col(ChainHead.id) == 1))
 
-_UNREADABLE = (ValueError, OverflowError, OperationalError)  # the last is what SQLite says of text that is no UTF-8
+# The last two are what SQLite says of text that is no UTF-8.
+_UNREADABLE = (ValueError, OverflowError, OperationalError, sqlite3.OperationalError)
 
 
 def columns(event: Event, seq: int, at: int, prev: str, digest: str) -> dict[str, Any]:
@@ -67,6 +74,10 @@ def _found(session: Session, statement: Select[Any], **values: Any) -> list[Row]
     return [_from_columns(found) for found in session.connection().execute(statement, values)]
 
 
+def _selected(session: Session, query: Selected, **values: Any) -> list[Row]:
+    return [_from_columns(found) for found in query.all(session.connection(), values)]
+
+
 def _from_columns(found: Any) -> Row:
     detail: object = found.detail
     if not isinstance(detail, dict) or any(isinstance(value, bytes) for value in found):
@@ -96,7 +107,7 @@ def head(session: Session) -> Head:
     Raises:
         StoreError: it is not there any more.
     """
-    found = session.get(ChainHead, 1)
+    found = _HEAD.first(session.connection())
     if found is None or not isinstance(found.seq, int):
         raise StoreError(
             "The store does not say where its audit chain ends (table chain_head): somebody took that out. "
@@ -136,11 +147,10 @@ def after(session: Session, seq: int, limit: int = STREAM) -> list[Row]:
     Raises:
         ChainBroken: the first of them was altered to something that cannot even be read.
     """
-    behind = col(AuditRow.seq) > seq
     try:
-        return _found(session, _ALL.where(behind).order_by(col(AuditRow.seq)).limit(limit))
+        return _selected(session, _AFTER, seq=seq, limit=limit)
     except _UNREADABLE:
-        seqs = select(AuditRow.seq).where(behind).order_by(col(AuditRow.seq)).limit(limit)
+        seqs = select(AuditRow.seq).where(col(AuditRow.seq) > seq).order_by(col(AuditRow.seq)).limit(limit)
         return _up_to_unreadable(session, session.exec(seqs).all())
 
 
@@ -177,7 +187,7 @@ def history(session: Session, call_id: str | None, approval_id: str | None) -> l
     """
     ids = {"call_id": call_id, "approval_id": approval_id}
     try:
-        return _found(session, _HISTORY, **ids)
+        return _selected(session, _HISTORY, **ids)
     except _UNREADABLE:
         seqs = sorted(session.connection().execute(_LATEST, ids).scalars())
         return [row for seq in seqs if (row := _readable(session, seq)) is not None]
@@ -185,7 +195,7 @@ def history(session: Session, call_id: str | None, approval_id: str | None) -> l
 
 def approvals_since(session: Session, seq: int) -> list[Row]:
     """Rows about approvals after `seq`, oldest first. Commits come in the order of `seq`, so none appears late."""
-    return _found(session, _SINCE, seq=seq)
+    return _selected(session, _SINCE, seq=seq)
 
 
 def next_about_no_call(session: Session, kinds: Collection[Kind], seq: int) -> Row | None:
@@ -210,7 +220,7 @@ def contents(session: Session, call_id: str) -> dict[str, Any]:
 def contents_of(session: Session, call_ids: Iterable[str]) -> dict[str, dict[str, Any]]:
     """The same for several calls, by their ids."""
     found: dict[str, dict[str, Any]] = {call_id: {} for call_id in call_ids}
-    for row in session.connection().execute(_CONTENTS, {"call_ids": list(found)}) if found else ():
+    for row in _CONTENTS.all(session.connection(), {"call_ids": listed(found)}) if found else ():
         found[row.call_id][row.what] = row.body
     return found
 

@@ -26,7 +26,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from broker.domain.clock import Clock
 from broker.errors import StoreError
 from broker.store import chain
-from broker.store.engine import driver, first_line, in_transaction, is_sqlite
+from broker.store.engine import driver, first_line, is_sqlite
 from broker.store.slots import Crowded
 from broker.store.transaction import Batch, Transaction
 
@@ -236,9 +236,8 @@ def _run_work(item: Item[Any], transaction: Transaction, batch: Batch) -> None:
         item.result = item.work(transaction)
         transaction.accept(batch)
     except Exception as error:
-        transaction.refuse()
-        if not in_transaction(transaction.connection):
-            raise  # a full disk ends the whole transaction: what the works before did is lost, and they must hear it
+        if not transaction.refuse():
+            raise  # what the works before did is lost, and they must hear it
         item.error = unwritten(error) if _of_database(error, transaction.connection) else error
 
 

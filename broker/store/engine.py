@@ -144,7 +144,7 @@ def _begin(connection: Connection) -> None:
     if driver(connection).in_transaction:  # what commits began it already (`broker.store.commits`)
         return
     immediate = connection.get_execution_options().get(WRITER, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+    driver(connection).execute("BEGIN IMMEDIATE" if immediate else "BEGIN")
 
 
 @contextmanager

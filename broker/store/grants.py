@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from sqlalchemy import bindparam
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
 from broker.domain.audit import Event, Kind
@@ -14,10 +16,13 @@ from broker.domain.canonical import new_id, new_token, token_hash
 from broker.domain.durations import written_duration
 from broker.domain.people import Grant, normal_email
 from broker.errors import NotFound
-from broker.store.tables import GrantRow
+from broker.store.selected import Selected, listed, one_of
+from broker.store.tables import GrantRow, table_of
 from broker.store.writer import Transaction
 
-_AT_ONCE = 1000  # a statement takes a bounded number of values
+_ALL = sql_select(table_of(GrantRow))
+_BY_IDS = Selected(_ALL.where(one_of(col(GrantRow.id), "ids")))
+_BY_TOKEN = Selected(_ALL.where(col(GrantRow.token_hash) == bindparam("token_hash")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,23 +99,18 @@ def revoke(tx: Transaction, actor: str, grant_id: str) -> Grant:
 
 def by_token(session: Session, token: str) -> Grant | None:
     """The grant that `token` belongs to, live or not, or None."""
-    row = session.exec(select(GrantRow).where(GrantRow.token_hash == token_hash(token))).first()
+    row = _BY_TOKEN.first(session.connection(), {"token_hash": token_hash(token)})
     return _from_row(row) if row is not None else None
 
 
 def get(session: Session, grant_id: str) -> Grant | None:
     """One grant, live or not, or None."""
-    row = session.get(GrantRow, grant_id)
-    return _from_row(row) if row is not None else None
+    return next(iter(by_ids(session, [grant_id])), None)
 
 
 def by_ids(session: Session, ids: Collection[str]) -> list[Grant]:
     """Those of `ids` that exist, live or not."""
-    wanted, found = list(ids), list[Grant]()
-    for start in range(0, len(wanted), _AT_ONCE):
-        statement = select(GrantRow).where(col(GrantRow.id).in_(wanted[start : start + _AT_ONCE]))
-        found += [_from_row(row) for row in session.exec(statement)]
-    return found
+    return [_from_row(row) for row in _BY_IDS.all(session.connection(), {"ids": listed(ids)})]
 
 
 def all_grants(session: Session, owner: str | None = None) -> list[Grant]:
@@ -128,7 +128,7 @@ def _live_row(session: Session, grant_id: str) -> GrantRow:
     return row
 
 
-def _from_row(row: GrantRow) -> Grant:
+def _from_row(row: Any) -> Grant:
     return Grant(
         id=row.id,
         label=row.label,

@@ -22,6 +22,7 @@ from broker.domain.canonical import new_id, new_token, token_hash
 from broker.domain.people import Person, Role, normal_email
 from broker.errors import NotFound
 from broker.store import identities
+from broker.store.selected import Selected
 from broker.store.tables import CredentialRow, IdentityRow, PersonRow, table_of
 from broker.store.writer import Transaction
 
@@ -71,11 +72,14 @@ _PRESENT = (
     .outerjoin(table_of(IdentityRow), col(IdentityRow.email) == col(PersonRow.email))
     .where(col(PersonRow.removed_at).is_(None))
 )
-_BY_EMAIL = _PRESENT.where(col(PersonRow.email) == bindparam("email"))
-_EVERYONE = _PRESENT.order_by(col(PersonRow.email))
-_BY_EMAILS = _EVERYONE.where(col(PersonRow.email).in_(bindparam("emails", expanding=True)))
-_BY_SECRET = sql_select(table_of(CredentialRow)).where(
-    col(CredentialRow.secret_hash) == bindparam("secret_hash"), col(CredentialRow.kind) == bindparam("kind")
+_BY_EMAIL = Selected(_PRESENT.where(col(PersonRow.email) == bindparam("email")))
+_BY_ADDRESS = _PRESENT.order_by(col(PersonRow.email))
+_EVERYONE = Selected(_BY_ADDRESS)
+_BY_EMAILS = _BY_ADDRESS.where(col(PersonRow.email).in_(bindparam("emails", expanding=True)))
+_BY_SECRET = Selected(
+    sql_select(table_of(CredentialRow)).where(
+        col(CredentialRow.secret_hash) == bindparam("secret_hash"), col(CredentialRow.kind) == bindparam("kind")
+    )
 )
 _LIVE_BY_SECRETS = sql_select(col(CredentialRow.kind), col(CredentialRow.secret_hash), col(CredentialRow.person)).where(
     col(CredentialRow.secret_hash).in_(bindparam("hashes", expanding=True)),
@@ -122,13 +126,12 @@ def remove(tx: Transaction, actor: str, email: str) -> None:
 
 def get(session: Session, email: str) -> Person | None:
     """A present person, with the groups and roles that others vouch for; or None."""
-    found = _people(session.connection().execute(_BY_EMAIL, {"email": normal_email(email)}))
-    return found[0] if found else None
+    return next(iter(_people(_BY_EMAIL.all(session.connection(), {"email": normal_email(email)}))), None)
 
 
 def everyone(session: Session) -> list[Person]:
     """All present people, by address."""
-    return _people(session.connection().execute(_EVERYONE))
+    return _people(_EVERYONE.all(session.connection()))
 
 
 # -- credentials ------------------------------------------------------------------------------------------------------
@@ -212,7 +215,7 @@ def authenticate(
 ) -> tuple[Person, Credential] | None:
     """Who proves themselves with `secret`, and by what; None when it proves nothing."""
     proof = {"secret_hash": token_hash(secret), "kind": kind.value}
-    row = session.connection().execute(_BY_SECRET, proof).first()
+    row = _BY_SECRET.first(session.connection(), proof)
     if row is None or not (credential := credential_of(row)).live(now):
         return None
     person = get(session, row.person)

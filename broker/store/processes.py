@@ -9,13 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, func, or_
+from sqlalchemy import bindparam, delete, func, or_
 from sqlmodel import Session, col, select
 
+from broker.store.prepared import Prepared
 from broker.store.rows import Rows
+from broker.store.slots import micros
 from broker.store.tables import ProcessRow, table_of
 
 _PROCESSES = Rows(table_of(ProcessRow))
+_OTHERS = delete(ProcessRow).where(col(ProcessRow.id) != bindparam("process"))
+_DEAD = col(ProcessRow.lease_until) <= bindparam("now")
+_FORGET_DEAD = Prepared(_OTHERS.where(_DEAD))
+# Of one without a lock it is NULL. One that is free is held until this transaction ends.
+_FORGET_UNLOCKED = Prepared(_OTHERS.where(or_(_DEAD, func.pg_try_advisory_xact_lock(col(ProcessRow.lock)))))
 
 
 def beat(session: Session, process: str, until: datetime, lock: int | None, secrets: Sequence[str]) -> None:
@@ -26,11 +33,9 @@ def beat(session: Session, process: str, until: datetime, lock: int | None, secr
 
 def forget_dead(session: Session, process: str, now: datetime) -> bool:
     """Take out those but `process` whose lease is over or whose lock is free; whether there were any."""
-    dead = col(ProcessRow.lease_until) <= now
-    if session.connection().dialect.name == "postgresql":
-        # Of one without a lock it is NULL. One that is free is held until this transaction ends.
-        dead = or_(dead, func.pg_try_advisory_xact_lock(col(ProcessRow.lock)))
-    return bool(session.connection().execute(delete(ProcessRow).where(col(ProcessRow.id) != process, dead)).rowcount)
+    connection = session.connection()
+    forget = _FORGET_UNLOCKED if connection.dialect.name == "postgresql" else _FORGET_DEAD
+    return bool(forget.on(connection, {"process": process, "now": micros(now)}).rowcount)
 
 
 def forget_others(session: Session, process: str) -> None:

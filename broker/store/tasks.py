@@ -10,14 +10,27 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import and_, delete, or_, update
+from sqlalchemy import select as sql_select
 from sqlmodel import Session, col, select
 
 from broker.domain.approvals import Approval, Caller, State
 from broker.domain.audit import Kind
 from broker.store import approvals
+from broker.store.selected import Selected
 from broker.store.tables import ApprovalRow, AuditRow, TaskRow
 
 _ENDED = [state.value for state in State if state.final]
+_GOES_ON = and_(
+    col(ApprovalRow.state) == State.EXECUTING.value, col(ApprovalRow.awaiting).is_not(None), ~col(TaskRow.asks)
+)
+_DUE = Selected(
+    sql_select(col(TaskRow.approval_id))
+    .join(ApprovalRow, col(ApprovalRow.id) == col(TaskRow.approval_id))
+    .where(
+        col(ApprovalRow.caller) == Caller.TASK.value,
+        or_(col(ApprovalRow.state) == State.APPROVED.value, _GOES_ON),
+    )
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,13 +89,8 @@ def began_at(session: Session, approval: Approval) -> datetime | None:
 
 def due(session: Session) -> list[tuple[Approval, Kept]]:
     """Those that can go on: approved, or waiting for input that has come."""
-    going_on = and_(
-        col(ApprovalRow.state) == State.EXECUTING, col(ApprovalRow.awaiting).is_not(None), ~col(TaskRow.asks)
-    )
-    ready = or_(col(ApprovalRow.state) == State.APPROVED, going_on)
-    statement = select(TaskRow.approval_id).join(ApprovalRow, col(ApprovalRow.id) == col(TaskRow.approval_id))
-    ids = session.exec(statement.where(col(ApprovalRow.caller) == Caller.TASK, ready)).all()
-    found = [(approval, get(session, approval.id)) for approval in approvals.by_ids(session, ids)]
+    ids = [row.approval_id for row in _DUE.all(session.connection())]
+    found = [(approval, get(session, approval.id)) for approval in approvals.by_ids(session, ids)] if ids else []
     return [(approval, kept) for approval, kept in found if kept is not None]
 
 

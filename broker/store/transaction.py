@@ -11,13 +11,14 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
-from sqlmodel import Session
 
 from broker.domain.audit import Event, Head, digest_of
 from broker.domain.calls import Charge
 from broker.store import slots
 from broker.store.audit import columns
 from broker.store.columns import micros
+from broker.store.connected import Connected
+from broker.store.engine import driver, in_transaction
 from broker.store.slots import Crowded, LimitReached, Taken
 
 
@@ -37,7 +38,7 @@ class Transaction:
         self._crowded = crowded
         self._events: list[Event] = []
         self._contents: list[dict[str, Any]] = []
-        self._session: Session | None = None
+        self._session: Connected | None = None
 
     @property
     def connection(self) -> Connection:
@@ -47,12 +48,13 @@ class Transaction:
         return self._connection
 
     @property
-    def session(self) -> Session:
+    def session(self) -> Connected:
         """A session in this work's own savepoint. A work that only records does without one."""
         if self._session is None:
             if not self.connection.in_transaction():  # as far as SQLAlchemy knows: its savepoint would be all of it
                 self.connection.begin()
-            self._session = Session(self.connection, join_transaction_mode="create_savepoint")
+            driver(self.connection).execute("SAVEPOINT work")
+            self._session = Connected(self.connection)
         return self._session
 
     def take(self, charges: Sequence[Charge]) -> Taken | LimitReached:
@@ -73,16 +75,21 @@ class Transaction:
         """The work returned: its savepoint and its events join the commit."""
         rows = batch.chained(self._events)
         if self._session is not None:
-            self._session.commit()
+            self._session.flush()
             self._session.close()
+            driver(self.connection).execute("RELEASE work")
         batch.rows.extend(rows)
         batch.contents.extend(self._contents)
 
-    def refuse(self) -> None:
-        """The work raised: nothing of it stays."""
+    def refuse(self) -> bool:
+        """The work raised: nothing of it stays. Returns whether the commit goes on; a full disk ends all of it."""
         if self._session is not None:
-            self._session.rollback()
             self._session.close()
+            try:
+                driver(self.connection).execute("ROLLBACK TO work")
+            except self.connection.dialect.loaded_dbapi.Error:
+                return False
+        return in_transaction(self.connection)
 
 
 class Batch:

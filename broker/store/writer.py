@@ -26,6 +26,7 @@ from sqlmodel import Session
 from broker.domain.clock import Clock
 from broker.errors import StoreError
 from broker.store.commits import NEWS, Commits, Item, commit, settle
+from broker.store.connected import Connected
 from broker.store.engine import checkpoint, first_line, is_sqlite, make_engine
 from broker.store.schema import migrate
 from broker.store.slots import Crowded
@@ -121,9 +122,9 @@ class Store:
     def read_now(self, query: Callable[[Session], T]) -> T:
         """The same in the calling thread, for commands."""
         try:
-            with Session(self.engine) as session:
-                return query(session)
-        except SQLAlchemyError as error:
+            with self.engine.connect() as connection, connection.begin():
+                return query(Connected(connection))
+        except (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
             raise StoreError(f"The store could not be read: {first_line(error)}.") from error
 
     def now(self) -> datetime:

@@ -96,14 +96,14 @@ async def test_a_look_that_began_before_a_change_never_tells_what_was_before(run
     approval, ear = await running.held(), Ear()
     loop, has_read, goes_on = asyncio.get_running_loop(), asyncio.Event(), threading.Event()
 
-    def linger(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
-        if threading.current_thread().name.startswith("store-calls") and "FROM approvals" in statement:
+    def linger(_: Any) -> None:
+        if threading.current_thread().name.startswith("store-calls"):
             loop.call_soon_threadsafe(has_read.set)
             goes_on.wait(BOUND)
 
     with running.feed.waiter(approval.id, ear):
         assert await ear.next() == approval
-        listen(running.store.engine, "after_cursor_execute", linger)
+        listen(running.store.engine, "commit", linger)
         await note(running.store, approval.id)
         running.feed.nudge()
         await asyncio.wait_for(has_read.wait(), BOUND)
@@ -111,7 +111,7 @@ async def test_a_look_that_began_before_a_change_never_tells_what_was_before(run
         assert await ear.next() == approved
         goes_on.set()
         assert await ear.next() == approved
-        remove(running.store.engine, "after_cursor_execute", linger)
+        remove(running.store.engine, "commit", linger)
 
 
 async def test_a_waiter_hears_of_what_another_process_does(running: Desk, other_store: Store) -> None:

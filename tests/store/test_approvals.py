@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from sqlmodel import Session
 
 from broker.domain.approvals import Approval, Caller, Decision, State
 from broker.domain.calls import Escalation, Memory, Requirement, Risk
@@ -200,3 +201,19 @@ async def test_open_approvals_of_ended_grants_are_found(store: Store) -> None:
 
     assert await found(NOON) == {"revoked", "revoked approved"}
     assert await found(NOON + 96 * QUARTER) == {"revoked", "revoked approved", "expiring", "expiring approved"}
+
+
+@pytest.mark.parametrize("new_store_url", ["sqlite"], indirect=True)
+async def test_earlier_calls_of_a_fingerprint_are_found_by_it_however_many_others_there_are(store: Store) -> None:
+    def look(session: Session) -> list[str]:
+        asked: list[str] = []
+        below: Any = session.connection().connection.driver_connection
+        below.set_trace_callback(asked.append)
+        approvals.unattended(session, ["one", "another"], NOON)
+        approvals.remembered(session, ["one", "another"], NOON)
+        approvals.newest(session, ["one", "another"], [State.SUCCEEDED, State.FAILED])
+        below.set_trace_callback(None)
+        return [step[3] for sql in asked for step in below.execute(f"EXPLAIN QUERY PLAN {sql}")]
+
+    steps = [step for step in await store.read(look) if "approvals" in step]
+    assert steps == ["SEARCH approvals USING INDEX ix_approvals_fingerprint_created_at (fingerprint=?)"] * 3

@@ -95,9 +95,9 @@ async def statements_of_a_call(url: str, clock: MovableClock, streams: int) -> l
             stack.enter_context(roll_call.attended(person, (SESSION, new.secret)))
         unknown = stack.enter_context(roll_call.attended(came[0][0], (SESSION, "unknown")))
 
-        @event.listens_for(store.engine, "before_cursor_execute")
-        def _(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-            said.append(statement)
+        @event.listens_for(store.engine, "checkout")
+        def _(connection: Any, *_: Any) -> None:
+            connection.set_trace_callback(said.append)
 
         await asyncio.wait_for(unknown.gone, BOUND)
     store.close()
