@@ -23,6 +23,7 @@ from broker.store.people import CredentialKind
 from tests.cli.conftest import Shell
 from tests.clock import MovableClock
 from tests.gateway.scene import APPROVER, Agent, Bare, Scene, block, playing, tool_call
+from tests.servers import BOUND
 from tests.servers.scripted import Message, Scripted, result, said, tool
 from tests.store.dump import whole_store
 
@@ -79,6 +80,7 @@ class Searched:
     url: str
     clock: MovableClock
     events: bytearray = field(default_factory=bytearray)
+    listens: asyncio.Event = field(default_factory=asyncio.Event)
     times: int = 0
 
     async def call(self, name: str) -> Bare:
@@ -143,6 +145,7 @@ class Searched:
         async with self.scene.http.get(f"{self.scene.broker.url}/api/v1/events", headers=fields) as answer:
             async for piece in answer.content.iter_any():
                 self.events.extend(piece)
+                self.listens.set()
 
 
 async def repeat(message: Message) -> Response:
@@ -192,6 +195,7 @@ async def searched(
             await scene.person(person)
         searched = Searched(scene, await scene.agent(), Shell(tmp_path), store_url, clock)
         listening = asyncio.ensure_future(searched.listen())
+        await asyncio.wait_for(searched.listens.wait(), BOUND)
         yield searched
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):
