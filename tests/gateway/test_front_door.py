@@ -71,13 +71,13 @@ class Wire:
                 return b""
 
     async def trickle(self) -> bytes:
-        """Write a byte now and then until the broker closes; what came until then."""
-        ending = asyncio.ensure_future(self.rest())
-        while not ending.done():
+        """Write a byte now and then until the broker answers or closes; what came until it closed."""
+        beginning = asyncio.ensure_future(self.reader.read(1))  # who writes on could lose the answer to a reset
+        while not beginning.done():
             with contextlib.suppress(ConnectionError):
                 await self.write(b"a")
-            await asyncio.wait([ending], timeout=0.2)
-        return await ending
+            await asyncio.wait([beginning], timeout=0.2)
+        return b"" if beginning.exception() is not None else beginning.result() + await self.rest()
 
 
 @contextlib.asynccontextmanager
