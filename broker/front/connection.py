@@ -20,7 +20,7 @@ import httptools
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
-from broker.front.cycle import ANSWER, KNOWN, LEFT, MOST_KEPT, Cycle, Repeated, Whole
+from broker.front.cycle import ANSWER, KNOWN, LARGEST_KEPT, LEFT, MOST_KEPT, Cycle, Repeated, Whole
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,8 @@ class Connection(HttpToolsProtocol):
     It is closed when a request's head is not whole in time, or has more than `largest_head` bytes (431, RFC 6585
     section 5); when its body pauses or lasts too long (408, RFC 9110 section 15.5.9); and when a second request comes
     before the first is answered: uvicorn would stop reading then, and who leaves would not be noticed. A request to
-    speak another protocol is ignored, and the rest of its request answered (RFC 9110 section 7.8).
+    speak another protocol is ignored, and the rest of its request answered (RFC 9110 section 7.8). uvicorn's
+    `root_path` and `limit_concurrency` are not looked at.
     """
 
     largest_head: ClassVar[int] = 64 * 1024
@@ -52,10 +53,10 @@ class Connection(HttpToolsProtocol):
     _leave: Callable[[], None] | None = None  # what is to be called when the client is gone
     _undigested: int = 0  # bytes since the last that completed a head or were part of a body
     _between: bool = True  # whether the next byte begins a request
-    _idle: bool = False  # whether an answer has ended, and nothing came since
-    _due: float = inf  # when the client must have sent what it began, or begin something
+    _idle: bool = False  # whether an answer has ended, and nothing came since; only between requests
+    _due: float = inf  # when the client must have sent what it began, or begin something; never while it waits for us
     _body_until: float = inf  # the same for all of the body that is being read
-    _seen: int = 0  # which head came last, as a hash: most come but once on their connection
+    _seen: tuple[int, ...] = ()  # the last heads, as hashes: most come but once on their connection
     _repeated: dict[tuple[bytes, bytes], Repeated] | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride] - as uvicorn has it
@@ -83,7 +84,7 @@ class Connection(HttpToolsProtocol):
             self._learn(whole)
 
     def _repeats(self, whole: Whole) -> bool:
-        """Answer a request whose head is known; returns whether it is."""
+        """Take care of a request whose head is known; returns whether it is."""
         repeated = self._repeated.get(whole.head) if self._repeated is not None else None
         if repeated is None or self.transport.is_closing():
             return False
@@ -99,9 +100,12 @@ class Connection(HttpToolsProtocol):
         return True
 
     def _learn(self, whole: Whole) -> None:
-        """Remember a head that was parsed, when it came twice."""
-        seen, self._seen = self._seen, hash(whole.head)
-        if seen != self._seen or self.transport.is_closing():
+        """Remember a head that was parsed, when it came before among the last few."""
+        if len(whole.head[0]) + len(whole.head[1]) > LARGEST_KEPT or self.transport.is_closing():
+            return
+        head = hash(whole.head)
+        if head not in self._seen:
+            self._seen = (head, *self._seen[: MOST_KEPT - 1])
             return
         repeated = Repeated.of(self.cycle, whole)
         if repeated is None:
@@ -144,8 +148,8 @@ class Connection(HttpToolsProtocol):
 
     @property
     def _busy(self) -> bool:
-        """Whether a request is not answered yet."""
-        return self.cycle is not None and not _is_answered(self.cycle)  # pyright: ignore[reportUnnecessaryComparison] - it is at first
+        """Whether a request is not answered yet, or its answer not read: who reads nothing would fill the memory."""
+        return self.cycle is not None and (self.flow.write_paused or not _is_answered(self.cycle))  # pyright: ignore[reportUnnecessaryComparison] - it is at first
 
     def on_headers_complete(self) -> None:
         """Its head is whole."""
@@ -195,19 +199,19 @@ class Connection(HttpToolsProtocol):
         self._between = True
         self._due = self._body_until = inf
         super().on_message_complete()
-        if self.cycle.response_complete:
-            self._rest()
+        self._rest_if_done()
 
     def on_response_complete(self) -> None:
         """It is answered: the connection may be used for another, for a while."""
         self.server_state.total_requests += 1
         if not self.transport.is_closing():
             self.flow.resume_reading()
-            if self._between:
-                self._rest()
+            self._rest_if_done()
 
-    def _rest(self) -> None:
-        self._idle, self._due = True, self.loop.time() + self.timeout_keep_alive
+    def _rest_if_done(self) -> None:
+        """An answer may be whole before its request is, and the next request may be there before it has ended."""
+        if self._between and _is_answered(self.cycle):
+            self._idle, self._due = True, self.loop.time() + self.timeout_keep_alive
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client is gone, or was left."""

@@ -4,7 +4,7 @@ What belongs here: what is known of a request once it was read, and its answer a
 (`connection`).
 
 An agent sends many requests whose heads differ in nothing but how long their bodies are. Parsing such a head, and
-finding out what it says, would be most of the work for a small request: a connection keeps the few that it saw twice.
+finding out what it says, would be most of the work for a small request: a connection keeps the few that came again.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ ANSWER = "broker.answer"
 KNOWN = "broker.known"
 """Among them: a dict for what is found out from the head alone. It is there again when the same head comes again."""
 
-MOST_KEPT = 8
-"""Heads of a connection."""
+MOST_KEPT, LARGEST_KEPT = 8, 4096
+"""Heads of a connection, and bytes of one: nobody needs a grant to have them kept."""
 
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d{1,9})(?=\r\n)", re.IGNORECASE)
 
@@ -43,7 +43,7 @@ class Whole(NamedTuple):
 
     @staticmethod
     def of(data: bytes) -> Whole | None:
-        """What looks like one: whether it is, only a parser of HTTP can say, or that it was one with the same head."""
+        """What looks like one. Only a parser can say whether it is: of this one, or of an earlier one with its head."""
         found = _LENGTH.search(data)
         if found is None:
             return None
@@ -70,7 +70,7 @@ class Repeated(NamedTuple):
 
     @staticmethod
     def of(cycle: RequestResponseCycle, whole: Whole) -> Repeated | None:
-        """What the next request with that head is known to be; None: this one was something else than it looked."""
+        """What the next request with that head is known to be; None when this one was not what it looked like."""
         headers: Sequence[tuple[bytes, bytes]] = cycle.scope["headers"]  # pyright: ignore[reportAssignmentType] - a list
         lengths = [at for at, (name, _) in enumerate(headers) if name == b"content-length"]
         framed = len(lengths) == 1 and headers[lengths[0]][1] == whole.length
@@ -78,7 +78,7 @@ class Repeated(NamedTuple):
         if not (framed and plain and bytes(cycle.body) == whole.body):
             return None
         scope = {key: value for key, value in cycle.scope.items() if key not in ("extensions", "state")}
-        return Repeated(scope, headers, lengths[0], {})
+        return Repeated(scope, (*headers,), lengths[0], {})
 
     def scope_of(self, whole: Whole, state: dict[str, Any]) -> dict[str, Any]:
         """The scope of a request with this head."""
@@ -89,6 +89,13 @@ class Repeated(NamedTuple):
 
 class Cycle(RequestResponseCycle):
     """A request and its answer: uvicorn's, which can also be answered at once."""
+
+    async def run_asgi(self, app: Any) -> None:
+        """Have the application answer; nothing of this refers back to it then, so it is gone as soon as that ends."""
+        try:
+            await super().run_asgi(app)
+        finally:
+            self.scope.pop("extensions", None)
 
     def answer(self, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
         """Send the whole answer, whose `headers` say how long `body` is.
@@ -109,6 +116,7 @@ class Cycle(RequestResponseCycle):
             lines.append(b"connection: close\r\n")
         self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", body]))
         self.response_started = self.response_complete = True
+        self.waiting_for_100_continue = False
         self.message_event.set()
         if not self.keep_alive:
             self.transport.close()

@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, cast
 
@@ -60,14 +60,14 @@ class _Head:
         token: its grant's; empty when it shows none.
         sealed: the session that it names.
         fields: without its credentials.
-        opened: sessions that were found to belong to a grant.
+        opened: the grant for which the session was opened, once it was found to belong to it, and what it says.
     """
 
     gate: Gate
     token: str
     sealed: str | None
     fields: Fields
-    opened: dict[str, tuple[str, str | None]] = field(default_factory=dict[str, tuple[str, "str | None"]])
+    opened: tuple[str, tuple[str, str | None]] | None = None
 
 
 class Endpoint:
@@ -231,12 +231,12 @@ class Endpoint:
     def _session(self, head: _Head, grant: Grant) -> tuple[str, str | None] | None:
         if head.sealed is None:
             return None
-        if grant.id not in head.opened:
+        if head.opened is None or head.opened[0] != grant.id:
             opened = open_session(self._keyring, grant.id, head.gate.upstream.name, head.sealed)
             if opened is None:
                 raise SessionUnknown
-            head.opened[grant.id] = opened
-        return head.opened[grant.id]
+            head.opened = grant.id, opened
+        return head.opened[1]
 
 
 class _Disconnected(Exception):

@@ -12,10 +12,13 @@ from sqlmodel import Session
 
 
 class Connected(Session):
-    """A session on a connection that is in a transaction, which whoever began it ends."""
+    """A session on a connection that is in a transaction, which whoever began it ends.
+
+    Where it writes, it does so in a savepoint: what the ORM fails to write spoils nothing that others wrote before.
+    """
 
     def __init__(self, connection: Connection) -> None:
-        super().__init__(connection, join_transaction_mode="rollback_only")
+        super().__init__(connection, join_transaction_mode="create_savepoint")
         self._given = connection
 
     def connection(self, *_: Any, **__: Any) -> Connection:

@@ -30,8 +30,9 @@ KEEP = """
     INSERT INTO contents (call_id, what, body)
     SELECT call_id, what, body FROM jsonb_to_recordset($1) AS kept (call_id text, what text, body text)"""
 
-LOCK = "SELECT FROM chain_head WHERE id = 1 FOR UPDATE"
-"""Its transaction is the only one that counts or appends from here on, so what the next statements read stays so."""
+LOCK = "SELECT set_config('synchronous_commit', 'off', true) FROM chain_head WHERE id = 1 FOR UPDATE"
+"""Its transaction is the only one that counts or appends from here on, so what the next statements read stays so. It is
+not durable, and only it: a pooler may give the connection to one that is."""
 
 HAVE_ROOM = """
     SELECT 1 / (count(*) = 0)::int
@@ -69,7 +70,7 @@ APPEND = """
         upstream text, tool text, grant_id text, verdict text, rule text, arguments_digest text, detail text)
     ) WITH ORDINALITY AS event (at, kind, actor, call_id, upstream, tool, grant_id, verdict, rule, arguments_digest,
         detail, place) USING (place)"""
-"""Binds each row to the one before it, as `broker.domain.audit.chained` does; fails where there is no head."""
+"""Binds each row to the one before it, as `broker.domain.audit.digest_of` says; fails where there is no head."""
 
 
 class Draft(Transaction):

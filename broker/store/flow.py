@@ -146,8 +146,8 @@ class Flow:
 
     def _drafted(self) -> list[Draft]:
         """What the next works write, as far as it can be foreseen; the others are handed over."""
-        items, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         now = self._clock.now()
+        items, self._waiting = self._waiting[:MOST], self._waiting[MOST:]
         drafts: list[Draft] = []
         for item in items:
             draft = Draft(now, self._crowded)

@@ -19,11 +19,12 @@ from sqlalchemy import Engine
 from broker.store.drafts import STATEMENTS
 
 _SETTINGS = b"""
-    SET synchronous_commit = off;
+    SET client_encoding = 'UTF8';
     SET plan_cache_mode = force_generic_plan;
     SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED
 """
-"""Nothing durable is sent here; plans do not depend on values; each statement sees what was committed before it."""
+"""What is sent is UTF-8, whatever the database or the environment say of encodings; plans do not depend on values; each
+statement sees what was committed before it."""
 
 _JSONB = 3802
 """The type of values (pg_type.oid)."""
@@ -47,11 +48,11 @@ class Pipeline:
         pooled.detach()
         try:
             self._below = _prepared(self._connection)
+            self._watched = os.dup(self._below.socket)  # the driver closes its own as soon as the connection is lost
         except BaseException:
             self._connection.close()
             raise
         self._failed: str | None = None
-        self._watched = os.dup(self._below.socket)  # the driver closes its own as soon as the connection is lost
         self._poll = select.poll()  # which, unlike select, has no bound on the numbers of descriptors
         self._poll.register(self._watched, select.POLLIN)
 

@@ -27,7 +27,7 @@ def migrate(engine: Engine) -> None:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATING})
             if _revision(connection) != HEAD:
                 _upgrade(connection)
-    except SQLAlchemyError as error:
+    except (SQLAlchemyError, engine.dialect.loaded_dbapi.Error) as error:
         raise StoreError(f"The store cannot be opened: {first_line(error)}.") from error
 
 

@@ -75,7 +75,7 @@ class Transaction:
         """The work returned: its savepoint and its events join the commit."""
         rows = batch.chained(self._events)
         if self._session is not None:
-            self._session.flush()
+            self._session.commit()
             self._session.close()
             driver(self.connection).execute("RELEASE work")
         batch.rows.extend(rows)
@@ -87,6 +87,7 @@ class Transaction:
             self._session.close()
             try:
                 driver(self.connection).execute("ROLLBACK TO work")
+                driver(self.connection).execute("RELEASE work")
             except self.connection.dialect.loaded_dbapi.Error:
                 return False
         return in_transaction(self.connection)

@@ -1,7 +1,7 @@
 """The store: one group-committing writer per process, and reads beside it.
 
-What belongs here: which works share a commit, in which thread, and reads. What does not: the commit itself and what a
-work is given (`broker.store.commits`).
+What belongs here: which works share a commit, in which thread, and reads. What does not: the commit itself
+(`broker.store.commits`), what a work is given (`broker.store.transaction`).
 
 Works are committed in a thread of the writer's own. Brief ones of a server's loop, such as the rows of a call that
 passes, are committed by the loop itself: on SQLite in its thread (`broker.store.turn`), since handing them over would
@@ -122,8 +122,8 @@ class Store:
     def read_now(self, query: Callable[[Session], T]) -> T:
         """The same in the calling thread, for commands."""
         try:
-            with self.engine.connect() as connection, connection.begin():
-                return query(Connected(connection))
+            with self.engine.connect() as connection, connection.begin(), Connected(connection) as session:
+                return query(session)
         except (SQLAlchemyError, self.engine.dialect.loaded_dbapi.Error) as error:
             raise StoreError(f"The store could not be read: {first_line(error)}.") from error
 

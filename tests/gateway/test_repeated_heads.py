@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
+import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from broker.front import Connection
-from broker.front.cycle import KNOWN, Whole
+from broker.front.cycle import ANSWER, KNOWN, Cycle, Whole
 from tests.gateway.scene import Scene, tool_call
 from tests.gateway.test_front_door import Wire, answering, dialled, posted
 from tests.servers import BOUND
@@ -190,6 +193,61 @@ async def test_a_head_that_is_known_lets_nobody_in_whose_grant_ended(small: Scen
         await wire.write(head + body)
         assert (await wire.until(b"\r\n\r\n")).startswith(b"HTTP/1.1 401 ")
         assert len(server.calls) == made
+
+
+async def test_answers_that_nobody_reads_do_not_pile_up() -> None:
+    sizes: list[int] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        sizes.append(60_000)
+        scope["extensions"][ANSWER](200, [(b"content-length", b"60000")], b"a" * 60_000)
+
+    request = POST.format(length="Content-Length: 2").encode() + b"{}"
+    async with answering(app) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.socket() as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect((host, int(port)))
+            with suppress(ConnectionError):
+                for _ in range(500):
+                    client.send(request)
+                    await asyncio.sleep(0.001)
+    assert sum(sizes) < 10_000_000
+
+
+async def test_nothing_is_left_of_a_request_once_it_is_answered() -> None:
+    async with answering(echo) as url, dialled(url) as dial:
+        wire = await dial()
+        gc.collect()
+        gc.disable()
+        try:
+            await answers(wire, [POST.format(length="Content-Length: 2").encode() + b"{}"] * 50)
+            left = [one for one in gc.get_objects() if isinstance(one, Cycle)]
+        finally:
+            gc.enable()
+    assert len(left) < 3
+
+
+async def test_a_request_that_comes_before_the_one_before_has_ended_waits_as_long_as_it_has_to() -> None:
+    ended = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/first":
+            await send({"type": "http.response.start", "status": 204, "headers": [(b"content-length", b"0")]})
+            await asyncio.sleep(0.1)
+            await send({"type": "http.response.body"})
+            ended.set()
+        else:
+            await ended.wait()
+            await asyncio.sleep(1.5)  # at rest it would be closed within a second
+            await echo(scope, receive, send)
+
+    async with answering(app, keep_alive=0) as url, dialled(url) as dial:
+        wire = await dial()
+        await wire.write(b"GET /first HTTP/1.1\r\nHost: x\r\n\r\n")
+        await wire.until(b"\r\n\r\n")
+        assert body_of((await answers(wire, [b"GET /held HTTP/1.1\r\nHost: x\r\n\r\n"]))[0])["path"] == "/held"
 
 
 async def test_a_connection_that_rests_after_an_answer_is_closed() -> None:

@@ -98,6 +98,18 @@ async def counted(store: Store) -> int:
 # -- what is written --------------------------------------------------------------------------------------------------
 
 
+async def test_what_is_sent_is_utf_8_whatever_the_environment_says(
+    new_store: Callable[[], Store], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PGCLIENTENCODING", "LATIN1")
+    store = new_store()
+    await flows(store)
+    await store.submit(lambda tx: tx.record(event(tool="t\u00e9", detail={"why": "\u00e9"})), within=0)
+    (row,) = await store.read(lambda session: list(audit.stream(session)))
+    assert (row.tool, row.detail) == ("t\u00e9", {"why": "\u00e9"})
+    assert verify([row]).seq == 1
+
+
 @pytest.mark.parametrize("text", HOSTILE, ids=["nul", "hidden", "astral", "sql", "quotes", "separators", "megabyte"])
 async def test_a_brief_work_leaves_what_any_other_leaves(flowing: Store, text: str) -> None:
     names = ("upstream", "tool", "grant", "verdict", "rule", "arguments_digest")  # none of which can hold a NUL

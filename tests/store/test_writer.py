@@ -136,6 +136,20 @@ async def test_a_database_error_of_one_work_is_its_own(store: Store) -> None:
     assert (await verified(store)).seq == 2
 
 
+async def test_what_the_orm_cannot_write_takes_only_its_own_work_along(store: Store) -> None:
+    def bad(tx: Transaction) -> None:
+        for _ in range(2):
+            tx.session.add(PersonRow(email="c@example.com", roles=[], groups=[], created_at=tx.now))
+            tx.session.flush()
+            tx.session.expunge_all()
+
+    first, failed, last = await in_one_commit(store, noting("first"), bad, noting("last"))
+    assert (first, last) == ("first", "last")
+    assert isinstance(failed, StoreError)
+    assert await store.read(people.everyone) == []
+    assert (await verified(store)).seq == 2
+
+
 @pytest.mark.parametrize("detail", [{"n": float("nan")}, {"why": "\ud800"}, {"what": object()}])
 async def test_a_row_that_cannot_be_written_takes_only_its_own_work_along(store: Store, detail: dict[str, Any]) -> None:
     def bad(tx: Transaction) -> None:

@@ -35,7 +35,10 @@ _NOT_DOWN = _HOP_BY_HOP | frozenset(
     b"content-encoding mcp-session-id".split()
 )
 _NOT_DOWN_BEFORE = tuple(b"proxy- access-control- x-accel- x-sendfile x-lighttpd- x-reproxy- x-litespeed-".split())
-_OF_ONE_ANSWER = frozenset((b"date", b"content-length"))  # neither goes down, nor says anything here
+_OF_ONE_ANSWER = frozenset(
+    b"date content-length set-cookie set-cookie2".split()
+)  # none goes down, or says anything here
+_FEW = 32
 _BUFFERING = b"x-accel-buffering"  # a stream is not to be kept back: as true for the broker's own answer
 
 _FRAMING = _HOP_BY_HOP | frozenset(b"expect content-length content-type content-encoding mcp-session-id".split())
@@ -99,18 +102,19 @@ class Said(NamedTuple):
 
 
 def said(fields: Headers) -> Said:
-    """Read the fields of an answer; most servers say the same each time.
+    """Read the fields of an answer. Most servers say the same few each time, and these are read once.
 
     Raises:
         ValueError: they contradict each other, or name no session id.
     """
-    return _said(tuple([field for field in fields if field[0] not in _OF_ONE_ANSWER]))
+    rest = tuple([field for field in fields if field[0] not in _OF_ONE_ANSWER])
+    return _said(rest) if len(rest) <= _FEW else _said.__wrapped__(rest)
 
 
-@lru_cache(256)
+@lru_cache(64)
 def _said(fields: Headers) -> Said:
     kind = only(fields, b"content-type").partition(b";")[0].strip().lower()
-    return Said(kind, only(fields, b"content-encoding").lower(), session_id(fields), downward(fields))
+    return Said(kind, only(fields, b"content-encoding").lower(), session_id(fields), (*downward(fields),))
 
 
 def downward(fields: Headers) -> list[tuple[bytes, bytes]]:
