@@ -210,10 +210,10 @@ async def test_answers_that_nobody_reads_do_not_pile_up() -> None:
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect((host, int(port)))
             with suppress(ConnectionError):
-                for _ in range(500):
+                for _ in range(200):
                     client.send(request)
-                    await asyncio.sleep(0.001)
-    assert sum(sizes) < 10_000_000
+                    await asyncio.sleep(0.004)  # or two would come as one
+    assert sum(sizes) < 6_000_000
 
 
 async def test_nothing_is_left_of_a_request_once_it_is_answered() -> None:
