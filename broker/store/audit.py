@@ -45,14 +45,13 @@ _HEAD = Selected(sql_select(table_of(ChainHead)).where(col(ChainHead.id) == 1))
 _UNREADABLE = (ValueError, OverflowError, OperationalError, sqlite3.OperationalError)
 
 
-def columns(event: Event, seq: int, at: int, prev: str, digest: str) -> dict[str, Any]:
-    """A row's columns as they are kept, for the driver.
+def columns(event: Event, at: int) -> dict[str, Any]:
+    """The columns of a row as they are kept, for the driver, but for its place: `seq`, `prev` and `digest`.
 
     Args:
         at: microseconds since 1970.
     """
     return {
-        "seq": seq,
         "at": at,
         "kind": event.kind.value,
         "actor": event.actor,
@@ -65,8 +64,6 @@ def columns(event: Event, seq: int, at: int, prev: str, digest: str) -> dict[str
         "rule": event.rule,
         "arguments_digest": event.arguments_digest,
         "detail": as_text(dict(event.detail)) if event.detail else "{}",
-        "prev": prev,
-        "digest": digest,
     }
 
 

@@ -20,6 +20,7 @@ import orjson
 
 from broker.domain.audit import Event, split
 from broker.domain.calls import Charge
+from broker.store.audit import columns
 from broker.store.buckets import MOST
 from broker.store.columns import as_text, micros
 from broker.store.slots import ADDED_UP, Crowded, Foreseen, LimitReached, Taken, foresee
@@ -124,20 +125,7 @@ def _array(items: Iterable[bytes]) -> bytes:
 def _row(event: Event, at: datetime) -> dict[str, Any]:
     if event.approval_id is not None:
         raise Unforeseen  # whose rows are told to who listens
-    return {
-        "said": split(event, at),
-        "at": micros(at),
-        "kind": event.kind.value,
-        "actor": event.actor,
-        "call_id": event.call_id,
-        "upstream": event.upstream,
-        "tool": event.tool,
-        "grant_id": event.grant,
-        "verdict": event.verdict,
-        "rule": event.rule,
-        "arguments_digest": event.arguments_digest,
-        "detail": as_text(dict(event.detail)),
-    }
+    return {"said": split(event, at), **columns(event, micros(at))}
 
 
 def _free(foreseen: Iterable[Foreseen]) -> list[dict[str, Any]]:

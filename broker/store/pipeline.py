@@ -52,7 +52,7 @@ class Pipeline:
         except BaseException:
             self._connection.close()
             raise
-        self._failed: str | None = None
+        self.failed: str | None = None
         self._poll = select.poll()  # which, unlike select, has no bound on the numbers of descriptors
         self._poll.register(self._watched, select.POLLIN)
 
@@ -62,7 +62,7 @@ class Pipeline:
 
     def send(self, statements: Sequence[tuple[str, bytes | None]]) -> None:
         """Send a transaction: it is committed when all of them succeeded, else nothing of it is done."""
-        self._failed = None
+        self.failed = None
         for text, value in statements:
             self._below.send_query_prepared(_NAMES[text], [] if value is None else [value])
         self._below.pipeline_sync()
@@ -96,19 +96,14 @@ class Pipeline:
         while not self._below.is_busy():
             result = self._below.get_result()
             if self._below.status != ConnStatus.OK:
-                raise psycopg.OperationalError(self._failed or self._below.get_error_message())
+                raise psycopg.OperationalError(self.failed or self._below.get_error_message())
             if result is None:
                 continue  # the end of one statement
             if result.status == ExecStatus.PIPELINE_SYNC:
                 return True
-            if result.status not in _DONE and self._failed is None:
-                self._failed = result.get_error_message()
+            if result.status not in _DONE and self.failed is None:
+                self.failed = result.get_error_message()
         return False
-
-    @property
-    def failed(self) -> str | None:
-        """Why nothing of it was done."""
-        return self._failed
 
     def close(self) -> None:
         """Close it; a transaction that is under way may be committed or not."""

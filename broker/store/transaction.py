@@ -110,5 +110,5 @@ class Batch:
         for event in events:
             seq, prev = seq + 1, digest
             digest = digest_of(event, seq, self._now, prev)
-            rows.append(columns(event, seq, self._at, prev, digest))
+            rows.append(columns(event, self._at) | {"seq": seq, "prev": prev, "digest": digest})
         return rows

@@ -59,7 +59,9 @@ def fill(store: Store, rows: int) -> None:
             made = list[Any]()
             for seq in range(first, min(first + AT_ONCE, rows + 1)):
                 made.append(chained(next(events), seq, BEGAN + seq * EACH, made[-1].digest if made else head.digest))
-            kept = [columns(row, row.seq, micros(row.at), row.prev, row.digest) for row in made]
+            kept = [
+                columns(row, micros(row.at)) | {"seq": row.seq, "prev": row.prev, "digest": row.digest} for row in made
+            ]
             chain.append(connection, kept, [])
 
 

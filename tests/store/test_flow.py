@@ -164,7 +164,7 @@ async def test_a_work_that_raises_is_heard_and_leaves_nothing(flowing: Store) ->
     assert await flowing.read(lambda session: audit.contents(session, "call_1")) == {}
 
 
-async def test_what_the_database_refuses_takes_only_its_own_work_along(flowing: Store) -> None:
+async def test_who_waits_is_told_of_what_the_database_refused_and_of_nothing_else(flowing: Store) -> None:
     nul = flowing.submit(lambda tx: tx.keep("\x00", "arguments", {}), within=0)
     beside = flowing.submit(lambda tx: tx.record(event("beside")), within=0)
     outcomes = await asyncio.gather(nul, beside, return_exceptions=True)
