@@ -18,9 +18,9 @@ from sqlmodel import Session, col, select
 from broker.domain.approvals import Approval, Caller, State
 from broker.domain.calls import Risk
 from broker.store.approval_rows import from_rows, review_to_columns, to_columns
+from broker.store.columns import micros
 from broker.store.rows import Rows
 from broker.store.selected import Selected, listed, one_of
-from broker.store.slots import micros
 from broker.store.tables import ApprovalRow, GrantRow, ProcessRow, ReviewRow, table_of
 
 _APPROVALS, _REVIEWS = Rows(table_of(ApprovalRow)), Rows(table_of(ReviewRow))

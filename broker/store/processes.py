@@ -12,9 +12,9 @@ from datetime import datetime
 from sqlalchemy import bindparam, delete, func, or_
 from sqlmodel import Session, col, select
 
+from broker.store.columns import micros
 from broker.store.prepared import Prepared
 from broker.store.rows import Rows
-from broker.store.slots import micros
 from broker.store.tables import ProcessRow, table_of
 
 _PROCESSES = Rows(table_of(ProcessRow))
