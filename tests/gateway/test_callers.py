@@ -347,5 +347,5 @@ async def test_a_held_call_that_is_too_large_to_look_at_is_refused_with_what_to_
     assert "and a person is shown at most 262144: split it into smaller calls, or tell your operator." in words
     fits = await agent.call("one", "act", {"text": "x" * (255 * 1024)})
     await scene.submitted(agent)
-    fits.leave()
     assert await scene.kinds(agent) == ["call.denied", "approval.submitted"]
+    fits.leave()
